@@ -1,0 +1,1 @@
+"""What happens around training: verified checkpoints, freeze guard, history, warnings."""

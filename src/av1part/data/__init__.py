@@ -1,0 +1,1 @@
+"""Labels in, batches out: from a source video to 16x16 block tensors."""

@@ -1,0 +1,33 @@
+"""The errors a user can mend: each is one line that names the thing and the remedy."""
+
+
+class Av1partError(Exception):
+    """Bad input or configuration; the command line prints it on one line and exits with 2."""
+
+
+class ConfigError(Av1partError):
+    """A configuration that cannot be what its author meant."""
+
+
+class SourceError(Av1partError):
+    """A video or picture that cannot be read, or not as declared."""
+
+
+class EncoderError(Av1partError):
+    """aomenc or inspect is missing, or what they gave contradicts itself."""
+
+
+class StoreError(Av1partError):
+    """A dataset folder that is missing, damaged, foreign, or unfit for what is asked of it."""
+
+
+class CheckpointError(Av1partError):
+    """A checkpoint that is missing, damaged, foreign, or unfit for what is asked of it."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint that was just written does not read back as the model that was saved."""
+
+
+class FreezeError(Av1partError):
+    """A tensor that was declared frozen has moved."""

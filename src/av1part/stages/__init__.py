@@ -1,0 +1,1 @@
+"""LightningModules: one base, one thin class per stage of the cascade."""
