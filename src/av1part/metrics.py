@@ -1,0 +1,329 @@
+"""Classification metrics of a stage or of the cascade, as the flat keys of metrics.json.
+
+torchmetrics counts and computes; this module names the metrics once, flattens them, checks the
+supports, and says what trivial guessers would have scored. All figures are fractions.
+
+Classes that never occur and are never predicted are left out of macro averages, as scikit-learn
+does; a class that is predicted but never occurs counts with 0. `balanced_accuracy` is the mean
+recall of the classes that occur (scikit-learn's `balanced_accuracy_score`).
+
+Shapes: n nodes, k classes; confusion matrices have rows true, columns predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+    MulticlassStatScores,
+)
+
+FlatMetrics = dict[str, Any]
+"""Flat keys to floats, ints (support) or a list of lists of ints (`confusion_matrix`)."""
+
+POSITIVE = 1
+"""Class index of a two-class stage whose F1 is `f1_positive` (Stage 1: PARTITION)."""
+
+
+def stage_metrics(class_names: Sequence[str]) -> MetricCollection:
+    """Return the metrics of one classifier, to be updated with predictions and labels.
+
+    `update(predictions, labels)` takes two int64 tensors of shape (n,) of class indices and
+    counts twice, whatever the number of metrics: once for the scores, once for the matrix.
+    `compute()` holds vectors and a matrix beside scalars; `flatten` names them all.
+
+    Args:
+        class_names: Names in class-index order.
+    """
+
+    def of(kind: type[Metric], average: str | None) -> Metric:
+        return kind(num_classes=len(class_names), average=average)
+
+    scores: dict[str, Metric | MetricCollection] = {
+        # Recall weighted by support is accuracy, and shares its counts with the others here;
+        # MulticlassAccuracy(average="micro") would keep, and update, a third set.
+        "accuracy": of(MulticlassRecall, "weighted"),
+        "macro_f1": of(MulticlassF1Score, "macro"),
+        "weighted_f1": of(MulticlassF1Score, "weighted"),
+        "macro_precision": of(MulticlassPrecision, "macro"),
+        "macro_recall": of(MulticlassRecall, "macro"),
+        "precision": of(MulticlassPrecision, None),
+        "recall": of(MulticlassRecall, None),
+        "f1": of(MulticlassF1Score, None),
+        "stat_scores": of(MulticlassStatScores, None),
+    }
+    matrix = MulticlassConfusionMatrix(num_classes=len(class_names))
+    return MetricCollection(
+        {**scores, "confusion_matrix": matrix},
+        compute_groups=[list(scores), ["confusion_matrix"]],
+    )
+
+
+def flatten(
+    computed: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    *,
+    prefix: str = "",
+    support: ArrayLike | None = None,
+) -> FlatMetrics:
+    """Name every figure of a computed collection by its flat key.
+
+    Args:
+        computed: What `stage_metrics(class_names).compute()` returned.
+        class_names: Names in class-index order.
+        prefix: The collection's prefix, such as `val/`; the flat keys have none.
+        support: Nodes of each class counted independently, shape (k,), to be checked against.
+
+    Returns:
+        `accuracy, macro_f1, weighted_f1, macro_precision, macro_recall, balanced_accuracy`, for
+        two classes `f1_positive`, then `per_class.<NAME>.{precision,recall,f1,support}` and
+        `confusion_matrix`.
+
+    Raises:
+        ValueError: if nothing was counted, or the supports do not agree.
+    """
+    get = {name.removeprefix(prefix): value for name, value in computed.items()}
+    counts = get["stat_scores"][:, 4]
+    matrix = get["confusion_matrix"]
+    _check_support(counts, matrix, support)
+    flat: FlatMetrics = {
+        name: float(get[name])
+        for name in ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
+    }
+    flat["balanced_accuracy"] = float(get["recall"][counts > 0].mean())
+    if len(class_names) == 2:
+        flat["f1_positive"] = float(get["f1"][POSITIVE])
+    for index, name in enumerate(class_names):
+        for score in ("precision", "recall", "f1"):
+            flat[f"per_class.{name}.{score}"] = float(get[score][index])
+        flat[f"per_class.{name}.support"] = int(counts[index])
+    flat["confusion_matrix"] = matrix.tolist()
+    return flat
+
+
+def _check_support(counts: Tensor, matrix: Tensor, support: ArrayLike | None) -> None:
+    rows = matrix.sum(1).tolist()
+    if counts.tolist() != rows:
+        raise ValueError(f"supports {counts.tolist()} are not the confusion matrix's rows {rows}")
+    if support is not None and np.asarray(support).tolist() != rows:
+        raise ValueError(f"supports {rows} differ from an independent count, {support}")
+    if not sum(rows):
+        raise ValueError("no nodes to score: the split has none that belong to this stage")
+
+
+def from_predictions(
+    predictions: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
+) -> FlatMetrics:
+    """Return the flat metrics of predicted against true class indices.
+
+    Args:
+        predictions: Integers, shape (n,).
+        labels: Integers, shape (n,).
+        class_names: Names in class-index order.
+
+    Raises:
+        ValueError: if shapes differ, `n` is 0, or an index is outside the classes.
+    """
+    predicted, true = _class_indices(predictions, labels, len(class_names))
+    metrics = stage_metrics(class_names)
+    metrics.update(torch.from_numpy(predicted), torch.from_numpy(true))
+    support = np.bincount(true, minlength=len(class_names))
+    return flatten(metrics.compute(), class_names, support=support)
+
+
+def from_confusion(matrix: ArrayLike, class_names: Sequence[str]) -> FlatMetrics:
+    """Return the flat metrics of a confusion matrix, through the same collection.
+
+    Args:
+        matrix: Counts, shape (k, k), rows true, columns predicted.
+        class_names: Names in class-index order.
+
+    Raises:
+        ValueError: if the matrix is not square in the classes, negative, or empty.
+    """
+    counts = np.asarray(matrix, dtype=np.int64)
+    k = len(class_names)
+    if counts.shape != (k, k) or (counts < 0).any():
+        raise ValueError(f"expected counts of shape {(k, k)}, got {counts.shape}")
+    true, predicted = np.divmod(np.repeat(np.arange(k * k), counts.ravel()), k)
+    return from_predictions(predicted, true, class_names)
+
+
+def _class_indices(
+    predictions: ArrayLike, labels: ArrayLike, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    predicted, true = np.asarray(predictions), np.asarray(labels)
+    if predicted.shape != true.shape or true.ndim != 1:
+        raise ValueError(f"predictions {predicted.shape} and labels {true.shape} must be (n,)")
+    for what, array in (("prediction", predicted), ("label", true)):
+        if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= k):
+            raise ValueError(f"a {what} is not a class index 0..{k - 1}")
+    return predicted.astype(np.int64), true.astype(np.int64)
+
+
+# Closed forms, for many matrices at once (bootstrap) and for expected, non-integer counts.
+
+
+def confusion_matrix(
+    predictions: ArrayLike, labels: ArrayLike, k: int, groups: ArrayLike | None = None
+) -> NDArray[np.int64]:
+    """Count pairs of true and predicted class indices, per group if asked.
+
+    Args:
+        predictions: Integers 0..k-1, shape (n,).
+        labels: Integers 0..k-1, shape (n,).
+        k: Number of classes.
+        groups: Integers 0..g-1, shape (n,); every group up to the largest gets a matrix.
+
+    Returns:
+        int64 of shape (k, k), or (g, k, k) with groups; rows true, columns predicted.
+
+    Raises:
+        ValueError: if shapes differ or an index is outside the classes.
+    """
+    predicted, true = _class_indices(predictions, labels, k)
+    if groups is None:
+        return np.bincount(true * k + predicted, minlength=k * k).reshape(k, k)
+    group = np.asarray(groups, dtype=np.int64)
+    g = int(group.max(initial=-1)) + 1
+    cells = (group * k + true) * k + predicted
+    return np.bincount(cells, minlength=g * k * k).reshape(g, k, k)
+
+
+def accuracy_from_confusion(matrix: ArrayLike) -> NDArray[np.float64]:
+    """Return the accuracy of each matrix of shape (..., k, k); 0 for an empty one."""
+    counts = np.asarray(matrix, dtype=np.float64)
+    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+
+
+def f1_from_confusion(matrix: ArrayLike) -> NDArray[np.float64]:
+    """Return the F1 of each class, shape (..., k), for matrices of shape (..., k, k)."""
+    counts = np.asarray(matrix, dtype=np.float64)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _ratio(2 * hits, counts.sum(-1) + counts.sum(-2))
+
+
+def macro_f1_from_confusion(matrix: ArrayLike) -> NDArray[np.float64]:
+    """Return the macro-F1 of each matrix of shape (..., k, k), absent classes left out."""
+    counts = np.asarray(matrix, dtype=np.float64)
+    present = counts.sum(-1) + counts.sum(-2) > 0
+    return _ratio(f1_from_confusion(counts).sum(-1), present.sum(-1))
+
+
+def weighted_f1_from_confusion(matrix: ArrayLike) -> NDArray[np.float64]:
+    """Return the F1 averaged by support of each matrix of shape (..., k, k)."""
+    counts = np.asarray(matrix, dtype=np.float64)
+    support = counts.sum(-1)
+    return _ratio((support * f1_from_confusion(counts)).sum(-1), support.sum(-1))
+
+
+def _ratio(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
+    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    ratio: NDArray[np.float64] = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return ratio
+
+
+def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64]:
+    """Return the matrix, shape (..., k, k), of always predicting one class.
+
+    Args:
+        support: Nodes of each class, shape (..., k).
+        class_index: The class that is always predicted.
+    """
+    counts = np.asarray(support, dtype=np.int64)
+    matrix = np.zeros((*counts.shape, counts.shape[-1]), dtype=np.int64)
+    matrix[..., class_index] = counts
+    return matrix
+
+
+def prior_confusion(support: ArrayLike, train_counts: ArrayLike) -> NDArray[np.float64]:
+    """Return the expected matrix, shape (..., k, k), of drawing each prediction from a prior.
+
+    Args:
+        support: Nodes of each class among those scored, shape (..., k).
+        train_counts: Nodes of each class in training, shape (k,); the prior is their share.
+
+    Raises:
+        ValueError: if the training counts are empty or of another number of classes.
+    """
+    counts = np.asarray(support, dtype=np.float64)
+    train = np.asarray(train_counts, dtype=np.float64)
+    if train.shape != counts.shape[-1:] or train.sum() <= 0:
+        raise ValueError(f"training counts {train.tolist()} do not give a prior of these classes")
+    expected: NDArray[np.float64] = counts[..., :, None] * (train / train.sum())
+    return expected
+
+
+def best_constant(support: ArrayLike) -> int:
+    """Return the class that is best to predict always: the most frequent, of equals the first.
+
+    It is best for accuracy, weighted F1 and macro-F1 alike: each grows with its support.
+    """
+    return int(np.argmax(np.asarray(support)))
+
+
+def baselines(
+    train_counts: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return what two guessers that never look at a block would score on these labels.
+
+    `constant` always predicts the class that is best *on the labels scored*, which no choice made
+    on training labels can beat; `train_class` and `train_accuracy` say what the training set's
+    majority class gets. For `f1_positive` the best constant is always the positive class (the
+    study's always-PARTITION and always-VERT). `prior` draws each prediction from the training
+    labels' shares: its accuracy is exact in expectation, its F1s are those of the expected
+    confusion matrix.
+
+    Args:
+        train_counts: Nodes of each class in training, shape (k,).
+        labels: True class indices of the nodes scored, shape (n,).
+        class_names: Names in class-index order.
+
+    Returns:
+        `constant` and `prior`, each with `accuracy`, `macro_f1`, `weighted_f1` and, for two
+        classes, `f1_positive`; `constant` also with `class`, `train_class`, `train_accuracy`.
+
+    Raises:
+        ValueError: if there are no labels, or the training counts give no prior.
+    """
+    true = np.asarray(labels)
+    k = len(class_names)
+    support = np.diagonal(confusion_matrix(true, true, k))
+    if not support.sum():
+        raise ValueError("no nodes to score: the split has none that belong to this stage")
+    train = np.asarray(train_counts)
+    constant, majority = best_constant(support), best_constant(train)
+    result: dict[str, dict[str, Any]] = {
+        "constant": _closed_forms(constant_confusion(support, constant)),
+        "prior": _closed_forms(prior_confusion(support, train)),
+    }
+    if k == 2:
+        positive = f1_from_confusion(constant_confusion(support, POSITIVE))[POSITIVE]
+        result["constant"]["f1_positive"] = float(positive)
+    result["constant"] |= {
+        "class": class_names[constant],
+        "train_class": class_names[majority],
+        "train_accuracy": float(support[majority] / support.sum()),
+    }
+    return result
+
+
+def _closed_forms(matrix: NDArray[Any]) -> dict[str, Any]:
+    scores = {
+        "accuracy": float(accuracy_from_confusion(matrix)),
+        "macro_f1": float(macro_f1_from_confusion(matrix)),
+        "weighted_f1": float(weighted_f1_from_confusion(matrix)),
+    }
+    if matrix.shape[-1] == 2:
+        scores["f1_positive"] = float(f1_from_confusion(matrix)[POSITIVE])
+    return scores
