@@ -1,0 +1,249 @@
+#!/usr/bin/env bash
+# Sees to libaom's two programs: `aomenc`, which encodes, and `inspect`, which prints the block
+# sizes of a stream. Distributions ship the first and not the second, so `inspect` is built once,
+# as a decoder with -DCONFIG_INSPECTION=1, into ${AV1PART_CACHE:-~/.cache/av1part}/libaom/bin.
+#
+#   AV1PART_CACHE     where to build into
+#   AV1PART_INSPECT   an inspect of your own: nothing is built
+#   AV1PART_AOMENC    an aomenc of your own
+#   AOM_SOURCE        a checkout of upstream libaom, instead of the distribution's source package
+#
+# The system's apt configuration is read and never changed: lists of sources are fetched into a
+# temporary folder. Only missing programs are installed, and only by root or a sudo that asks
+# for no password.
+set -euo pipefail
+
+cache=${AV1PART_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/av1part}/libaom
+bin=$cache/bin
+log=$cache/build.log
+work=
+
+say() { printf 'libaom: %s\n' "$*"; }
+
+die() {
+  printf 'libaom: error: %s\n' "$*" >&2
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Run a command with its output in the log, which an error line names.
+logged() { "$@" >>"$log" 2>&1 </dev/null; }
+
+# Run a command as root, or fail where this user cannot.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif have sudo && sudo -n true 2>/dev/null; then
+    sudo -n "$@"
+  else
+    return 1
+  fi
+}
+
+# Install packages; the lists may be stale or absent, as in a fresh container.
+apt_install() {
+  have apt-get || return 1
+  local install="apt-get -y -qq --no-install-recommends install"
+  export DEBIAN_FRONTEND=noninteractive
+  # shellcheck disable=SC2086
+  logged as_root $install "$@" && return
+  logged as_root apt-get -qq update || true
+  # shellcheck disable=SC2086
+  logged as_root $install "$@"
+}
+
+# need PROGRAM PACKAGE: see to a program that the build calls.
+need() {
+  have "$1" && return
+  say "installing $2"
+  apt_install "$2" || true
+  have "$1" || die "the build needs $1: run \`apt-get install $2\` as root, then this again"
+}
+
+need_build_tools() {
+  need cmake cmake
+  need make make
+  need g++ g++
+  need perl perl
+  case $(uname -m) in
+    x86_64 | amd64 | i?86) have yasm || need nasm nasm ;;
+  esac
+}
+
+# Print the distribution's own entries of the system's apt sources, as deb-src entries, into the
+# folder $1. Third parties' entries are left out: they have no aom, and their sources may be gone.
+copy_apt_sources() {
+  local file name codename
+  # shellcheck disable=SC1091
+  codename=$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+    [ -r "$file" ] || continue
+    name=$(basename "$file" .list)
+    awk -v codename="$codename" '
+      $1 != "deb" && $1 != "deb-src" { next }
+      /signed-by=/ && !/(debian|ubuntu)-archive/ { next }
+      {
+        suite = 3
+        if ($2 ~ /^\[/) { suite = 4; while ($(suite - 2) !~ /\]$/ && suite < NF) suite++ }
+        base = $suite
+        sub(/[-\/].*/, "", base)
+        if (base != codename && base !~ /^(oldstable|stable|testing|unstable|sid)$/) next
+        sub(/^[ \t]*deb(-src)?/, "deb-src"); print
+      }' "$file" >"$1/$name.list"
+  done
+  for file in /etc/apt/sources.list.d/*.sources; do
+    [ -r "$file" ] || continue
+    awk -v codename="$codename" 'BEGIN { RS = ""; ORS = "\n\n" }
+      {
+        suites = signed = ""; keep = 1
+        count = split($0, lines, "\n")
+        for (i = 1; i <= count; i++) {
+          field = tolower(lines[i])
+          if (field ~ /^suites:/) suites = field
+          if (field ~ /^signed-by:/) signed = lines[i]
+          if (field ~ /^enabled:[ \t]*(no|false|0)/) keep = 0
+        }
+        if (signed != "" && signed !~ /(debian|ubuntu)-archive/) keep = 0
+        if (suites !~ "[ \t:](" codename "|oldstable|stable|testing|unstable|sid)([-\/ \t]|$)") keep = 0
+        if (!keep) next
+        for (i = 1; i <= count; i++)
+          if (tolower(lines[i]) ~ /^types:/) lines[i] = "Types: deb-src"
+        text = lines[1]
+        for (i = 2; i <= count; i++) text = text "\n" lines[i]
+        print text
+      }' "$file" >"$1/$(basename "$file")"
+  done
+}
+
+# Fetch and unpack the distribution's aom into $work/source.
+fetch_source() {
+  have apt-get && have apt-cache ||
+    die "there is no apt-get to fetch the source with: set AOM_SOURCE to a checkout of libaom"
+  need dpkg-source dpkg-dev
+  local parts=$work/parts version
+  mkdir -p "$parts" "$work/lists/partial" "$work/aptcache/archives/partial" "$work/download"
+  copy_apt_sources "$parts"
+  cat >"$work/apt.conf" <<CONF
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "$parts";
+Dir::State::Lists "$work/lists";
+Dir::Cache "$work/aptcache";
+APT::Sandbox::User "$(id -un)";
+CONF
+  export APT_CONFIG=$work/apt.conf
+  say "reading the distribution's list of sources"
+  # One entry of several may fail; what counts is whether aom is listed.
+  logged apt-get -qq update || true
+  local versions
+  versions=$(apt-cache showsrc aom 2>>"$log" | sed -n 's/^Version: //p' | sort -ruV)
+  [ -n "$versions" ] ||
+    die "apt lists no source package aom (see $log): set AOM_SOURCE to a checkout of libaom"
+  for version in $versions; do
+    say "fetching the source of aom $version"
+    if (cd "$work/download" && logged apt-get -qq --download-only source "aom=$version") &&
+      logged dpkg-source --no-check -x "$work/download"/aom_*.dsc "$work/source"; then
+      unset APT_CONFIG
+      return
+    fi
+    say "aom $version could not be fetched"
+    rm -rf "$work/download" "$work/source"
+    mkdir "$work/download"
+  done
+  die "no version of aom could be fetched (see $log): set AOM_SOURCE to a checkout of libaom"
+}
+
+# build TARGET BUILT_FILE CMAKE_OPTION...: build one program and give it its name in $bin.
+build() {
+  local target=$1 built=$2 jobs
+  shift 2
+  jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+  say "building $target ($jobs jobs, log in $log)"
+  # libyuv (scaling) and WebM are not needed, and Debian's source has its libyuv taken out.
+  logged cmake -S "$source" -B "$work/$target" -DCMAKE_BUILD_TYPE=Release \
+    -DENABLE_TESTS=0 -DENABLE_DOCS=0 -DENABLE_TOOLS=0 \
+    -DCONFIG_LIBYUV=0 -DCONFIG_WEBM_IO=0 "$@" &&
+    logged cmake --build "$work/$target" --target "$target" --parallel "$jobs" ||
+    die "building $target failed: read the end of $log"
+  mkdir -p "$bin"
+  cp "$work/$target/$built" "$bin/.$target.$$"
+  mv -f "$bin/.$target.$$" "$bin/$target"
+}
+
+# Print the aomenc to use, if there is one: the user's, the one on PATH, or one built before.
+find_aomenc() {
+  if [ -n "${AV1PART_AOMENC:-}" ]; then
+    [ -x "$AV1PART_AOMENC" ] && printf %s "$AV1PART_AOMENC"
+  elif have aomenc; then
+    command -v aomenc
+  elif [ -x "$bin/aomenc" ]; then
+    printf %s "$bin/aomenc"
+  else
+    return 1
+  fi
+}
+
+# works AOMENC INSPECT: encode one grey picture and read its block sizes back.
+works() {
+  local clip=$work/probe
+  {
+    printf 'YUV4MPEG2 W64 H64 F25:1 Ip A1:1 C420jpeg\nFRAME\n'
+    head -c 6144 /dev/zero | tr '\0' '\200'
+  } >"$clip.y4m"
+  logged "$1" --ivf --passes=1 --end-usage=q --cq-level=32 --cpu-used=0 --threads=1 \
+    -o "$clip.ivf" "$clip.y4m" || return 1
+  "$2" "$clip.ivf" -bs >"$clip.json" 2>>"$log" </dev/null || return 1
+  grep -q '"blockSize"' "$clip.json"
+}
+
+main() {
+  mkdir -p "$cache" 2>/dev/null || die "cannot create $cache: set AV1PART_CACHE to a writable folder"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  : >"$log"
+  local aomenc='' inspect=${AV1PART_INSPECT:-$bin/inspect} missing=''
+
+  if ! aomenc=$(find_aomenc); then
+    [ -z "${AV1PART_AOMENC:-}" ] ||
+      die "AV1PART_AOMENC=$AV1PART_AOMENC is not a program: mend or unset it"
+    if have apt-get; then
+      say "installing aom-tools for aomenc"
+      apt_install aom-tools || true
+    fi
+    aomenc=$(find_aomenc) || missing="aomenc"
+  fi
+  if [ -n "${AV1PART_INSPECT:-}" ]; then
+    [ -x "$AV1PART_INSPECT" ] ||
+      die "AV1PART_INSPECT=$AV1PART_INSPECT is not a program: mend or unset it"
+  elif [ ! -x "$bin/inspect" ]; then
+    missing="$missing inspect"
+  elif [ -z "$missing" ] && ! works "$aomenc" "$inspect"; then
+    say "$bin/inspect does not run here: building it again"
+    missing=inspect
+  fi
+
+  if [ -n "$missing" ]; then
+    need_build_tools
+    source=${AOM_SOURCE:-}
+    if [ -n "$source" ]; then
+      [ -f "$source/examples/inspect.c" ] ||
+        die "AOM_SOURCE=$source is not a checkout of libaom: it has no examples/inspect.c"
+    else
+      fetch_source
+      source=$work/source
+    fi
+    case $missing in
+      *inspect*) build inspect examples/inspect -DCONFIG_INSPECTION=1 -DCONFIG_AV1_ENCODER=0 ;;
+    esac
+    case $missing in
+      *aomenc*) build aomenc aomenc && aomenc=$bin/aomenc ;;
+    esac
+  fi
+
+  works "$aomenc" "$inspect" ||
+    die "$inspect cannot read what $aomenc writes (see $log): remove $bin, then this again"
+  say "aomenc  $aomenc"
+  say "inspect $inspect"
+}
+
+main "$@"
