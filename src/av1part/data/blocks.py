@@ -1,0 +1,166 @@
+"""Blocks gathered from memory-mapped planes, a whole batch with one indexing call a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from av1part.data.store import Store
+
+Batch = dict[str, Tensor]
+"""`block` [b, 1, s, s] uint8 or int16; `qindex`, `partition`, `node` int64 [b]."""
+
+
+class BlockReader(Dataset[Batch]):
+    """Nodes of one size as batches of integer blocks; indexed by arrays of node numbers.
+
+    Attributes:
+        nodes: Node numbers (rows of nodes.parquet) it was made for, int64.
+    """
+
+    def __init__(self, store: Store, nodes: NDArray[np.int64], *, size: int, context: int = 0):
+        """Keep the columns of these nodes as compact arrays.
+
+        Args:
+            store: The dataset.
+            nodes: Row numbers in its node table, all of nodes of `size`.
+            size: Luma samples a side.
+            context: Margin around the block, in luma samples; replicated at frame edges.
+        """
+        self.store = store
+        self.size = size
+        self.context = context
+        self.nodes = nodes
+        table = store.nodes[nodes]
+        codes = pl.Enum(list(store.sequences))
+        self._sequence = table["sequence"].cast(codes).to_physical().to_numpy().astype(np.int32)
+        self._frame, self._row, self._col = (table[c].to_numpy() for c in ("frame", "row", "col"))
+        self._qindex = table["qindex"].to_numpy()
+        self._partition = table["partition"].to_numpy()
+        self._dtype = np.uint8 if store.bit_depth() <= 8 else np.int16
+        self._windows: dict[int, NDArray[Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave views on maps behind when sent to a worker process."""
+        return {**self.__dict__, "_windows": {}}
+
+    def __len__(self) -> int:
+        """Return the number of nodes."""
+        return len(self.nodes)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> Batch:
+        """Gather a batch.
+
+        Args:
+            index: Positions in `nodes` (not node numbers), int64, shape (b,).
+
+        Returns:
+            A batch; blocks are copies, with s = size + 2 context.
+        """
+        side = self.size + 2 * self.context
+        block = np.empty((len(index), side, side), dtype=self._dtype)
+        sequence = self._sequence[index]
+        frame, row, col = self._frame[index], self._row[index], self._col[index]
+        for code in np.unique(sequence):
+            here = sequence == code
+            block[here] = self._gather(int(code), frame[here], row[here], col[here])
+        return {
+            "block": torch.from_numpy(block)[:, None],
+            "qindex": torch.from_numpy(self._qindex[index].astype(np.int64)),
+            "partition": torch.from_numpy(self._partition[index].astype(np.int64)),
+            "node": torch.from_numpy(self.nodes[index]),
+        }
+
+    def _gather(
+        self, code: int, frame: NDArray[Any], row: NDArray[Any], col: NDArray[Any]
+    ) -> NDArray[Any]:
+        plane = self.store.plane(self.store.sequences[code])
+        if not self.context:
+            windows = self._windows.get(code)
+            if windows is None:
+                windows = sliding_window_view(plane, (self.size, self.size), axis=(1, 2))
+                self._windows[code] = windows
+            gathered: NDArray[Any] = windows[frame, row, col]
+            return gathered
+        # Clipped indices repeat the edge samples, which is the replicated margin.
+        reach = np.arange(-self.context, self.size + self.context)
+        rows = np.clip(row[:, None] + reach, 0, plane.shape[1] - 1)
+        cols = np.clip(col[:, None] + reach, 0, plane.shape[2] - 1)
+        gathered = plane[frame[:, None, None], rows[:, :, None], cols[:, None, :]]
+        return gathered
+
+
+class EpochBatches(Sampler[NDArray[np.int64]]):
+    """Batches of positions, a function of (seed, epoch) alone: the same for any worker count.
+
+    Every position comes once an epoch, in batches of nearly equal size, so that no epoch ends in
+    a batch of one sample, which BatchNorm could not take. With `weights`, positions are drawn
+    with replacement instead.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        weights: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        """Set up the batches.
+
+        Args:
+            count: Number of positions.
+            batch_size: At most so many a batch.
+            shuffle: A new order each epoch; else ascending.
+            seed: Of the orders.
+            weights: Probability of each position, for balanced sampling.
+            rank: Of this process, which takes every `ranks`-th batch.
+            ranks: Number of processes.
+        """
+        self.count = count
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.weights = weights
+        self.rank = rank
+        self.ranks = ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch; Lightning calls it before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the batches an epoch, on this rank."""
+        batches = -(-self.count // self.batch_size)
+        return (
+            -(-batches // self.ranks)
+            if self.shuffle
+            else len(range(self.rank, batches, self.ranks))
+        )
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Yield int64 arrays of positions."""
+        order = np.arange(self.count)
+        if self.shuffle:
+            rng = np.random.default_rng((self.seed, self.epoch))
+            if self.weights is None:
+                order = rng.permutation(self.count)
+            else:
+                order = rng.choice(self.count, self.count, p=self.weights)
+        batches = np.array_split(order, max(1, -(-self.count // self.batch_size)))
+        if self.shuffle and len(batches) % self.ranks:
+            # Training ranks must take equally many steps; the first batches come again.
+            batches += batches[: self.ranks - len(batches) % self.ranks]
+        yield from batches[self.rank :: self.ranks]

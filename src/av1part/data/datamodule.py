@@ -1,0 +1,263 @@
+"""Batches of integer blocks for one stage: filter by taxonomy, split, sample, augment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from av1part import embedded
+from av1part.data.augment import apply_symmetries, draw_symmetries
+from av1part.data.blocks import Batch, BlockReader, EpochBatches
+from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, read_split_list
+from av1part.data.store import Store
+from av1part.errors import ConfigError, StoreError
+from av1part.partition import SIZES, Partition, taxonomy
+
+_STATISTICS_NODES = 4096
+"""Training blocks, evenly spaced, whose pixel statistics a checkpoint records."""
+
+
+class BlockDataModule(pl.LightningDataModule):
+    """Streams the nodes that reach a stage, from a store on disk.
+
+    Nothing of a store is held in memory but its node columns; blocks are read from the mapped
+    planes batch by batch. Blocks stay integers; the model's first layer scales them.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        stage: str = "stage1",
+        taxonomy: str = "v6",
+        size: int = 16,
+        context: int = 0,
+        split: str = "by_sequence",
+        split_seed: int = 42,
+        split_list: str | Path | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 1024,
+        num_workers: int = 0,
+        sampling: str = "natural",
+        augment: str = "none",
+        seed: int = 42,
+    ) -> None:
+        """Take the settings; nothing is opened before `setup`.
+
+        Args:
+            path: Dataset folder; None is the embedded dataset with its own split list.
+            stage: Whose population and labels to serve.
+            taxonomy: `v6` or `v6_1to4`.
+            size: Luma samples a side of the nodes.
+            context: Margin around each block, in luma samples.
+            split: A protocol of `splits.PROTOCOLS`.
+            split_seed: Of the split; apart from `seed`, so that seeds share one split.
+            split_list: CSV `sequence,split` for `by_sequence`.
+            batch_size: Training blocks a batch.
+            eval_batch_size: Validation blocks a batch.
+            num_workers: Loader processes; batches do not depend on it.
+            sampling: `natural`, or `balanced` to draw each class of the stage equally often.
+            augment: `none`, or `symmetries` for the eight symmetries with their label maps.
+            seed: Of order and augmentation.
+
+        Raises:
+            ConfigError: if an option is not one of its values.
+        """
+        super().__init__()
+        for name, value, known in (
+            ("data.sampling", sampling, ("natural", "balanced")),
+            ("data.augment", augment, ("none", "symmetries")),
+            ("data.split", split, tuple(PROTOCOLS)),
+            ("data.size", size, SIZES),
+        ):
+            if value not in known:
+                raise ConfigError(f"{name} must be one of {known}, got {value!r}")
+        if min(batch_size, eval_batch_size) < 1 or min(context, num_workers) < 0:
+            raise ConfigError("data: batch sizes must be positive, context and workers >= 0")
+        self.path = embedded.STORE if path is None else Path(path).expanduser()
+        if path is None and split_list is None and split == "by_sequence":
+            split_list = embedded.SPLIT_LIST
+        self.split_list = split_list
+        self.stage_name, self.taxonomy_name = stage, taxonomy
+        self.size, self.context = size, context
+        self.split, self.split_seed = split, split_seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers = num_workers
+        self.sampling, self.augment, self.seed = sampling, augment, seed
+        self.readers: dict[str, BlockReader] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store and select the nodes of each split; idempotent.
+
+        Raises:
+            StoreError: if the dataset cannot be opened or does not suit the settings.
+        """
+        if self.readers:
+            return
+        try:
+            self.taxonomy = taxonomy(self.taxonomy_name)
+            self.stage = self.taxonomy.stage(self.stage_name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.store = Store.open(self.path)
+        self.store.bit_depth()
+        nodes = self.store.nodes
+        sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
+        partition = nodes["partition"].to_numpy()[sized]
+        self._refuse_foreign_types(partition)
+        listed = None
+        if self.split == "given":
+            listed = self.store.manifest.get("given_split")
+        elif self.split_list is not None:
+            listed = read_split_list(self.split_list)
+        split = assign_splits(
+            nodes[sized],
+            {s: self.store.plane(s).shape for s in self.store.sequences},
+            protocol=self.split,
+            seed=self.split_seed,
+            listed=listed,
+        )
+        reaches = self.stage.labels[partition] >= 0
+        self.readers = {
+            name: BlockReader(
+                self.store,
+                sized[reaches & (split == index)].astype(np.int64),
+                size=self.size,
+                context=self.context,
+            )
+            for index, name in enumerate(SPLITS)
+        }
+
+    def reader(self, split: str) -> BlockReader:
+        """Return the blocks of a split.
+
+        Raises:
+            StoreError: if the split is empty; there is no fallback to another.
+        """
+        self.setup()
+        if split not in SPLITS:
+            raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
+        reader = self.readers[split]
+        if not len(reader):
+            raise StoreError(
+                f"{self.path}: no {self.size}x{self.size} node of {self.stage_name} in the {split} "
+                f"split (data.split={self.split}): add sources or choose another protocol"
+            )
+        return reader
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Return the stage's class of every node of a split, int64."""
+        nodes = self.reader(split).nodes
+        labels: NDArray[np.int64] = self.stage.labels[
+            self.store.nodes["partition"].to_numpy()[nodes]
+        ]
+        return labels
+
+    def class_counts(self, split: str = "train") -> list[int]:
+        """Return the nodes of each class of the stage in a split."""
+        counts = np.bincount(self.labels(split), minlength=len(self.stage.classes))
+        return [int(count) for count in counts]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint must know of its data, as plain values."""
+        self.setup()
+        train = self.reader("train")
+        return {
+            "path": str(self.path.resolve()),
+            "manifest_sha256": self.store.manifest_sha256,
+            "taxonomy": self.taxonomy_name,
+            "size": self.size,
+            "context": self.context,
+            "split": self.split,
+            "split_seed": self.split_seed,
+            "split_list": None if self.split_list is None else str(Path(self.split_list).resolve()),
+            "eval_batch_size": self.eval_batch_size,
+            "bit_depth": self.store.bit_depth(),
+            "class_counts": self.class_counts("train"),
+            "qindex": np.unique(self.store.nodes["qindex"].to_numpy()[train.nodes]).tolist(),
+            "input_statistics": self.input_statistics("train"),
+        }
+
+    def input_statistics(self, split: str) -> dict[str, float]:
+        """Return mean, standard deviation, minimum and maximum of blocks, in sample units."""
+        reader = self.reader(split)
+        spaced = np.linspace(0, len(reader) - 1, min(len(reader), _STATISTICS_NODES))
+        block = reader[spaced.astype(np.int64)]["block"].numpy()
+        return {
+            "mean": float(block.mean(dtype=np.float64)),
+            "std": float(block.std(dtype=np.float64)),
+            "min": float(block.min()),
+            "max": float(block.max()),
+        }
+
+    def batches(self, split: str) -> Iterable[Batch]:
+        """Return all batches of a split in ascending node order, for evaluation."""
+        return self._loader(split, training=False, rank=0, ranks=1)
+
+    def train_dataloader(self) -> Any:
+        """Return the training batches."""
+        return self._loader("train", training=True, **self._share())
+
+    def val_dataloader(self) -> Any:
+        """Return the validation batches of this process."""
+        return self._loader("val", training=False, **self._share())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training batches, on the device; others pass unchanged."""
+        trainer = self.trainer
+        if self.augment == "none" or trainer is None or not trainer.training:
+            return batch
+        symmetry = draw_symmetries(batch["node"], self.seed, trainer.current_epoch)
+        return apply_symmetries(batch, symmetry)
+
+    def _share(self) -> dict[str, int]:
+        trainer = self.trainer
+        if trainer is None:
+            return {"rank": 0, "ranks": 1}
+        return {"rank": trainer.global_rank, "ranks": trainer.world_size}
+
+    def _loader(self, split: str, *, training: bool, rank: int, ranks: int) -> DataLoader[Batch]:
+        reader = self.reader(split)
+        sampler = EpochBatches(
+            len(reader),
+            self.batch_size if training else self.eval_batch_size,
+            shuffle=training,
+            seed=self.seed,
+            weights=self._weights() if training and self.sampling == "balanced" else None,
+            rank=rank,
+            ranks=ranks,
+        )
+        # A loader of its own generator leaves the global random state alone.
+        return DataLoader(
+            reader,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers if training else 0,
+            generator=torch.Generator().manual_seed(self.seed),
+            persistent_workers=training and self.num_workers > 0,
+        )
+
+    def _weights(self) -> NDArray[np.float64]:
+        labels = self.labels("train")
+        counts = np.bincount(labels)
+        weights: NDArray[np.float64] = 1.0 / counts[labels]
+        weights /= weights.sum()
+        return weights
+
+    def _refuse_foreign_types(self, partition: NDArray[Any]) -> None:
+        counts = np.bincount(partition.astype(np.int64), minlength=len(Partition))
+        foreign = {p.name: int(counts[p]) for p in Partition if p not in self.taxonomy.partitions}
+        foreign = {name: count for name, count in foreign.items() if count}
+        if foreign:
+            said = ", ".join(f"{count} {name}" for name, count in foreign.items())
+            raise StoreError(
+                f"{self.path} has {said} nodes, which taxonomy {self.taxonomy_name} does not "
+                "cover: use taxonomy=v6_1to4, or build with one_to_four=false"
+            )

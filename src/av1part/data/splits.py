@@ -1,0 +1,160 @@
+"""Which nodes are train, val and test: four protocols, the same for every stage.
+
+A node's split depends on its place in the source alone, never on its type, its qindex (except
+under `random_blocks`) or the training seed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from av1part.errors import StoreError
+
+SPLITS = ("train", "val", "test")
+"""Names; a node's split is stored as the index, or `OUTSIDE`."""
+OUTSIDE = -1
+"""Split of nodes that lie in a gap between segments."""
+
+SHARES = (0.70, 0.15, 0.15)
+
+PROTOCOLS: Mapping[str, str] = {
+    "by_sequence": "each sequence wholly in train, val or test",
+    "by_segment": "segments of the same sequence with a gap between: optimistic for new content",
+    "random_blocks": "the study's protocol, neighbouring blocks in train and val: leaks",
+    "given": "the split that the import brought along",
+}
+"""Protocol to what a report says of it."""
+
+_FEWEST_FRAMES = 5
+"""From here on a sequence is cut along time; three ranges and two gaps need five frames."""
+
+
+def assign_splits(
+    nodes: pl.DataFrame,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    protocol: str,
+    seed: int = 42,
+    listed: Mapping[str, str] | None = None,
+) -> NDArray[np.int8]:
+    """Assign every node to a split.
+
+    Args:
+        nodes: Table with `sequence`, `frame`, `row`, `size`.
+        shapes: `(frames, height, width)` of each sequence.
+        protocol: A key of `PROTOCOLS`.
+        seed: Of the choice of sequences, or of blocks.
+        listed: Sequence to split name; required by `given`, optional for `by_sequence`.
+
+    Returns:
+        int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
+
+    Raises:
+        StoreError: if the protocol does not suit the dataset.
+    """
+    if protocol == "random_blocks":
+        order = np.random.default_rng(seed).permutation(nodes.height)
+        split = np.zeros(nodes.height, dtype=np.int8)
+        split[order[round(0.8 * nodes.height) :]] = SPLITS.index("val")
+        return split
+    if protocol == "by_segment":
+        return _by_segment(nodes, shapes)
+    if protocol == "given" and listed is None:
+        raise StoreError("data.split=given: this dataset brings no split; use by_sequence")
+    if protocol not in PROTOCOLS:
+        raise StoreError(f"data.split must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    table = listed if listed is not None else _draw_sequences(sorted(shapes), seed)
+    _check_list(table, shapes)
+    codes = pl.DataFrame(
+        {
+            "sequence": list(table),
+            "split": np.array([SPLITS.index(s) for s in table.values()], dtype=np.int8),
+        }
+    )
+    joined = nodes.select("sequence").join(codes, on="sequence", how="left", maintain_order="left")
+    return joined["split"].to_numpy()
+
+
+def read_split_list(path: str | Path) -> dict[str, str]:
+    """Read a split list: CSV with the header `sequence,split` and values train, val or test.
+
+    Raises:
+        StoreError: if the file is missing or not of this form.
+    """
+    path = Path(path).expanduser()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"split list {path} cannot be read ({error})") from None
+    table: dict[str, str] = {}
+    for row in rows:
+        if set(row) != {"sequence", "split"} or row["split"] not in SPLITS:
+            raise StoreError(f"split list {path}: needs `sequence,split` with train|val|test")
+        if row["sequence"] in table:
+            raise StoreError(f"split list {path} names {row['sequence']} twice")
+        table[row["sequence"]] = row["split"]
+    return table
+
+
+def _draw_sequences(names: list[str], seed: int) -> dict[str, str]:
+    if len(names) < 3:
+        raise StoreError(
+            f"data.split=by_sequence needs at least 3 sequences, this dataset has {len(names)}: "
+            "add sources, or use data.split=by_segment"
+        )
+    held = [max(1, round(share * len(names))) for share in SHARES[1:]]
+    order = np.random.default_rng(seed).permutation(len(names))
+    splits = ["val"] * held[0] + ["test"] * held[1]
+    splits += ["train"] * (len(names) - len(splits))
+    return {names[i]: split for i, split in zip(order, splits, strict=True)}
+
+
+def _check_list(listed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing, extra = sorted(shapes.keys() - listed.keys()), sorted(listed.keys() - shapes.keys())
+    if missing or extra:
+        raise StoreError(
+            f"the split list does not fit the dataset: it lacks {missing}, and names {extra} "
+            "which the dataset has not"
+        )
+
+
+def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int8]:
+    """Cut each sequence along time or, with few frames, into horizontal bands."""
+    split = np.full(nodes.height, OUTSIDE, dtype=np.int8)
+    sequence = nodes["sequence"].to_numpy()
+    frame, row, size = (nodes[c].to_numpy() for c in ("frame", "row", "size"))
+    for name, (frames, height, _) in shapes.items():
+        mine = sequence == name
+        if frames >= _FEWEST_FRAMES:
+            first, last, ranges = frame, frame + 1, segments(frames, max(1, round(frames / 50)))
+        else:
+            first, last, ranges = row, row + size, segments(height, min(64, max(16, height // 16)))
+        for index, (start, stop) in enumerate(ranges):
+            split[mine & (first >= start) & (last <= stop)] = index
+    return split
+
+
+def segments(length: int, gap: int) -> list[tuple[int, int]]:
+    """Cut 0..length into a train, a val and a test range with gaps between them.
+
+    Args:
+        length: Frames, or luma rows.
+        gap: Frames or rows left out between two ranges.
+
+    Returns:
+        (start, stop) of each of `SPLITS`.
+
+    >>> segments(100, 2)
+    [(0, 67), (69, 83), (85, 100)]
+    """
+    usable = length - 2 * gap
+    train = max(1, round(SHARES[0] * usable))
+    val = max(1, round(SHARES[1] * usable))
+    return [(0, train), (train + gap, train + gap + val), (train + 2 * gap + val, length)]

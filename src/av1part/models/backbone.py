@@ -1,0 +1,131 @@
+"""ResNet-18 for one luma channel, with optional squeeze-and-excitation and spatial attention.
+
+    block -> stem -> layer1 -> SE -> layer2 -> SE -> layer3 -> SE -> layer4 -> SE -> attention
+
+The classifier walks these levels one by one, since adapters sit between them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+LEVELS = (1, 2, 3, 4)
+"""Numbers of the residual layers, after each of which an adapter may sit."""
+
+Stem = Literal["imagenet", "small"]
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel attention: pool, two linear maps without bias, sigmoid, scale.
+
+    Reference: Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, section 3.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden, bias=False)
+        self.excite = nn.Linear(hidden, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale each channel of `x`, shape (b, c, h, w), by its gate in 0..1."""
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]
+
+
+class SpatialAttention(nn.Module):
+    """Position attention: a 7x7 convolution without bias over channel mean and maximum.
+
+    Reference: Woo et al., CBAM, ECCV 2018, section 3.
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale each position of `x`, shape (b, c, h, w), by its gate in 0..1."""
+        pooled = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
+        return x * torch.sigmoid(self.conv(pooled))
+
+
+class ResNet18(nn.Module):
+    """torchvision's ResNet-18 on one channel, without its classifier.
+
+    Parameter names are torchvision's, so that its weights load by name.
+
+    Attributes:
+        channels: Channels after layers 1 to 4: `width` times 1, 2, 4, 8.
+    """
+
+    def __init__(
+        self, *, width: int = 64, se: bool = True, attention: bool = True, stem: Stem = "imagenet"
+    ) -> None:
+        """Build and initialise as torchvision does (He normal convolutions).
+
+        Args:
+            width: Channels after the stem; 64 is the standard network.
+            se: Squeeze-and-excitation after each layer.
+            attention: 7x7 spatial attention after layer 4.
+            stem: `imagenet` is 7x7 stride 2 and a pool of stride 2; `small` is 3x3 stride 1
+                without pool, so that a 16x16 block keeps 16, 8, 4, 2 samples a side.
+        """
+        super().__init__()
+        small = stem == "small"
+        self.channels = tuple(width << level for level in range(4))
+        self.conv1 = (
+            nn.Conv2d(1, width, 3, padding=1, bias=False)
+            if small
+            else nn.Conv2d(1, width, 7, stride=2, padding=3, bias=False)
+        )
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
+        before = width
+        for level, channels in zip(LEVELS, self.channels, strict=True):
+            self.add_module(f"layer{level}", _layer(before, channels, stride=1 + (level > 1)))
+            before = channels
+        if se:
+            for level, channels in zip(LEVELS, self.channels, strict=True):
+                self.add_module(f"se{level}", SqueezeExcitation(channels))
+        if attention:
+            self.attention = SpatialAttention()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Map normalised blocks (b, 1, s, s) to features (b, width, s/4, s/4)."""
+        features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return features
+
+    def level(self, level: int, x: Tensor) -> Tensor:
+        """Apply residual layer `level` (1..4) with its attention modules.
+
+        Args:
+            level: Which layer.
+            x: Features of the level before, shape (b, c, h, w).
+
+        Returns:
+            Features, shape (b, channels[level - 1], h', w').
+        """
+        names = [f"layer{level}", f"se{level}", *(["attention"] if level == 4 else [])]
+        for name in names:
+            module = self._modules.get(name)
+            if module is not None:
+                x = module(x)
+        return x
+
+
+def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:
+    downsample = None
+    if stride != 1 or inputs != channels:
+        downsample = nn.Sequential(
+            nn.Conv2d(inputs, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+        )
+    first = BasicBlock(inputs, channels, stride, downsample)
+    return nn.Sequential(first, BasicBlock(channels, channels))

@@ -1,0 +1,41 @@
+"""The one place where pixels become floats."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MEAN = 0.449
+"""Mean of ImageNet's three channel means, in units of full scale (torchvision's transforms)."""
+STD = 0.226
+"""Mean of ImageNet's three channel standard deviations, likewise."""
+
+
+class PixelNormalise(nn.Module):
+    """Scale integer samples by their bit depth, then to zero mean and unit variance.
+
+    The bit depth is a buffer, so a checkpoint carries it and nobody else may scale. Floats are
+    refused: whoever has floats has scaled already (the study divided by 1023 twice).
+    """
+
+    peak: Tensor
+
+    def __init__(self, bit_depth: int) -> None:
+        super().__init__()
+        self.register_buffer("peak", torch.tensor(float((1 << bit_depth) - 1)))
+
+    def forward(self, block: Tensor) -> Tensor:
+        """Normalise a batch of blocks.
+
+        Args:
+            block: Integer samples 0 .. 2^bit_depth - 1, shape (b, 1, s, s).
+
+        Returns:
+            float32 of the same shape.
+
+        Raises:
+            TypeError: if `block` is not of integers.
+        """
+        if block.is_floating_point() or block.dtype == torch.bool:
+            raise TypeError(f"blocks are integers until this layer, got {block.dtype}")
+        return (block.to(self.peak.dtype) / self.peak - MEAN) / STD
