@@ -1,0 +1,98 @@
+# `make help` lists the targets. All but help, libaom and clean see to .venv first.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/bin
+STAGE ?= stage1
+# Recipes read these from the environment, quoted, so that a path may hold spaces.
+export PYTHON SOURCE OUT CKPT
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: ARGS (further words for the command), PYTHON (interpreter of setup)"
+
+.PHONY: setup
+setup: ## Make .venv from requirements.lock (PYTHON=... to choose the interpreter)
+	@tools/setup.sh
+
+.PHONY: demo
+demo: setup ## The whole chain on the embedded data, in minutes on a CPU
+	@$(BIN)/av1part demo $(ARGS)
+
+.PHONY: test
+test: setup ## Tests and doctests, without the slow ones (ARGS=... for pytest)
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-all
+test-all: setup ## Every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, formatting and types, changing nothing
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: format
+format: setup ## Mend what can be mended: imports, formatting, simple lint
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+.PHONY: data
+data: need-source setup ## Build a dataset: SOURCE=clip.y4m [OUT=folder] [ARGS=...]
+	@$(BIN)/av1part data build "$$SOURCE" \
+	  "out=$${OUT:-datasets/$$(name=$$(basename "$$SOURCE"); echo "$${name%.*}")}" $(ARGS)
+
+.PHONY: train
+train: setup ## Train one stage: [STAGE=stage2] [ARGS='data.path=folder ...']
+	@$(BIN)/av1part train stage=$(STAGE) $(ARGS)
+
+.PHONY: eval
+eval: need-ckpt setup ## Validate a checkpoint on its own: CKPT=runs/.../best.ckpt [ARGS=...]
+	@$(BIN)/av1part validate "$$CKPT" $(ARGS)
+
+.PHONY: sweep
+sweep: need-exp setup ## Run an experiment's jobs: EXP=exp11a/all [ARGS=...]
+	@$(BIN)/av1part train -m experiment=$(EXP) $(ARGS)
+
+.PHONY: libaom
+libaom: ## Build libaom's inspect once, and see to aomenc
+	@tools/libaom.sh
+
+.PHONY: embedded-data
+embedded-data: setup ## Make the embedded dataset again, from scikit-image's photographs
+	@$(BIN)/python tools/embedded_data.py $(ARGS)
+
+.PHONY: bench
+bench: setup ## Run the benchmarks
+	@test -f benchmarks/__main__.py || \
+	  { echo "make bench: there are no benchmarks yet" >&2; exit 2; }
+	@$(BIN)/python benchmarks $(ARGS)
+
+.PHONY: experiments-report
+experiments-report: setup ## Tables, plots and pages of the folders in experiments/
+	@test -n "$(wildcard experiments/*/)" || \
+	  { echo "make experiments-report: experiments/ holds no experiment yet" >&2; exit 2; }
+	@$(BIN)/av1part report $(wildcard experiments/*/) $(ARGS)
+
+.PHONY: lock
+lock: setup ## Resolve pyproject.toml into requirements.lock anew
+	@.uv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --extra dev --extra joblib pyproject.toml -o requirements.lock $(ARGS)
+
+.PHONY: clean
+clean: ## Remove the environment and all caches; runs/ and datasets stay
+	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Before setup, which may take minutes.
+.PHONY: need-source need-ckpt need-exp
+need-source:
+	@test -n "$$SOURCE" || { echo "make data: name a video, picture or folder: make data SOURCE=clip.y4m" >&2; exit 2; }
+need-ckpt:
+	@test -n "$$CKPT" || { echo "make eval: name a checkpoint: make eval CKPT=runs/.../best.ckpt" >&2; exit 2; }
+need-exp:
+	@test -n "$(EXP)" || { echo "make sweep: name an experiment: make sweep EXP=exp11a/all" >&2; exit 2; }
