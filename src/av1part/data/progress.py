@@ -1,0 +1,69 @@
+"""Progress of a build on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+_SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Counts finished jobs; use as a context."""
+
+    def __init__(self, total: int, done: int, *, show: bool) -> None:
+        """Start counting.
+
+        Args:
+            total: Jobs of the whole build.
+            done: Jobs that an earlier run of it finished.
+            show: Whether to show anything.
+        """
+        self._total, self._done, self._show = total, done, show
+        self._bar: RichProgress | None = None
+        self._last_line = time.monotonic()
+        if show and sys.stderr.isatty():
+            self._bar = RichProgress(
+                TextColumn("encoding"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=total, completed=done)
+        elif show and done:
+            self._line(f"resumed with {done} of {total} encodes done")
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, what: str) -> None:
+        """Count one more finished job and say which."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, description=what)
+        elif self._show:
+            quiet = time.monotonic() - self._last_line
+            if quiet >= _SECONDS_BETWEEN_LINES or self._done == self._total:
+                self._line(f"encoded {self._done} of {self._total}, last {what}")
+
+    def _line(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+        self._last_line = time.monotonic()
