@@ -13,7 +13,7 @@ Shapes: n nodes, k classes; confusion matrices have rows true, columns predicted
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -33,6 +33,14 @@ FlatMetrics = dict[str, Any]
 
 POSITIVE = 1
 """Class index of a two-class stage whose F1 is `f1_positive` (Stage 1: PARTITION)."""
+
+DIGITS = 6
+"""Decimals of a figure: torchmetrics divides in float32, where a perfect mean is 1.0000001."""
+
+
+def figure(value: SupportsFloat) -> float:
+    """Return a score as it is reported, rounded to `DIGITS` decimals."""
+    return round(float(value), DIGITS)
 
 
 def stage_metrics(class_names: Sequence[str]) -> MetricCollection:
@@ -97,15 +105,15 @@ def flatten(
     matrix = get["confusion_matrix"]
     _check_support(counts, matrix, support)
     flat: FlatMetrics = {
-        name: float(get[name])
+        name: figure(get[name])
         for name in ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
     }
-    flat["balanced_accuracy"] = float(get["recall"][counts > 0].mean())
+    flat["balanced_accuracy"] = figure(get["recall"][counts > 0].mean())
     if len(class_names) == 2:
-        flat["f1_positive"] = float(get["f1"][POSITIVE])
+        flat["f1_positive"] = figure(get["f1"][POSITIVE])
     for index, name in enumerate(class_names):
         for score in ("precision", "recall", "f1"):
-            flat[f"per_class.{name}.{score}"] = float(get[score][index])
+            flat[f"per_class.{name}.{score}"] = figure(get[score][index])
         flat[f"per_class.{name}.support"] = int(counts[index])
     flat["confusion_matrix"] = matrix.tolist()
     return flat
@@ -309,21 +317,21 @@ def baselines(
     }
     if k == 2:
         positive = f1_from_confusion(constant_confusion(support, POSITIVE))[POSITIVE]
-        result["constant"]["f1_positive"] = float(positive)
+        result["constant"]["f1_positive"] = figure(positive)
     result["constant"] |= {
         "class": class_names[constant],
         "train_class": class_names[majority],
-        "train_accuracy": float(support[majority] / support.sum()),
+        "train_accuracy": figure(support[majority] / support.sum()),
     }
     return result
 
 
 def _closed_forms(matrix: NDArray[Any]) -> dict[str, Any]:
     scores = {
-        "accuracy": float(accuracy_from_confusion(matrix)),
-        "macro_f1": float(macro_f1_from_confusion(matrix)),
-        "weighted_f1": float(weighted_f1_from_confusion(matrix)),
+        "accuracy": figure(accuracy_from_confusion(matrix)),
+        "macro_f1": figure(macro_f1_from_confusion(matrix)),
+        "weighted_f1": figure(weighted_f1_from_confusion(matrix)),
     }
     if matrix.shape[-1] == 2:
-        scores["f1_positive"] = float(f1_from_confusion(matrix)[POSITIVE])
+        scores["f1_positive"] = figure(f1_from_confusion(matrix)[POSITIVE])
     return scores

@@ -1,0 +1,311 @@
+"""What the cascade scores, what each stage costs it, and what a guesser would have scored.
+
+Every figure is defined in docs/pipeline.md. Two views of a stage are set against each other:
+
+- standalone: the stage on all nodes whose true type is in its population, given to it directly,
+  by its most probable class; what `av1part validate` reports.
+- inside the cascade: the same nodes, but judged by what the cascade ended up saying at that
+  stage. A node that never reached it is an error (a missed class). A node of another population
+  that was sent to it by mistake is a false positive of the class it was given, so the macro-F1
+  of a last stage is the mean of its types' F1 in the table of all types.
+
+`accuracy_reached` is the stage on nodes that belong to it and reached it. It separates the two
+causes of a cascade error: if it stays near the standalone accuracy, earlier stages lose the
+nodes; if it collapses (the study's -93%), the stage is not given what it was trained on.
+
+Shapes: n nodes, k classes of a stage, t types of the taxonomy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from av1part.calibration import Objective, cross_fit, expected_calibration_error
+from av1part.cascade.routing import (
+    Choices,
+    Nodes,
+    Routing,
+    fit_choices,
+    flat_distribution,
+    member_probabilities,
+    route,
+    type_index,
+    vote,
+)
+from av1part.intervals import Bootstrap, metric_intervals
+from av1part.metrics import (
+    POSITIVE,
+    baselines,
+    confusion_matrix,
+    f1_from_confusion,
+    figure,
+    from_predictions,
+    macro_f1_from_confusion,
+)
+from av1part.partition import IGNORED, Stage
+
+TOP_K = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class CascadeResult:
+    """The cascade's answers and the report on them.
+
+    Attributes:
+        prediction: AV1 ids by hard routing, int64 of shape (n,).
+        probabilities: Flat distribution, float64 of shape (n, t), types in id order.
+        choices: Fitted on all nodes, or those that were given; for use on other data.
+        report: JSON-ready, see docs/pipeline.md.
+    """
+
+    prediction: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    choices: Choices
+    report: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report for pipeline.json."""
+        return dict(self.report)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Nodes with the probabilities (n, k) and the threshold (n,) that apply to each of them."""
+
+    nodes: Nodes
+    members: Mapping[str, NDArray[np.float64]]
+    probabilities: Mapping[str, NDArray[np.float64]]
+    threshold: NDArray[np.float64]
+
+    def routed(self, *replaced: str) -> Routing:
+        """Route with the true answers of some stages in place of theirs."""
+        tree, truth = self.nodes.taxonomy, self.nodes.partition
+        return route(tree, self.probabilities, self.threshold, truth=truth, replaced=replaced)
+
+
+def _score(nodes: Nodes, choices: Mapping[str, Choices]) -> _Scored:
+    """Apply to each node the choices of its sequence."""
+    names, code = np.unique(nodes.sequence, return_inverse=True)
+    of = [choices[name] for name in names]
+    members = {
+        stage: member_probabilities(
+            nodes, stage, np.array([c.temperatures[stage] for c in of]).T[:, code]
+        )
+        for stage in nodes.logits
+    }
+    mean = {stage: each.mean(0) for stage, each in members.items()}
+    return _Scored(nodes, members, mean, np.array([c.threshold for c in of])[code])
+
+
+def analyse(
+    nodes: Nodes,
+    *,
+    train_counts: ArrayLike,
+    split: str,
+    protocol: str,
+    objective: Objective = "macro_f1",
+    choices: Choices | None = None,
+    bootstrap: Bootstrap | None = None,
+) -> CascadeResult:
+    """Run the cascade on nodes and report on it.
+
+    Without `choices`, temperatures and threshold are fitted here and cross-fitted by sequence:
+    those applied to a sequence were fitted on the others. With one sequence there are no others,
+    and the neutral choices (threshold 0.5, temperatures 1) apply. A stage none of whose types
+    occurs among the nodes is left out of `stages` and `ensemble`.
+
+    Args:
+        nodes: Nodes and logits.
+        train_counts: Training nodes of each AV1 id, shape (10,).
+        split: Which split the nodes are, for the report.
+        protocol: How it was split, for the report.
+        objective: What the threshold maximises.
+        choices: Those fitted on val, when these nodes are test; nothing is then fitted.
+        bootstrap: How to resample for the intervals.
+
+    Raises:
+        ValueError: if the training counts give no prior of a stage's classes.
+    """
+    if choices is None:
+        by_sequence = cross_fit(nodes.sequence, lambda m: fit_choices(nodes.select(m), objective))
+        applied, cross_fitted = by_sequence, {s: c.threshold for s, c in by_sequence.items()}
+        choices = fit_choices(nodes, objective)
+    else:
+        applied, cross_fitted = dict.fromkeys(nodes.sequence.tolist(), choices), {}
+    tree, counts = nodes.taxonomy, np.asarray(train_counts)
+    scored = _score(nodes, applied)
+    routing = scored.routed()
+    index = type_index(tree)
+    truth, prediction = index[nodes.partition], index[routing.prediction]
+    train = counts[list(tree.partitions)]
+    intervals = metric_intervals(prediction, truth, nodes.sequence, train, bootstrap)
+    flat = flat_distribution(tree, scored.probabilities)
+    report = {
+        "split": split,
+        "protocol": protocol,
+        "nodes": int(truth.size),
+        "sequences": int(np.unique(nodes.sequence).size),
+        "taxonomy": tree.name,
+        "class_names": list(tree.names),
+        "threshold": {
+            "fitted": choices.threshold,
+            "cross_fitted": cross_fitted,
+            "objective": objective,
+        },
+        "temperatures": {stage: list(t) for stage, t in choices.temperatures.items()},
+        "overall": from_predictions(prediction, truth, tree.names),
+        "baselines": baselines(train, truth, tree.names),
+        "intervals": {
+            metric: {kind: interval.to_json() for kind, interval in found.items()}
+            for metric, found in intervals.items()
+        },
+        "stages": _stages(scored, routing, counts),
+        "oracles": _oracles(scored),
+        "flat": _flat(nodes, flat),
+        "per_qindex": _per_qindex(nodes, prediction),
+        "ensemble": _ensembles(scored),
+    }
+    return CascadeResult(routing.prediction, flat, choices, report)
+
+
+def _stages(scored: _Scored, routing: Routing, counts: NDArray[Any]) -> dict[str, Any]:
+    found = {}
+    for stage in scored.nodes.taxonomy.stages:
+        if scored.nodes.population(stage).any():
+            standalone = _standalone(scored, stage, counts)
+            cascade = inside_cascade(stage, scored.nodes.partition, routing.decisions[stage.name])
+            error = {
+                name: figure(100 * (standalone[name] - cascade[name]))
+                for name in ("accuracy", "macro_f1")
+            }
+            entry = {"standalone": standalone, "cascade": cascade, "cascade_error": error}
+            found[stage.name] = entry
+    return found
+
+
+def _standalone(scored: _Scored, stage: Stage, counts: NDArray[Any]) -> dict[str, Any]:
+    belongs = scored.nodes.population(stage)
+    labels = stage.labels[scored.nodes.partition[belongs]]
+    said = scored.probabilities[stage.name][belongs].argmax(1)
+    flat = from_predictions(said, labels, stage.class_names)
+    train = [int(counts[list(members)].sum()) for members in stage.classes.values()]
+    return {
+        **{k: flat[k] for k in ("accuracy", "macro_f1", "f1_positive") if k in flat},
+        "support": int(belongs.sum()),
+        "baselines": baselines(train, labels, stage.class_names),
+    }
+
+
+def inside_cascade(
+    stage: Stage, partition: NDArray[np.int64], decisions: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Score what the cascade ended up saying at a stage; see the module's docstring.
+
+    Args:
+        stage: The stage.
+        partition: True AV1 ids of all nodes, shape (n,).
+        decisions: Class indices the stage gave, `IGNORED` where it was not reached, shape (n,).
+
+    Returns:
+        `accuracy` (right answers among the population), `macro_f1`, for two classes
+        `f1_positive`; `support` (the population), `reached` (those of it that got there),
+        `accuracy_reached` and `macro_f1_reached` (scored on these alone), `wrongly_routed`
+        (nodes of other populations that were sent there).
+    """
+    k = len(stage.class_names)
+    # One class more on both sides: not of the population, and not reached.
+    true, said = (np.where(c == IGNORED, k, c) for c in (stage.labels[partition], decisions))
+    matrix = confusion_matrix(said, true, k + 1)
+    inner, f1 = matrix[:k, :k], f1_from_confusion(matrix)[:k]
+    present = (matrix.sum(0) + matrix.sum(1))[:k] > 0
+    support, reached, right = int(matrix[:k].sum()), int(inner.sum()), int(np.trace(inner))
+    return {
+        "accuracy": figure(right / support),
+        "macro_f1": figure(f1[present].mean()),
+        **({"f1_positive": figure(f1[POSITIVE])} if k == 2 else {}),
+        "support": support,
+        "reached": reached,
+        "wrongly_routed": int(matrix[k, :k].sum()),
+        "accuracy_reached": figure(right / max(reached, 1)),
+        "macro_f1_reached": figure(macro_f1_from_confusion(inner)),
+    }
+
+
+def _oracles(scored: _Scored) -> list[dict[str, Any]]:
+    """Replace each stage, and each run of stages from the first on, by the truth."""
+    nodes = scored.nodes
+    tree, index = nodes.taxonomy, type_index(nodes.taxonomy)
+    names = [stage.name for stage in tree.stages]
+    chosen = [[name] for name in names] + [names[: i + 1] for i in range(1, len(names))]
+    rows = []
+    for replaced in chosen:
+        said = index[scored.routed(*replaced).prediction]
+        flat = from_predictions(said, index[nodes.partition], tree.names)
+        scores = {"accuracy": flat["accuracy"], "macro_f1": flat["macro_f1"]}
+        name = f"{', '.join(replaced)} from ground truth"
+        rows.append({"name": name, "replaced": replaced, **scores})
+    return rows
+
+
+def _flat(nodes: Nodes, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    tree = nodes.taxonomy
+    truth = type_index(tree)[nodes.partition]
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    rank = (order == truth[:, None]).argmax(1)
+    metrics = from_predictions(order[:, 0], truth, tree.names)
+    raw = _score(nodes, dict.fromkeys(nodes.sequence.tolist(), Choices.neutral(nodes)))
+    uncalibrated = flat_distribution(tree, raw.probabilities)
+    return {
+        **{name: metrics[name] for name in ("accuracy", "macro_f1", "weighted_f1")},
+        "top_k": {str(k): figure((rank < k).mean()) for k in TOP_K},
+        "ece": figure(expected_calibration_error(probabilities, truth)),
+        "ece_uncalibrated": figure(expected_calibration_error(uncalibrated, truth)),
+    }
+
+
+def _per_qindex(nodes: Nodes, prediction: NDArray[np.int64]) -> list[dict[str, Any]]:
+    tree = nodes.taxonomy
+    truth = type_index(tree)[nodes.partition]
+    rows = []
+    for qindex in np.unique(nodes.qindex):
+        here = nodes.qindex == qindex
+        metrics = from_predictions(prediction[here], truth[here], tree.names)
+        rows.append(
+            {
+                "qindex": int(qindex),
+                "nodes": int(here.sum()),
+                "accuracy": metrics["accuracy"],
+                "macro_f1": metrics["macro_f1"],
+                "constant_accuracy": figure(np.bincount(truth[here]).max() / here.sum()),
+            }
+        )
+    return rows
+
+
+def _ensembles(scored: _Scored) -> dict[str, Any]:
+    """Score the members of each stage that has several, standalone, and two ways to join them."""
+    found = {}
+    for stage in scored.nodes.taxonomy.stages:
+        members = scored.members[stage.name]
+        belongs = scored.nodes.population(stage)
+        if len(members) == 1 or not belongs.any():
+            continue
+        labels = stage.labels[scored.nodes.partition[belongs]]
+        each, mine = members[:, belongs].argmax(-1), members[:, belongs]
+
+        def macro_f1(said: NDArray[Any], labels: Any = labels, stage: Stage = stage) -> float:
+            return float(from_predictions(said, labels, stage.class_names)["macro_f1"])
+
+        found[stage.name] = {
+            "members": len(members),
+            "each": [macro_f1(said) for said in each],
+            "mean_probability": macro_f1(mine.mean(0).argmax(-1)),
+            "vote": macro_f1(vote(mine)),
+            "disagreement": figure((each != each[0]).any(0).mean()),
+        }
+    return found

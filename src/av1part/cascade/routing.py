@@ -1,0 +1,300 @@
+r"""How a node goes through the stages: hard routing, and the product of their probabilities.
+
+    every node -> stage1 --NONE-----------------------------------> NONE
+                    |
+                    P(PARTITION) > threshold
+                    v
+                  stage2 --SPLIT----------------------------------> SPLIT
+                    |   \
+                    RECT  AB  (1TO4)
+                    v      v
+           stage3_rect   stage3_ab (mean of its members) ...
+                    v      v
+           HORZ VERT      HORZ_A HORZ_B VERT_A VERT_B
+
+The tree is the taxonomy's; no class index is written here, and what comes out are AV1 ids.
+
+Shapes: n nodes, k classes of a stage, m members of a stage's ensemble, t types of the taxonomy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from av1part.calibration import (
+    NEUTRAL_THRESHOLD,
+    Objective,
+    fit_temperature,
+    fit_threshold,
+    softmax,
+)
+from av1part.partition import IGNORED, Partition, Stage, Taxonomy
+
+PASS_ALL = -1.0
+"""A threshold below every probability."""
+
+Threshold = float | NDArray[np.float64]
+"""One for all nodes, or one a node, shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes with their true types, and what every stage says of *all* of them.
+
+    Stages are asked about every node, also those that would never reach them, so that any
+    routing can be tried afterwards on the same outputs.
+
+    Attributes:
+        taxonomy: The tree of stages.
+        partition: True AV1 ids, int64 of shape (n,).
+        sequence: Name of each node's sequence, str of shape (n,).
+        qindex: Base quantiser index, int64 of shape (n,).
+        logits: Stage name to logits, float64 of shape (m, n, k); m is 1 for a single model.
+    """
+
+    taxonomy: Taxonomy
+    partition: NDArray[np.int64]
+    sequence: NDArray[np.str_]
+    qindex: NDArray[np.int64]
+    logits: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def build(
+        cls,
+        taxonomy: Taxonomy,
+        partition: ArrayLike,
+        sequence: ArrayLike,
+        qindex: ArrayLike,
+        logits: Mapping[str, Sequence[ArrayLike]],
+    ) -> Nodes:
+        """Check and convert arrays or CPU tensors.
+
+        Args:
+            taxonomy: The tree of stages.
+            partition: True AV1 ids, shape (n,).
+            sequence: Sequence names (or codes, which become names), shape (n,).
+            qindex: Integers, shape (n,).
+            logits: For every stage of the taxonomy, one array of shape (n, k) a member.
+
+        Raises:
+            ValueError: naming the stage or the column that does not fit.
+        """
+        truth = np.asarray(partition, dtype=np.int64)
+        names, qindexes = np.asarray(sequence).astype(str), np.asarray(qindex, dtype=np.int64)
+        n = truth.size
+        if not n or not truth.shape == names.shape == qindexes.shape == (n,):
+            raise ValueError(
+                f"partition {truth.shape}, sequence {names.shape} and qindex {qindexes.shape} "
+                "must be of one shape (n,), n > 0"
+            )
+        outside = ~np.isin(truth, taxonomy.partitions)
+        if outside.any():
+            raise ValueError(
+                f"{outside.sum()} nodes have types outside taxonomy {taxonomy.name}, "
+                f"such as id {truth[outside][0]}"
+            )
+        stacked = {s.name: _members(s, logits, n) for s in taxonomy.stages}
+        return cls(taxonomy, truth, names, qindexes, stacked)
+
+    def select(self, mask: NDArray[np.bool_]) -> Nodes:
+        """Return the nodes of a mask, bool of shape (n,)."""
+        logits = {name: member[:, mask] for name, member in self.logits.items()}
+        columns = (self.partition[mask], self.sequence[mask], self.qindex[mask])
+        return Nodes(self.taxonomy, *columns, logits)
+
+    def population(self, stage: Stage) -> NDArray[np.bool_]:
+        """Return which nodes truly belong to a stage, bool of shape (n,)."""
+        belongs: NDArray[np.bool_] = stage.labels[self.partition] != IGNORED
+        return belongs
+
+
+def _members(
+    stage: Stage, logits: Mapping[str, Sequence[ArrayLike]], n: int
+) -> NDArray[np.float64]:
+    shape = (n, len(stage.class_names))
+    members = [np.asarray(member, dtype=np.float64) for member in logits.get(stage.name, ())]
+    if not members or any(member.shape != shape for member in members):
+        got = [member.shape for member in members]
+        raise ValueError(f"{stage.name} needs logits of shape {shape} for each member, got {got}")
+    stacked = np.stack(members)
+    if not np.isfinite(stacked).all():
+        raise ValueError(f"{stage.name} has logits that are not finite")
+    return stacked
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is chosen on validation nodes.
+
+    Attributes:
+        threshold: A node is cut if P(PARTITION) is above it.
+        temperatures: Stage name to the temperature of each member.
+    """
+
+    threshold: float
+    temperatures: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def neutral(cls, nodes: Nodes) -> Choices:
+        """Return the choices of no fit at all: threshold 0.5, temperatures 1."""
+        return cls(NEUTRAL_THRESHOLD, {s: (1.0,) * len(m) for s, m in nodes.logits.items()})
+
+
+def fit_choices(nodes: Nodes, objective: Objective = "macro_f1") -> Choices:
+    """Fit each member's temperature on its stage's population, then the threshold.
+
+    Args:
+        nodes: Nodes to fit on; with none at all the choices are neutral.
+        objective: What the threshold maximises, see `calibration.fit_threshold`.
+    """
+    tree = nodes.taxonomy
+    temperatures = {}
+    for stage in tree.stages:
+        belongs = nodes.population(stage)
+        labels = stage.labels[nodes.partition[belongs]]
+        temperatures[stage.name] = tuple(
+            fit_temperature(member[belongs], labels) for member in nodes.logits[stage.name]
+        )
+    probabilities = {s: member_probabilities(nodes, s, t).mean(0) for s, t in temperatures.items()}
+    index = type_index(tree)
+    threshold = fit_threshold(
+        probabilities[tree.root.name][:, 1],
+        index[nodes.partition],
+        index[route(tree, probabilities, PASS_ALL).prediction],
+        len(tree.partitions),
+        objective,
+    )
+    return Choices(threshold, temperatures)
+
+
+def type_index(taxonomy: Taxonomy) -> NDArray[np.int64]:
+    """Lookup table, int64 of shape (10,): AV1 id to its place in `taxonomy.partitions`."""
+    table = np.full(len(Partition), IGNORED, dtype=np.int64)
+    table[list(taxonomy.partitions)] = np.arange(len(taxonomy.partitions))
+    return table
+
+
+def member_probabilities(nodes: Nodes, stage: str, temperatures: ArrayLike) -> NDArray[np.float64]:
+    """Return each member's probabilities, shape (m, n, k).
+
+    Args:
+        nodes: The nodes.
+        stage: Name of the stage.
+        temperatures: One a member, shape (m,), or one a member and node, shape (m, n).
+    """
+    each = zip(nodes.logits[stage], np.asarray(temperatures), strict=True)
+    return np.stack([softmax(logits, temperature) for logits, temperature in each])
+
+
+def vote(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the class most members choose; of equals, the one of higher mean probability.
+
+    Args:
+        probabilities: Shape (m, n, k).
+
+    Returns:
+        Class indices, int64 of shape (n,).
+    """
+    k = probabilities.shape[-1]
+    votes = np.eye(k)[probabilities.argmax(-1)].sum(0)
+    # A mean probability is at most 1: halved it decides between equals and nothing else.
+    return np.asarray((votes + probabilities.mean(0) / 2).argmax(-1), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where hard routing took the nodes.
+
+    Attributes:
+        prediction: AV1 ids, int64 of shape (n,).
+        decisions: Stage name to the class index it chose, or `IGNORED` for nodes that never
+            reached it, int64 of shape (n,).
+    """
+
+    prediction: NDArray[np.int64]
+    decisions: Mapping[str, NDArray[np.int64]]
+
+
+def decide(
+    taxonomy: Taxonomy, stage: Stage, probabilities: NDArray[np.float64], threshold: Threshold
+) -> NDArray[np.int64]:
+    """Return a stage's class indices, (n,): the root by threshold, others the most probable."""
+    if stage is taxonomy.root:
+        return np.asarray(probabilities[:, 1] > threshold, dtype=np.int64)
+    return np.asarray(probabilities.argmax(1), dtype=np.int64)
+
+
+def route(
+    taxonomy: Taxonomy,
+    probabilities: Mapping[str, NDArray[np.float64]],
+    threshold: Threshold,
+    *,
+    truth: NDArray[np.int64] | None = None,
+    replaced: Collection[str] = (),
+) -> Routing:
+    """Send every node down the tree, one class at each stage.
+
+    Args:
+        taxonomy: The tree of stages.
+        probabilities: Stage name to probabilities of all nodes, shape (n, k).
+        threshold: Of the root's second class.
+        truth: True AV1 ids, shape (n,); needed with `replaced`.
+        replaced: Stages that answer from the truth. Of a node that was sent to such a stage by
+            mistake the truth knows no class, so the model still answers.
+
+    Raises:
+        ValueError: if `replaced` is given without `truth`, or names no stage.
+    """
+    for name in replaced:
+        taxonomy.stage(name)
+    if replaced and truth is None:
+        raise ValueError("stages can be replaced by the truth only if it is given")
+    n = len(probabilities[taxonomy.root.name])
+    prediction = np.full(n, IGNORED, dtype=np.int64)
+    reached = {taxonomy.root.name: np.ones(n, dtype=bool)}
+    decisions = {}
+    for stage in taxonomy.stages:
+        here = reached[stage.name]
+        said = decide(taxonomy, stage, probabilities[stage.name], threshold)
+        if truth is not None and stage.name in replaced:
+            true = stage.labels[truth]
+            said = np.where(true == IGNORED, said, true)
+        decisions[stage.name] = np.where(here, said, IGNORED)
+        for index, name in enumerate(stage.class_names):
+            goes, child = here & (said == index), taxonomy.child(stage, name)
+            if child is None:
+                prediction[goes] = stage.partitions[index]
+            else:
+                reached[child.name] = goes
+    return Routing(prediction, decisions)
+
+
+def flat_distribution(
+    taxonomy: Taxonomy, probabilities: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return P(type), the product of the stages' probabilities on the way to it.
+
+    Args:
+        taxonomy: The tree of stages.
+        probabilities: Stage name to probabilities of all nodes, shape (n, k).
+
+    Returns:
+        float64 of shape (n, t), types in the order of `taxonomy.partitions`; rows sum to 1.
+    """
+    n = len(probabilities[taxonomy.root.name])
+    index = type_index(taxonomy)
+    flat = np.empty((n, len(taxonomy.partitions)))
+    reach = {taxonomy.root.name: np.ones(n)}
+    for stage in taxonomy.stages:
+        joint = reach[stage.name][:, None] * probabilities[stage.name]
+        for position, name in enumerate(stage.class_names):
+            child = taxonomy.child(stage, name)
+            if child is None:
+                flat[:, index[stage.partitions[position]]] = joint[:, position]
+            else:
+                reach[child.name] = joint[:, position]
+    return flat
