@@ -31,3 +31,7 @@ class CheckpointMismatchError(CheckpointError):
 
 class FreezeError(Av1partError):
     """A tensor that was declared frozen has moved."""
+
+
+class ReportError(Av1partError):
+    """A run folder that is missing, unfinished, damaged, or contradicts itself."""

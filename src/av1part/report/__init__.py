@@ -1,1 +1,5 @@
 """Tables, plots and pages, from run folders alone."""
+
+from av1part.report.page import ReportFiles, write_report
+
+__all__ = ["ReportFiles", "write_report"]

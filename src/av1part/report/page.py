@@ -1,0 +1,152 @@
+"""From run folders to report.html, report.md and plots/*.svg."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from av1part.files import write_text
+from av1part.report.comparison import comparison_chapter, run_scores
+from av1part.report.document import Chapter, Document, document_markdown, item_html
+from av1part.report.pipeline_chapter import pipeline_chapter
+from av1part.report.runs import PipelineRun, StageRun, find_runs, load_run
+from av1part.report.stage_chapter import stage_chapter
+from av1part.report.tables import inline_html
+
+PICTURED = 8
+"""Reports on more runs than this draw blocks and frames of the best run of each stage only."""
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report wrote.
+
+    Attributes:
+        html: The page; it needs no other file.
+        markdown: The same as Markdown, with links to the plots.
+        plots: The drawings as SVG.
+    """
+
+    html: Path
+    markdown: Path
+    plots: tuple[Path, ...]
+
+
+def write_report(folders: Sequence[Path], out: Path) -> ReportFiles:
+    """Write tables, plots and one self-contained page about runs, from their folders alone.
+
+    The same folders give the same bytes.
+
+    Args:
+        folders: Stage runs, pipeline results, or folders that hold some at any depth.
+        out: Folder to write `report.html`, `report.md` and `plots/` to; made if needed.
+
+    Raises:
+        ReportError: if a folder holds no finished run, or a file of a run is missing, damaged or
+            contradicted by another; nothing is written then.
+    """
+    found = find_runs([Path(folder) for folder in folders])
+    names = run_names([*found.runs, *found.unfinished])
+    runs = [load_run(path, names[path]) for path in found.runs]
+    document = compose(runs, [names[path] for path in found.unfinished])
+    html, markdown = render_html(document), document_markdown(document)
+    plots = []
+    for name, svg in document.pictures.items():
+        plots.append(out / "plots" / f"{name}.svg")
+        write_text(plots[-1], svg)
+    files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
+    write_text(files.markdown, markdown)
+    write_text(files.html, html)
+    return files
+
+
+def run_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return what to call each run: its path below the folder that all of them share.
+
+    >>> run_names([Path("runs/a/s1"), Path("runs/b/s1")])[Path("runs/a/s1")]
+    'a/s1'
+    """
+    resolved = {path: path.resolve() for path in paths}
+    if len(resolved) == 1:
+        return {path: full.name for path, full in resolved.items()}
+    common = Path(os.path.commonpath([full.parent for full in resolved.values()]))
+    return {path: full.relative_to(common).as_posix() for path, full in resolved.items()}
+
+
+def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -> Document:
+    """Return what the report says of runs: of several, a comparison first.
+
+    Args:
+        runs: At least one.
+        unfinished: Names of runs that left no result.
+    """
+    runs = sorted(runs, key=lambda run: (isinstance(run, StageRun), run.name))
+    pictured = _pictured(runs)
+    several = len(runs) > 1 or bool(unfinished)
+    chapters: list[Chapter] = []
+    if several:
+        note = (
+            f"Blocks and frames are drawn for pipelines and, of each stage, for the run with the "
+            f"highest macro-F1 only, since there are more than {PICTURED} runs."
+            if len(pictured) < len(runs)
+            else ""
+        )
+        chapters.append(comparison_chapter(runs, unfinished, note))
+    for number, run in enumerate(runs, 1):
+        anchor = f"run-{number}"
+        prefix = f"{anchor}-" if several else ""
+        pictures = run.name in pictured
+        if isinstance(run, PipelineRun):
+            chapters.append(pipeline_chapter(run, anchor, prefix, pictures=pictures))
+        else:
+            chapters.append(stage_chapter(run, anchor, prefix, pictures=pictures))
+    title = f"{len(runs)} runs" if several else chapters[0].title
+    return Document(title, _subtitle(runs), tuple(chapters))
+
+
+def _pictured(runs: Sequence[StageRun | PipelineRun]) -> set[str]:
+    """Return the names of the runs whose blocks and frames are drawn."""
+    if len(runs) <= PICTURED:
+        return {run.name for run in runs}
+    best: dict[str, StageRun] = {}
+    for run in runs:
+        if isinstance(run, StageRun):
+            known = best.get(run.stage)
+            if known is None or _macro_f1(run) > _macro_f1(known):
+                best[run.stage] = run
+    pipelines = {run.name for run in runs if isinstance(run, PipelineRun)}
+    return pipelines | {run.name for run in best.values()}
+
+
+def _macro_f1(run: StageRun) -> float:
+    return run_scores(run)["macro_f1"].value
+
+
+def _subtitle(runs: Sequence[StageRun | PipelineRun]) -> str:
+    hashes = sorted({str(run.environment.get("dataset", "manifest_sha256")) for run in runs})
+    shown = ", ".join(f"`{digest[:12]}`" for digest in hashes[:4])
+    more = f" and {len(hashes) - 4} more" if len(hashes) > 4 else ""
+    data = "dataset" if len(hashes) == 1 else "datasets"
+    return (
+        "AV1 block partition prediction, written by av1part from run folders alone; "
+        f"{data} {shown}{more}."
+    )
+
+
+def render_html(document: Document) -> str:
+    """Render a document as one HTML page that refers to nothing outside itself."""
+    environment = Environment(
+        loader=PackageLoader("av1part.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["item"] = lambda item: Markup(item_html(item))
+    environment.filters["code"] = lambda text: Markup(inline_html(text))
+    return environment.get_template("page.html.j2").render(document=document) + "\n"
