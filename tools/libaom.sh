@@ -170,16 +170,16 @@ build() {
   mv -f "$bin/.$target.$$" "$bin/$target"
 }
 
-# Print the aomenc to use, if there is one: the user's, the one on PATH, or one built before.
+is_program() { [ -f "$1" ] && [ -x "$1" ]; }
+
+# Print the aomenc that av1part.data.libaom will find: the user's, one built here, one on PATH.
 find_aomenc() {
   if [ -n "${AV1PART_AOMENC:-}" ]; then
-    [ -x "$AV1PART_AOMENC" ] && printf %s "$AV1PART_AOMENC"
-  elif have aomenc; then
-    command -v aomenc
-  elif [ -x "$bin/aomenc" ]; then
+    is_program "$AV1PART_AOMENC" && printf %s "$AV1PART_AOMENC"
+  elif is_program "$bin/aomenc"; then
     printf %s "$bin/aomenc"
   else
-    return 1
+    command -v aomenc
   fi
 }
 
@@ -213,9 +213,9 @@ main() {
     aomenc=$(find_aomenc) || missing="aomenc"
   fi
   if [ -n "${AV1PART_INSPECT:-}" ]; then
-    [ -x "$AV1PART_INSPECT" ] ||
+    is_program "$AV1PART_INSPECT" ||
       die "AV1PART_INSPECT=$AV1PART_INSPECT is not a program: mend or unset it"
-  elif [ ! -x "$bin/inspect" ]; then
+  elif ! is_program "$bin/inspect"; then
     missing="$missing inspect"
   elif [ -z "$missing" ] && ! works "$aomenc" "$inspect"; then
     say "$bin/inspect does not run here: building it again"
