@@ -71,48 +71,46 @@ need_build_tools() {
   esac
 }
 
-# Print the distribution's own entries of the system's apt sources, as deb-src entries, into the
-# folder $1. Third parties' entries are left out: they have no aom, and their sources may be gone.
+# copy_apt_sources FROM TO CODENAME: write the distribution's own entries of the apt configuration
+# FROM (/etc/apt) into the folder TO, as deb-src entries. Third parties' entries are left out: they
+# have no aom, and may have no sources at all.
 copy_apt_sources() {
-  local file name codename
-  # shellcheck disable=SC1091
-  codename=$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")
-  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+  local from=$1 to=$2 file own
+  own="^($3|oldstable|stable|testing|unstable|sid)([-/](updates|security|backports|proposed|proposed-updates))?/?\$"
+  for file in "$from"/sources.list "$from"/sources.list.d/*.list; do
     [ -r "$file" ] || continue
-    name=$(basename "$file" .list)
-    awk -v codename="$codename" '
+    awk -v own="$own" '
       $1 != "deb" && $1 != "deb-src" { next }
       /signed-by=/ && !/(debian|ubuntu)-archive/ { next }
       {
         suite = 3
         if ($2 ~ /^\[/) { suite = 4; while ($(suite - 2) !~ /\]$/ && suite < NF) suite++ }
-        base = $suite
-        sub(/[-\/].*/, "", base)
-        if (base != codename && base !~ /^(oldstable|stable|testing|unstable|sid)$/) next
+        if ($suite !~ own) next
         sub(/^[ \t]*deb(-src)?/, "deb-src"); print
-      }' "$file" >"$1/$name.list"
+      }' "$file" >"$to/$(basename "$file" .list).list"
   done
-  for file in /etc/apt/sources.list.d/*.sources; do
+  for file in "$from"/sources.list.d/*.sources; do
     [ -r "$file" ] || continue
-    awk -v codename="$codename" 'BEGIN { RS = ""; ORS = "\n\n" }
+    awk -v own="$own" 'BEGIN { RS = ""; ORS = "\n\n" }
       {
-        suites = signed = ""; keep = 1
+        keep = 0; off = 0
         count = split($0, lines, "\n")
         for (i = 1; i <= count; i++) {
           field = tolower(lines[i])
-          if (field ~ /^suites:/) suites = field
-          if (field ~ /^signed-by:/) signed = lines[i]
-          if (field ~ /^enabled:[ \t]*(no|false|0)/) keep = 0
+          if (field ~ /^suites:/) {
+            words = split(field, suites, /[ \t:]+/)
+            for (j = 2; j <= words; j++) if (suites[j] ~ own) keep = 1
+          }
+          if (field ~ /^signed-by:/ && field !~ /(debian|ubuntu)-archive/) off = 1
+          if (field ~ /^enabled:[ \t]*(no|false|0)/) off = 1
         }
-        if (signed != "" && signed !~ /(debian|ubuntu)-archive/) keep = 0
-        if (suites !~ "[ \t:](" codename "|oldstable|stable|testing|unstable|sid)([-\/ \t]|$)") keep = 0
-        if (!keep) next
+        if (!keep || off) next
         for (i = 1; i <= count; i++)
           if (tolower(lines[i]) ~ /^types:/) lines[i] = "Types: deb-src"
         text = lines[1]
         for (i = 2; i <= count; i++) text = text "\n" lines[i]
         print text
-      }' "$file" >"$1/$(basename "$file")"
+      }' "$file" >"$to/$(basename "$file")"
   done
 }
 
@@ -121,9 +119,11 @@ fetch_source() {
   have apt-get && have apt-cache ||
     die "there is no apt-get to fetch the source with: set AOM_SOURCE to a checkout of libaom"
   need dpkg-source dpkg-dev
-  local parts=$work/parts version
+  local parts=$work/parts versions version codename
   mkdir -p "$parts" "$work/lists/partial" "$work/aptcache/archives/partial" "$work/download"
-  copy_apt_sources "$parts"
+  # shellcheck disable=SC1091
+  codename=$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")
+  copy_apt_sources /etc/apt "$parts" "$codename"
   cat >"$work/apt.conf" <<CONF
 Dir::Etc::SourceList "/dev/null";
 Dir::Etc::SourceParts "$parts";
@@ -135,7 +135,6 @@ CONF
   say "reading the distribution's list of sources"
   # One entry of several may fail; what counts is whether aom is listed.
   logged apt-get -qq update || true
-  local versions
   versions=$(apt-cache showsrc aom 2>>"$log" | sed -n 's/^Version: //p' | sort -ruV)
   [ -n "$versions" ] ||
     die "apt lists no source package aom (see $log): set AOM_SOURCE to a checkout of libaom"
@@ -246,4 +245,5 @@ main() {
   say "inspect $inspect"
 }
 
-main "$@"
+# Sourced by a test, which calls one function.
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"
