@@ -15,7 +15,7 @@ help: ## List the targets
 	@echo "Variables: ARGS (further words for the command), PYTHON (interpreter of setup)"
 
 .PHONY: setup
-setup: ## Make .venv from requirements.lock (PYTHON=... to choose the interpreter)
+setup: ## Make .venv from requirements.lock (PYTHON=... interpreter of a new one)
 	@tools/setup.sh
 
 .PHONY: demo

@@ -2,7 +2,7 @@
 # Makes .venv from requirements.lock with a uv of our own in .uv, and installs av1part into it.
 # Needs a Python 3.11 to 3.13 and nothing else; does nothing where .venv is already as asked.
 #
-#   PYTHON    the interpreter to use, instead of the first suitable one on PATH
+#   PYTHON    the interpreter of a new .venv, instead of the first suitable one on PATH
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,8 +75,10 @@ main() {
   fi
   rm -f "$stamp"
   say "installing requirements.lock (a first time fetches some gigabytes of torch)"
-  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
-  "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock ||
+    die "uv could not install requirements.lock: see its words above"
+  "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e . ||
+    die "uv could not install av1part itself: see its words above"
   state >"$stamp"
   say "done: .venv/bin/av1part"
 }
