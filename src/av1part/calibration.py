@@ -46,8 +46,9 @@ def softmax(logits: ArrayLike, temperature: ArrayLike = 1.0) -> NDArray[np.float
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return the temperature that minimises the negative log-likelihood of the labels.
 
-    The likelihood is concave in 1 / T: its slope, the true logit less the expected one, falls
-    with 1 / T, and bisection finds its zero. Labels that the logits separate without an error,
+    The loss is convex in 1 / T: its slope is the mean logit expected less the mean true logit,
+    its curvature the mean variance of the logits. Newton's method finds the zero; a step that
+    leaves the bracket is replaced by bisection. Labels that the logits separate without an error,
     or contradict, end at a bound of `TEMPERATURES`.
 
     Args:
@@ -62,14 +63,21 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     z = np.asarray(logits, dtype=np.float64)
     if not z.size or np.ptp(z, axis=-1).max() == 0:
         return 1.0
-    true = np.take_along_axis(z, np.asarray(labels, dtype=np.int64)[:, None], axis=1)[:, 0]
-    low, high = np.log(TEMPERATURES)
-    for _ in range(40):  # the interval shrinks to 6e-12
-        middle = (low + high) / 2
-        expected = (softmax(z, np.exp(middle)) * z).sum(1)
-        # Too confident: the logits expected are above the true ones, so T must grow.
-        low, high = (middle, high) if expected.mean() > true.mean() else (low, middle)
-    return float(np.exp((low + high) / 2))
+    z = z - z.max(axis=-1, keepdims=True)  # the same classes, and no cancellation below
+    true = np.take_along_axis(z, np.asarray(labels, dtype=np.int64)[:, None], axis=1).mean()
+    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
+    beta = 1.0
+    for _ in range(100):  # six or so are enough, unless the zero is outside the bounds
+        probabilities = softmax(z, 1 / beta)
+        mean = (probabilities * z).sum(1)
+        slope, curvature = mean.mean() - true, ((probabilities * z**2).sum(1) - mean**2).mean()
+        low, high = (low, beta) if slope > 0 else (beta, high)
+        newton = beta - slope / curvature if curvature > 0 else np.inf
+        step = newton if low < newton < high else (low + high) / 2
+        if abs(step - beta) < 1e-9 * beta:
+            break
+        beta = step
+    return float(1 / beta)
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:

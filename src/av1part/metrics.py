@@ -34,6 +34,8 @@ FlatMetrics = dict[str, Any]
 POSITIVE = 1
 """Class index of a two-class stage whose F1 is `f1_positive` (Stage 1: PARTITION)."""
 
+NOTHING = "no nodes to score: the split has none that belong to this stage"
+
 DIGITS = 6
 """Decimals of a figure: torchmetrics divides in float32, where a perfect mean is 1.0000001."""
 
@@ -126,7 +128,7 @@ def _check_support(counts: Tensor, matrix: Tensor, support: ArrayLike | None) ->
     if support is not None and np.asarray(support).tolist() != rows:
         raise ValueError(f"supports {rows} differ from an independent count, {support}")
     if not sum(rows):
-        raise ValueError("no nodes to score: the split has none that belong to this stage")
+        raise ValueError(NOTHING)
 
 
 def from_predictions(
@@ -143,6 +145,8 @@ def from_predictions(
         ValueError: if shapes differ, `n` is 0, or an index is outside the classes.
     """
     predicted, true = _class_indices(predictions, labels, len(class_names))
+    if not true.size:
+        raise ValueError(NOTHING)
     metrics = stage_metrics(class_names)
     metrics.update(torch.from_numpy(predicted), torch.from_numpy(true))
     support = np.bincount(true, minlength=len(class_names))
@@ -308,7 +312,7 @@ def baselines(
     k = len(class_names)
     support = np.diagonal(confusion_matrix(true, true, k))
     if not support.sum():
-        raise ValueError("no nodes to score: the split has none that belong to this stage")
+        raise ValueError(NOTHING)
     train = np.asarray(train_counts)
     constant, majority = best_constant(support), best_constant(train)
     result: dict[str, dict[str, Any]] = {
