@@ -61,7 +61,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(v)}" for key, v in value.items())
     if isinstance(value, list):
-        return ", ".join(_plain(v) for v in value)
+        return ", ".join(_plain(v) for v in value) or "none"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -140,7 +140,7 @@ def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -
         f"`{samples.sequence}` at qindex {samples.qindex}, a validation frame of "
         f"{frame_width}x{frame_height}: the crop of {width}x{height} at row {row}, column {col} "
         f"that holds the most {size}x{size} nodes that are cut. {what} Of {drawn} nodes shown "
-        f"{wrong} differ, each with an orange outline and flag."
+        f"{wrong} differ, each outlined in orange with a flag in its corner."
     )
 
 

@@ -12,10 +12,14 @@ from av1part.report.fields import Interval
 from av1part.report.plots import margins_figure
 from av1part.report.runs import PipelineRun, Run, StageRun
 from av1part.report.scores import Score, read_scores
-from av1part.report.tables import Table, count, percent, points, span, table
+from av1part.report.tables import NOTHING, Table, count, percent, points, span, table
 
 _NO_SETTING = ("seed", "name", "path", "dir", "run", "resume", "id")
 """Last parts of keys that tell runs apart without being a choice under study."""
+
+
+_MOST_SETTINGS = 6
+"""Columns of the table of settings; it must fit the page."""
 
 
 def run_scores(run: Run) -> dict[str, Score]:
@@ -50,15 +54,15 @@ def comparison_chapter(runs: Sequence[Run], unfinished: Sequence[str], note: str
 
 
 def _margins(runs: Sequence[Run]) -> Item:
-    margins: list[Interval] = [run_scores(run)["macro_f1"].margin_constant for run in runs]
+    margins: list[Interval] = [run_scores(run)["macro_f1"].stronger[2] for run in runs]
     caption = (
-        "Macro-F1 above the best constant guess on the same nodes, a run a row, with its 95% "
-        "interval where it was recorded (bootstrap over whole sequences). Blue dots: the interval "
-        "lies above zero; orange diamonds: it does not, or none was recorded. Stages differ in "
+        "Macro-F1 above the stronger of the two guessers on the same nodes, a run a row, with its "
+        "95% interval where it was recorded (bootstrap over whole sequences). Blue dots: the "
+        "interval lies above zero; orange diamonds: it does not, or none was recorded. Stages differ in "
         "classes and nodes: compare rows of one stage."
     )
-    names = [f"{run.stage}  {run.name}" if isinstance(run, StageRun) else run.name for run in runs]
-    title = "Macro-F1 above the best constant"
+    names = [f"{run.stage} · {run.name}" if isinstance(run, StageRun) else run.name for run in runs]
+    title = "Macro-F1 above the stronger guesser"
     return picture("margins", caption, margins_figure(names, margins, title))
 
 
@@ -85,14 +89,14 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
                 percent(macro.value),
                 percent(macro.constant),
                 percent(macro.prior),
-                points(macro.margin_constant.estimate),
-                span(macro.margin_constant, signed=True),
+                points(macro.stronger[2].estimate),
+                span(macro.stronger[2], signed=True),
             )
         )
     caption = (
         f"{what} in percent: accuracy and macro-F1, each beside the best constant and the "
-        "class-prior guesser; the margin of macro-F1 over the best constant in percentage points, "
-        "with its 95% interval."
+        "class-prior guesser; the margin of macro-F1 over the stronger of the two in percentage "
+        "points, with its 95% interval."
     )
     columns = (
         "<Run",
@@ -122,15 +126,20 @@ def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
     items: list[Item] = [comparison_table(runs, f"Runs of {stage}")]
     settings = differing_settings(runs)
     if settings:
-        rows = [(run.name, *(_shown(run.settings.get(key)) for key in settings)) for run in runs]
-        caption = "Settings in which these runs differ, seeds and paths aside."
-        items.append(table(caption, ["<Run", *(f"<`{key}`" for key in settings)], rows))
+        shown = settings[:_MOST_SETTINGS]
+        rows = [(run.name, *(_shown(run.settings.get(key)) for key in shown)) for run in runs]
+        more = len(settings) - len(shown)
+        caption = "Settings in which these runs differ, seeds and paths aside" + (
+            f"; {more} more are in the configurations below." if more else "."
+        )
+        items.append(table(caption, ["<Run", *(f"<`{key}`" for key in shown)], rows))
     seeds = _seed_rows(runs, settings)
     if seeds:
         caption = (
             "Repeated runs, alike but for the seed: mean and standard deviation of accuracy and "
             "macro-F1 over the seeds in percent, beside the guessers (mean over the same runs). "
-            "The deviation is that of training, not of other pictures."
+            "The margin is that of macro-F1 over the stronger guesser; the deviation is that of "
+            "training, not of other pictures."
         )
         columns = (
             "<Settings",
@@ -149,25 +158,19 @@ def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
     return items
 
 
-def differing_settings(runs: Sequence[Run], most: int = 6) -> list[str]:
-    """Return the configuration keys in which runs differ, seeds, names and paths aside.
-
-    Args:
-        runs: Runs to compare.
-        most: At most so many keys, in alphabetical order.
-    """
+def differing_settings(runs: Sequence[Run]) -> list[str]:
+    """Return the configuration keys in which runs differ, seeds, names and paths aside."""
     keys = sorted({key for run in runs for key in run.settings})
-    varied = [
+    return [
         key
         for key in keys
         if not any(part in _NO_SETTING for part in key.rsplit(".", 1)[-1].split("_"))
         and len({_shown(run.settings.get(key)) for run in runs}) > 1
     ]
-    return varied[:most]
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else str(value)
+    return NOTHING if value is None else str(value)
 
 
 def _seed_rows(runs: Sequence[StageRun], settings: Sequence[str]) -> list[tuple[str, ...]]:
@@ -195,8 +198,8 @@ def _seed_row(
         scores = [run_scores(run)[metric] for run in runs]
         values = np.array([s.value for s in scores])
         constant = float(np.mean([s.constant for s in scores]))
-        margin = float(values.mean()) - constant
         prior = float(np.mean([s.prior for s in scores]))
+        margin = float(values.mean()) - max(constant, prior)
         cells += [percent(float(values.mean())), percent(float(values.std(ddof=1)))]
         cells += [percent(constant), percent(prior)]
     return (*cells, points(margin))

@@ -85,7 +85,7 @@ def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -
         runs: At least one.
         unfinished: Names of runs that left no result.
     """
-    runs = sorted(runs, key=lambda run: (isinstance(run, StageRun), run.name))
+    runs = sorted(runs, key=_order)
     pictured = _pictured(runs)
     several = len(runs) > 1 or bool(unfinished)
     chapters: list[Chapter] = []
@@ -107,6 +107,11 @@ def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -
             chapters.append(stage_chapter(run, anchor, prefix, pictures=pictures))
     title = f"{len(runs)} runs" if several else chapters[0].title
     return Document(title, _subtitle(runs), tuple(chapters))
+
+
+def _order(run: StageRun | PipelineRun) -> tuple[str, str]:
+    """Sort pipelines first, then stage by stage."""
+    return (run.stage if isinstance(run, StageRun) else "", run.name)
 
 
 def _pictured(runs: Sequence[StageRun | PipelineRun]) -> set[str]:

@@ -20,7 +20,7 @@ CUT = "#ffe14d"
 """A cut within a node: yellow over a dark casing, seen on any luma."""
 GRID = "#ffffff"
 WRONG = "#ff5a1f"
-"""Outline and corner flag of a node that differs; the flag tells it without colour."""
+"""Tint and corner flag of a node that differs; the flag tells it without colour."""
 
 _LINE = (int(Path.MOVETO), int(Path.LINETO))
 
@@ -31,17 +31,17 @@ Window = tuple[int, int, int, int]
 def crop_window(shape: tuple[int, int], nodes: FrameNodes) -> Window:
     """Return the crop of a frame that holds the most nodes that are cut, the first of equals.
 
-    The crop is 20 nodes a side (at least 8, at most 512 samples), so that cuts stay legible, and
-    lies on the nodes' grid.
+    The crop is 16 nodes a side (at most 512 samples, at least 8 nodes), so that cuts stay
+    legible, and lies on the nodes' grid.
 
     Args:
         shape: Height and width of the frame.
         nodes: Nodes of one size.
     """
     if not len(nodes):
-        return 0, 0, min(320, shape[0]), min(320, shape[1])
+        return 0, 0, min(256, shape[0]), min(256, shape[1])
     size = int(nodes.size[0])
-    cells = max(8, min(20, 512 // size))
+    cells = max(8, min(16, 512 // size))
     grid = np.zeros((shape[0] // size, shape[1] // size), dtype=np.int64)
     np.add.at(grid, (nodes.row // size, nodes.col // size), nodes.partition != Partition.NONE)
     rows, cols = min(cells, grid.shape[0]), min(cells, grid.shape[1])
@@ -120,7 +120,7 @@ def _square(inset: float) -> Callable[[int], list[tuple[float, float]]]:
 
 
 def _flag(size: int) -> list[tuple[float, float]]:
-    return [(size, 0), (size - 0.36 * size, 0), (size, 0.36 * size)]
+    return [(size, 0), (size - 0.3 * size, 0), (size, 0.3 * size)]
 
 
 def partition_figure(samples: Samples, window: Window) -> Figure:
@@ -142,8 +142,9 @@ def partition_figure(samples: Samples, window: Window) -> Figure:
             strict=True,
         ):
             panel.set_title(title)
+            if panel is axes[1]:
+                _draw_wrong(panel, wrong)  # below the cuts, which stay legible
             _draw_cuts(panel, cuts_path(nodes, types))
-        _draw_wrong(axes[1], wrong)
         keys: list[Patch | Line2D] = [
             Line2D([], [], color=CUT, linewidth=2.2, label="cut within a node"),
             _wrong_key("node that differs from the truth"),
@@ -175,7 +176,7 @@ def class_figure(samples: Samples, window: Window, class_names: Sequence[str]) -
                 filled = _polygons(nodes.where(classes == index), _square(0))
                 panel.add_patch(PathPatch(filled, facecolor=colour, alpha=0.42, linewidth=0))
         _draw_cuts(axes[0], cuts_path(nodes, nodes.partition))
-        _draw_wrong(axes[1], nodes.where(nodes.prediction != nodes.label))
+        _draw_wrong(axes[1], nodes.where(nodes.prediction != nodes.label), tint=0.0)
         keys: list[Patch | Line2D] = [
             *(
                 Patch(facecolor=c, alpha=0.7, label=n)
@@ -233,10 +234,11 @@ def _draw_cuts(axes: Axes, path: Path) -> None:
     axes.add_patch(PathPatch(path, fill=False, edgecolor=CUT, linewidth=0.95))
 
 
-def _draw_wrong(axes: Axes, nodes: FrameNodes) -> None:
-    square = _polygons(nodes, _square(0.6))
-    axes.add_patch(PathPatch(square, fill=False, edgecolor=WRONG, linewidth=1.1))
-    axes.add_patch(PathPatch(_polygons(nodes, _flag), facecolor=WRONG, linewidth=0))
+def _draw_wrong(axes: Axes, nodes: FrameNodes, tint: float = 0.3) -> None:
+    square = _polygons(nodes, _square(0))
+    axes.add_patch(PathPatch(square, facecolor=WRONG, alpha=tint, linewidth=0))
+    axes.add_patch(PathPatch(square, fill=False, edgecolor=WRONG, linewidth=0.9))
+    axes.add_patch(PathPatch(_polygons(nodes, _flag), facecolor=WRONG, linewidth=0, zorder=3))
 
 
 def _wrong_key(label: str) -> Line2D:

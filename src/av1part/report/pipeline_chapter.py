@@ -163,8 +163,8 @@ def _cascade(run: PipelineRun, prefix: str) -> Section:
     inside = [s.number("cascade", "macro_f1") for s in stages.values()]
     caption = (
         "Macro-F1 of each stage given exactly the nodes of its own population (standalone) and "
-        "inside the cascade, where nodes that earlier stages sent elsewhere are lost to it; in "
-        "percent."
+        "inside the cascade, where nodes that earlier stages sent elsewhere are misses and foreign "
+        "ones they sent there false alarms; in percent."
     )
     drawing = cascade_figure(list(stages), alone, inside, "Macro-F1 of each stage")
     return Section(
@@ -195,7 +195,7 @@ def _stage_table(stages: dict[str, Fields]) -> Table:
                     percent(prior),
                     percent(alone),
                     percent(inside),
-                    points(inside - alone),
+                    points(stage.number("cascade_error", metric), scale=1),
                     count(stage.integer("standalone", "support")) if metric == "accuracy" else "",
                     count(stage.integer("cascade", "reached")) if metric == "accuracy" else "",
                     count(stage.integer("cascade", "wrongly_routed"))
@@ -205,9 +205,9 @@ def _stage_table(stages: dict[str, Fields]) -> Table:
             )
     caption = (
         "Each stage standalone (given exactly the nodes that truly belong to it) and inside the "
-        "cascade, beside the two guessers on the same nodes, in percent; cascade error in "
-        "percentage points. Nodes: those that belong to the stage, those of them that reach it, "
-        "and foreign ones sent to it by mistake."
+        "cascade, beside the two guessers on the same nodes, in percent; cascade error is what "
+        "is lost, in percentage points. Nodes: those that belong to the stage, those of them "
+        "that reach it, and foreign ones sent to it by mistake."
     )
     columns = (
         "<Stage",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,13 @@ LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (MUTED, ":"))
 """Colour and dash of the first, second, ... line: told apart without colour too."""
 
 
-def learning_curves(history: pl.DataFrame, best_epoch: int) -> Figure:
+def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str, float]) -> Figure:
     """Draw losses, scores and learning rates over the epochs.
 
     Args:
         history: The rows of history.csv, all numbers.
         best_epoch: The epoch whose weights were kept; marked.
+        guesses: Macro-F1 of guessers by name, fractions; a level line each.
     """
     rates = [c for c in history.columns if c.startswith("lr.")]
     scores = [c for c in ("macro_f1", "accuracy") if c in history.columns]
@@ -53,7 +54,9 @@ def learning_curves(history: pl.DataFrame, best_epoch: int) -> Figure:
         for name, (colour, dash) in zip(scores, LINES, strict=False):
             label = {"macro_f1": "macro-F1", "accuracy": "accuracy"}[name]
             panels[1].plot(epochs, 100 * history[name], dash, color=colour, label=label)
-        panels[1].set_title("On validation (%)")
+        panels[1].set_title("Validation (%)")
+        for name, value in guesses.items():
+            _level(panels[1], 100 * value, name, float(epochs[0]))
         _mark_best(panels[1], history, best_epoch)
         for name, (colour, dash) in zip(rates, LINES * (1 + len(rates) // 4), strict=False):
             panels[2].plot(
@@ -68,6 +71,18 @@ def learning_curves(history: pl.DataFrame, best_epoch: int) -> Figure:
             light_grid(axes)
             legend_above(axes)
     return figure
+
+
+def _level(axes: Axes, value: float, name: str, left: float) -> None:
+    axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.annotate(
+        name,
+        (left, value),
+        xytext=(0, 2),
+        textcoords="offset points",
+        fontsize=7,
+        color=MUTED,
+    )
 
 
 def legend_above(axes: Axes) -> None:
@@ -131,7 +146,7 @@ def _matrix(
     title: str,
 ) -> None:
     k = len(class_names)
-    small = 6.3 if k > 6 else 7.6
+    small = 6.8 if k > 6 else 8
     for i in range(k):
         for j in range(k):
             axes.add_patch(
@@ -145,7 +160,7 @@ def _matrix(
                     zorder=2 if i == j else 1,
                 )
             )
-            colour = PAPER if share[i, j] > 0.5 else INK
+            colour = PAPER if share[i, j] > 0.65 else INK
             axes.text(
                 j, i, texts[i][j], ha="center", va="center", fontsize=small, color=colour, zorder=3
             )

@@ -44,6 +44,16 @@ class Score:
     margin_constant: Interval
     margin_prior: Interval
 
+    @property
+    def stronger(self) -> tuple[str, float, Interval]:
+        """The guesser that is harder to beat: its name, its score, and the margin over it.
+
+        For macro-F1 that is hardly ever the constant, which scores nothing on all classes but one.
+        """
+        if self.constant >= self.prior:
+            return "best constant", self.constant, self.margin_constant
+        return "class-prior guesser", self.prior, self.margin_prior
+
 
 def read_scores(metrics: Fields, beside: Fields) -> list[Score]:
     """Return every metric of `METRIC_NAMES` that a run recorded, accuracy and macro-F1 always.
@@ -201,15 +211,15 @@ def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
     ]
     for key in dict.fromkeys(figure.metric for figure in published):
         if key in ours:
-            guess, margin = ours[key].constant, ours[key].margin_constant.estimate
+            name, guess, margin = ours[key].stronger
             rows.append(
                 (
                     "this run",
                     METRIC_NAMES[key],
                     percent(ours[key].value),
-                    "best constant",
+                    name,
                     percent(guess),
-                    points(margin),
+                    points(margin.estimate),
                 )
             )
     caption = (
@@ -224,24 +234,22 @@ def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
 
 
 def verdict(scores: Sequence[Score], sequences: int) -> str:
-    """Say in words where accuracy and macro-F1 stand against the best constant."""
-    said = []
-    for s in scores:
-        if s.key not in ("accuracy", "macro_f1"):
-            continue
-        m = s.margin_constant
-        where = {
-            "above": "above the best constant",
-            "below": "below the best constant",
-            "within": "not told apart from the best constant: the interval holds zero",
-            "unknown": f"{'above' if m.estimate > 0 else 'not above'} the best constant, "
-            "no interval recorded",
-        }[m.verdict]
-        ends = f" {span(m, signed=True)}" if m.low is not None else ""
-        name = METRIC_NAMES[s.key]
-        said.append(f"{name} {percent(s.value)}%, {points(m.estimate)} pp{ends} {where}")
-    text = "; ".join(said)
-    return f"On {count(sequences)} sequences: {text}."
+    """Say in words where accuracy and macro-F1 stand against the stronger guesser."""
+    said = [
+        f"{METRIC_NAMES[s.key]} is {percent(s.value)}%, {_standing(*s.stronger)}"
+        for s in scores
+        if s.key in ("accuracy", "macro_f1")
+    ]
+    return f"On {count(sequences)} sequences {', and '.join(said)}."
+
+
+def _standing(name: str, guess: float, margin: Interval) -> str:
+    side = "above" if margin.estimate >= 0 else "below"
+    where = f"{percent(abs(margin.estimate))} points {side} the {name}'s {percent(guess)}"
+    if margin.verdict == "unknown":
+        return f"{where} (no interval: it takes several sequences)"
+    where += f" (95% interval {span(margin, signed=True)})"
+    return f"{where}, which does not tell them apart" if margin.verdict == "within" else where
 
 
 def limits(sequences: int, protocol: str) -> str:

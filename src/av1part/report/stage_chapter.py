@@ -83,8 +83,8 @@ def _training(run: StageRun, prefix: str) -> Section:
     best = _best_epoch(run)
     caption = (
         "Learning curves, an epoch a point: loss on training and validation, macro-F1 and accuracy "
-        f"on validation with the epoch whose weights were kept ({best}) marked, and the learning "
-        "rate of each parameter group."
+        f"on validation with the epoch whose weights were kept ({best}) marked and the macro-F1 of "
+        "both guessers dotted, and the learning rate of each parameter group."
     )
     warnings: list[Item] = []
     if run.history.height > 1 and best == run.history["epoch"][0]:
@@ -101,15 +101,21 @@ def _training(run: StageRun, prefix: str) -> Section:
         warnings.append(
             Prose(f"Refused checkpoints lie in the run: {', '.join(corrupt)}.", warns=True)
         )
-    curves = picture(f"{prefix}learning", caption, learning_curves(run.history, best))
-    return Section("Training", (curves, *warnings, verification_table(run.verified)))
+    guesses = {
+        "best constant": run.metrics.number("baselines", "constant", "macro_f1"),
+        "class prior": run.metrics.number("baselines", "prior", "macro_f1"),
+    }
+    drawing = learning_curves(run.history, best, guesses)
+    curves = picture(f"{prefix}learning", caption, drawing)
+    return Section("Training", (curves, *warnings, verification_table(run.verified, guesses)))
 
 
-def verification_table(verified: dict[str, Fields]) -> Table:
+def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -> Table:
     """Return what each checkpoint scored live and when read back from its file.
 
     Args:
         verified: Record per checkpoint; one that is missing is shown as not verified.
+        guesses: Macro-F1 of guessers on the full split by name, fractions.
     """
     rows = []
     for stem in ("best", "last"):
@@ -134,7 +140,9 @@ def verification_table(verified: dict[str, Fields]) -> Table:
     caption = (
         "Checkpoints read back from their files: macro-F1 of the live model and of a freshly built "
         "one with the file's tensors, on the same validation batches, in percent; their difference "
-        "and what is tolerated in percentage points; macro-F1 on the full split."
+        "and what is tolerated in percentage points; macro-F1 on the full split, where "
+        + " and ".join(f"the {name} gets {percent(value)}" for name, value in guesses.items())
+        + "."
     )
     columns = (
         "<Checkpoint",

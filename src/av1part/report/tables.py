@@ -79,8 +79,10 @@ def to_html(tab: Table) -> str:
         strong = ' class="strong"' if index == tab.strong else ""
         body.append(f"<tr{strong}>{cells}</tr>")
     return (
-        f'<div class="table"><table><caption>{inline_html(tab.caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody></table></div>"
+        f'<figure class="table"><figcaption>{inline_html(tab.caption)}</figcaption>\n'
+        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(body)
+        + "\n</tbody></table></div></figure>"
     )
 
 
