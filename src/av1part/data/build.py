@@ -23,6 +23,7 @@ import polars as pl
 
 from av1part import __version__
 from av1part.data.labels import stream_nodes
+from av1part.data.layout import plane_dtype
 from av1part.data.libaom import (
     Children,
     Tool,
@@ -32,9 +33,10 @@ from av1part.data.libaom import (
     find_inspect,
     inspect_stream,
 )
+from av1part.data.planar import RawFormat
 from av1part.data.progress import Progress
-from av1part.data.sources import RawFormat, Source, find_sources, open_sources
-from av1part.data.store import Store, StoreWriter, plane_dtype
+from av1part.data.sources import Source, find_sources, open_sources
+from av1part.data.store import Store, StoreWriter
 from av1part.data.yuv import CONVERSIONS, write_y4m_frame, y4m_header
 from av1part.errors import Av1partError, ConfigError, EncoderError, SourceError
 from av1part.files import atomic_path, write_json
@@ -133,7 +135,7 @@ def build_dataset(
     aomenc, inspect = find_aomenc(), find_inspect()
     opened = open_sources(find_sources(sources), raw)
     recipe = {
-        "aomenc": aomenc.version,
+        "made_by": {"av1part": __version__, "aomenc": aomenc.version},
         "sources": {s.sequence: s.sha256 for s in opened},
         "settings": json.loads(json.dumps(asdict(settings))),
         "raw": asdict(raw),

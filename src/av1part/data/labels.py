@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import polars as pl
 
+from av1part.data.layout import NODE_SCHEMA
 from av1part.data.libaom import InspectedFrame
-from av1part.data.store import NODE_SCHEMA
 from av1part.data.tree import UNIT, Level, checked_tree
 from av1part.errors import EncoderError
 from av1part.partition import Partition

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -20,6 +21,7 @@ from av1part.data.yuv import (
     NO_CONVERSION,
     RGB,
     Planes,
+    check_format,
     grey_to_420,
     mean_chroma,
     rgb_to_420,
@@ -40,7 +42,6 @@ _BOXES = {"422": (2, 1), "444": (2, 2), "440": (1, 2)}
 """Rows and columns of chroma samples that one 4:2:0 sample stands for."""
 
 _LIMITED_RANGE = 1
-_MAX_PIXELS = 1 << 28
 
 
 class MediaReader:
@@ -58,6 +59,7 @@ class MediaReader:
                 packets than the container declares.
         """
         self.path = path
+        check_end(path)
         self.frames = self._count_packets()
         first = next(self._decode(), None)
         if first is None:
@@ -76,14 +78,18 @@ class MediaReader:
             container.close()
             raise SourceError(f"{self.path} has no video stream")
         stream = container.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}
+        if getattr(stream, "codec_context", None) is None:
+            container.close()
+            raise SourceError(f"{self.path} has a video codec that FFmpeg does not know")
+        if stream.codec_context.name != "tiff":  # which then rejects what FFmpeg itself wrote
+            stream.codec_context.options = {"err_detect": "explode"}
         return container, stream
 
     def _count_packets(self) -> int:
         container, stream = self._open()
         with container:
-            if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
-                raise SourceError(f"{self.path} has frames of an absurd size")
+            if stream.codec_context.width:  # else known from the first frame on
+                check_format(self.path, stream.codec_context.width, stream.codec_context.height, 8)
             self.rate = Fraction(stream.average_rate or 30)
             count = shown = 0
             end = Fraction(0)
@@ -94,7 +100,7 @@ class MediaReader:
                             raise SourceError(f"{self.path} is truncated or damaged: copy it again")
                         count += 1
                         shown += not packet.is_discard
-                        end = max(end, _end(packet))
+                        end = max(end, _end(packet, self.rate))
             except av.FFmpegError as error:
                 raise SourceError(f"{self.path} is damaged ({_said(error)})") from None
             self._check_declared(stream, count, end)
@@ -107,7 +113,12 @@ class MediaReader:
                 f"{self.path} is truncated: {count} of {stream.frames} frames are there"
             )
         declared = _declared_seconds(stream)
-        if not stream.frames and declared is not None and end and end + 2 / self.rate < declared:
+        if (
+            not stream.frames
+            and declared is not None
+            and end
+            and end + 1 / (2 * self.rate) < declared
+        ):
             raise SourceError(
                 f"{self.path} is truncated: it ends at {float(end):.2f} s of {float(declared):.2f}"
             )
@@ -137,14 +148,36 @@ class MediaReader:
             raise SourceError(f"{self.path} is damaged: {count} of {self.frames} frames decode")
 
 
+def check_end(path: Path) -> None:
+    """Refuse a JPEG or GIF without its end marker: FFmpeg fills up what is missing.
+
+    Raises:
+        SourceError: if the file is cut off.
+    """
+    with path.open("rb") as file:
+        kind = file.read(3)
+        if kind == b"GIF":
+            whole = file.seek(-1, os.SEEK_END) > 0 and file.read() == b";"
+        elif kind == b"\xff\xd8\xff":
+            # The last scan must be followed by an end of image; neither occurs in coded samples.
+            data = file.read()
+            whole = data.rfind(b"\xff\xda") < data.rfind(b"\xff\xd9")
+        else:
+            return
+    if not whole:
+        raise SourceError(f"{path} is truncated: its end marker is missing")
+
+
 def _said(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
-def _end(packet: Any) -> Fraction:
+def _end(packet: Any, rate: Fraction) -> Fraction:
+    """Return the time in seconds at which a packet's frame ends, 0 if it has no time."""
     if packet.pts is None or not packet.time_base:
         return Fraction(0)
-    return Fraction((packet.pts + (packet.duration or 0)) * packet.time_base)
+    duration = packet.duration * packet.time_base if packet.duration else 1 / rate
+    return Fraction(packet.pts * packet.time_base + duration)
 
 
 def _declared_seconds(stream: VideoStream) -> Fraction | None:

@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from av1part.errors import SourceError
+
 Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 """Y, U, V of one frame; luma `[h, w]`, chroma `[(h + 1) // 2, (w + 1) // 2]`, uint8 or uint16."""
+
+BIT_DEPTHS = (8, 10)
+MIN_SIDE, MAX_SIDE = 8, 16384
+"""Sides of a frame that are taken: the smallest node, and twice the width of 8K."""
+
 
 NO_CONVERSION = "none"
 CHROMA_BOX = "chroma-box"
@@ -34,6 +42,20 @@ CONVERSIONS: Mapping[str, str] = {
 """The names a manifest uses, and what they mean."""
 
 _FRACTION_BITS = 16
+
+
+def check_format(path: Path, width: int, height: int, bit_depth: int) -> None:
+    """Refuse frames that are absurdly small or large, and bit depths other than 8 and 10.
+
+    Raises:
+        SourceError: saying which.
+    """
+    if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
+        raise SourceError(
+            f"{path} has frames of {width}x{height}; a side is {MIN_SIDE} to {MAX_SIDE} samples"
+        )
+    if bit_depth not in BIT_DEPTHS:
+        raise SourceError(f"{path} has {bit_depth} bits a sample; 8 and 10 are taken: convert it")
 
 
 def mean_chroma(plane: NDArray[Any], rows: int, cols: int) -> NDArray[Any]:
@@ -98,10 +120,10 @@ def rgb_to_420(rgb: NDArray[Any], bit_depth: int) -> Planes:
     half = 1 << (_FRACTION_BITS - 1)
     channels = [rgb[..., i].astype(np.int32) for i in range(3)]
     sums = [_box_sums(channel, 2, 2) for channel in channels]
-    y = (_weighted(luma_row, channels) + half >> _FRACTION_BITS) + (16 << (bit_depth - 8))
+    y = ((_weighted(luma_row, channels) + half) >> _FRACTION_BITS) + (16 << (bit_depth - 8))
     # A sum of four pixels carries two more fraction bits.
     u, v = (
-        (_weighted(row, sums) + 4 * half >> _FRACTION_BITS + 2) + (128 << (bit_depth - 8))
+        ((_weighted(row, sums) + 4 * half) >> (_FRACTION_BITS + 2)) + (128 << (bit_depth - 8))
         for row in chroma_rows
     )
     return y.astype(rgb.dtype), u.astype(rgb.dtype), v.astype(rgb.dtype)
