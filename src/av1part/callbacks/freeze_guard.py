@@ -1,0 +1,85 @@
+"""Proof that what was declared frozen stayed bit-identical."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from av1part.errors import FreezeError
+from av1part.models.freeze import state_sha256
+from av1part.stages.base import StageModule
+
+
+class FreezeGuard(Callback):
+    """Hashes every frozen tensor before training, at each checkpoint and at the end."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, str] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hash the frozen tensors; they must be those the module started from."""
+        module = _stage(pl_module)
+        self._before = _hashes(module)
+        start = module.hparams["start"] or {}
+        if "backbone" in module.classifier.frozen and start.get("sha256"):
+            now = state_sha256(module.classifier.backbone.state_dict())
+            if now != start["sha256"]:
+                raise FreezeError(
+                    "the frozen backbone is not the one this run started from: the checkpoint "
+                    "that is resumed belongs to another start; begin a new run"
+                )
+        self._check_optimizer(trainer, module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to save a model whose frozen part has moved."""
+        self.check(_stage(pl_module))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to end as if nothing had happened."""
+        self.check(_stage(pl_module))
+
+    def check(self, module: StageModule) -> None:
+        """Compare with the hashes from before training.
+
+        Raises:
+            FreezeError: naming the tensors that moved, or a frozen part in training mode.
+        """
+        moved = sorted(
+            name for name, digest in _hashes(module).items() if self._before.get(name) != digest
+        )
+        if moved:
+            raise FreezeError(
+                f"{len(moved)} frozen tensors moved during training, the first being {moved[0]}: "
+                "something trains or updates what method="
+                f"{module.hparams['method']} declares frozen"
+            )
+
+    def _check_optimizer(self, trainer: pl.Trainer, module: StageModule) -> None:
+        held = [
+            id(parameter)
+            for optimizer in trainer.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        ]
+        wanted = [id(p) for p in module.parameters() if p.requires_grad]
+        if sorted(held) != sorted(wanted):
+            raise FreezeError(
+                f"the optimizer holds {len(held)} parameters, {len(wanted)} are trainable: each "
+                "must be in exactly one group, and no frozen one in any"
+            )
+
+
+def _hashes(module: StageModule) -> dict[str, str]:
+    return {
+        name: state_sha256({name: tensor})
+        for name, tensor in module.classifier.frozen_state().items()
+    }
+
+
+def _stage(module: pl.LightningModule) -> StageModule:
+    assert isinstance(module, StageModule)
+    return module

@@ -1,0 +1,151 @@
+"""The record of a training run: a row an epoch, speed, and a warning for a suspicious best."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from av1part.files import write_csv
+from av1part.stages.base import StageModule
+
+log = logging.getLogger(__name__)
+
+
+class History(Callback):
+    """Writes history.csv: losses, metrics, F1 of each class and learning rates, an epoch a row.
+
+    A resumed run keeps the rows of the epochs before it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Write to `path`."""
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self._rates: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows of the epochs that a resumed run does not repeat."""
+        self.rows = read_history(self.path) if trainer.current_epoch and self.path.exists() else []
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the learning rates that this epoch trains with."""
+        self._rates = {
+            f"lr.{group['name']}": float(group["lr"])
+            for optimizer in trainer.optimizers
+            for group in optimizer.param_groups
+        }
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's row."""
+        assert isinstance(pl_module, StageModule)
+        result, metrics = pl_module.val_result, trainer.callback_metrics
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch,
+                "train_loss": float(metrics["train/loss"]),
+                "val_loss": float(metrics["val/loss"]),
+                "macro_f1": result["macro_f1"],
+                "accuracy": result["accuracy"],
+                **{f"f1.{n}": result[f"per_class.{n}.f1"] for n in pl_module.class_names},
+                **self._rates,
+            }
+        )
+        if trainer.is_global_zero:
+            write_csv(self.path, self.rows)
+            last = self.rows[-1]
+            # The live bar is for a terminal; in a log file a line an epoch says it all.
+            log.info(
+                "epoch %d: train loss %.4f, val loss %.4f, macro-F1 %.2f %%, accuracy %.2f %%",
+                last["epoch"],
+                last["train_loss"],
+                last["val_loss"],
+                100 * last["macro_f1"],
+                100 * last["accuracy"],
+            )
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(self._rates, step=trainer.global_step)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read history.csv; `epoch` as int, all else as float."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
+
+
+class BestEpochWarning(Callback):
+    """Warns when the first epoch was the best: training then made nothing better (lesson 3)."""
+
+    def __init__(self, history: History) -> None:
+        """Read the epochs from `history`."""
+        self.history = history
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn, with what to check."""
+        scores = [row["macro_f1"] for row in self.history.rows]
+        if len(scores) > 1 and scores.index(max(scores)) == 0:
+            log.warning(
+                "the best epoch is the first of %d: check (1) whether the start is already as "
+                "good as this method gets (compare method=frozen), (2) whether the learning rate "
+                "is too high (try a tenth), (3) whether the schedule fits the number of epochs",
+                len(scores),
+            )
+
+
+class Timing(Callback):
+    """Measures seconds, training blocks a second, and peak memory."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+        self._epoch_start = 0.0
+        self._epoch_seconds: list[float] = []
+        self._blocks = 0
+        self._epoch_blocks: list[int] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start an epoch's clock."""
+        self._epoch_start, self._blocks = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count blocks."""
+        self._blocks += len(batch["node"])
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop an epoch's clock before validation."""
+        if self._blocks:
+            self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
+            self._epoch_blocks.append(self._blocks)
+            self._blocks = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return what timing.json holds."""
+        rates = [b / s for b, s in zip(self._epoch_blocks, self._epoch_seconds, strict=True)]
+        peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        if torch.cuda.is_available():
+            peak["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+        return {
+            "seconds": time.perf_counter() - self._start,
+            "epoch_seconds": self._epoch_seconds,
+            "blocks_per_second": sorted(rates)[len(rates) // 2] if rates else None,
+            **peak,
+        }

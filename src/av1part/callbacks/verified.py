@@ -1,0 +1,216 @@
+"""Checkpoints that count as saved only once they have been read back and found the same.
+
+    write <name>.ckpt.part -> load into a fresh module -> tensors bit for bit -> same batches,
+    same macro-F1 as the live model had -> rename to <name>.ckpt, record <name>.verified.json
+
+The live figures come from the training loop's own validation, the reloaded ones from
+`evaluation.evaluate`, the code path of `av1part validate`: so scaling that happens outside the
+module, a forgotten buffer or a forward that is not deterministic shows as a difference.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from av1part.checkpoint import load_stage, sidecar_path
+from av1part.environment import versions
+from av1part.errors import CheckpointError, CheckpointMismatchError
+from av1part.evaluation import evaluate, stage_scores
+from av1part.files import sha256_file, write_json
+from av1part.metrics import from_predictions
+from av1part.models.freeze import moved_tensors, state_sha256
+from av1part.stages.base import StageModule
+
+log = logging.getLogger(__name__)
+
+Level = Literal["full", "tensors"]
+
+MONITOR = "val/macro_f1"
+"""The metric by which `best` is chosen."""
+
+
+class LivePredictions(Callback):
+    """Keeps what the live model said of the first validation batches, in the loop itself."""
+
+    def __init__(self, batches: int | None) -> None:
+        """Keep the first `batches` batches, or all of them if None."""
+        self.batches = batches
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the epoch before."""
+        self._kept = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep predictions and labels of a batch."""
+        if self.batches is None or batch_idx < self.batches:
+            self._kept.append((outputs["logits"].argmax(1).cpu(), outputs["labels"].cpu()))
+
+    def macro_f1(self, module: StageModule) -> float:
+        """Return the live model's macro-F1 on the kept batches, as a fraction."""
+        predictions, labels = (torch.cat(x).numpy() for x in zip(*self._kept, strict=True))
+        return float(from_predictions(predictions, labels, module.class_names)["macro_f1"])
+
+
+class VerifiedCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint whose files have been read back before they get their name.
+
+    Two are used together: `best` follows `MONITOR`, `last` is every epoch's end, for resuming.
+    Both write on rank 0 while the other ranks wait.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        live: LivePredictions,
+        *,
+        monitor: str | None = None,
+        level: Level = "full",
+        tolerance_pp: float = 1.0,
+        keep_all: bool = False,
+    ) -> None:
+        """Set up one kind of checkpoint.
+
+        Args:
+            folder: Where checkpoints go.
+            name: File stem, `best` or `last`.
+            live: What the live model said.
+            monitor: Metric to maximise; None saves every epoch.
+            level: `full` reloads and validates each file; `tensors` compares tensors only, and
+                validates the file that is there when training ends.
+            tolerance_pp: Largest difference of macro-F1 between live and reloaded model, in
+                percentage points.
+            keep_all: Keep a file of every epoch, `<name>-<epoch>`.
+        """
+        super().__init__(
+            dirpath=folder,
+            filename=f"{name}-{{epoch:04d}}" if keep_all else name,
+            monitor=monitor,
+            mode="max",
+            save_top_k=-1 if keep_all else 1,
+            every_n_epochs=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        self.name = name
+        self.live = live
+        self.level: Level = level
+        self.tolerance_pp = tolerance_pp
+
+    @property
+    def state_key(self) -> str:
+        """Key of this callback's state in a checkpoint; `best` and `last` must not share it."""
+        return f"{type(self).__name__}[{self.name}]"
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        final = Path(filepath)
+        part = final.with_name(f"{final.name}.part")
+        try:
+            trainer.save_checkpoint(part, self.save_weights_only)
+            if trainer.is_global_zero:
+                self._verify_and_name(trainer, part, final, self.level)
+        finally:
+            part.unlink(missing_ok=True)
+        trainer.strategy.barrier()
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the file that was only read back while training went on."""
+        final = Path(str(self.dirpath)) / f"{self.name}{self.FILE_EXTENSION}"
+        if self.level == "tensors" and trainer.is_global_zero and final.is_file():
+            self._verify_and_name(trainer, final, final, "full")
+        trainer.strategy.barrier()
+
+    def _verify_and_name(self, trainer: pl.Trainer, part: Path, final: Path, level: Level) -> None:
+        module = trainer.lightning_module
+        assert isinstance(module, StageModule)
+        try:
+            record = self._verify(trainer, module, part, final, level)
+        except CheckpointError:
+            part.replace(final.with_name(f"{final.stem}.corrupt"))
+            if part == final:
+                sidecar_path(final).unlink(missing_ok=True)
+            raise
+        # Without a record a checkpoint is merely unverified; a stale record would refuse it.
+        sidecar_path(final).unlink(missing_ok=True)
+        part.replace(final)
+        write_json(sidecar_path(final), record)
+
+    def _verify(
+        self, trainer: pl.Trainer, module: StageModule, part: Path, final: Path, level: Level
+    ) -> dict[str, Any]:
+        """Read a file back and compare it with the live model.
+
+        Raises:
+            CheckpointMismatchError: naming what differs.
+        """
+        # Building a module draws initial weights, which must not disturb the training.
+        with isolate_rng():
+            try:
+                fresh = load_stage(part, cls=type(module))
+            except CheckpointError as error:
+                raise CheckpointMismatchError(
+                    f"{final} does not read back ({error}); the file is kept as "
+                    f"{final.stem}.corrupt: check disk and memory"
+                ) from error
+        live_state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
+        moved = moved_tensors(live_state, fresh.state_dict())
+        if moved:
+            raise CheckpointMismatchError(
+                f"{final} reads back with other tensors than the live model's: "
+                f"{', '.join(moved[:4])} ({len(moved)} in all); the file is kept as "
+                f"{final.stem}.corrupt"
+            )
+        record = {
+            "file": final.name,
+            "sha256": state_sha256(live_state),
+            "file_sha256": sha256_file(part),
+            "epoch": trainer.current_epoch,
+            "level": level,
+        }
+        if level == "full":
+            record |= self._compare_scores(trainer, module, fresh, final)
+        return {**record, "versions": versions()}
+
+    def _compare_scores(
+        self, trainer: pl.Trainer, live: StageModule, fresh: StageModule, final: Path
+    ) -> dict[str, Any]:
+        batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        reloaded = stage_scores(
+            fresh, evaluate(fresh.to(live.device), batches, limit=self.live.batches)
+        )
+        live_f1 = self.live.macro_f1(live)
+        delta = 100 * (float(reloaded["macro_f1"]) - live_f1)
+        # `not <=` also refuses a difference that is not a number.
+        if not abs(delta) <= self.tolerance_pp:
+            raise CheckpointMismatchError(
+                f"{final} scores macro-F1 {100 * reloaded['macro_f1']:.2f} % when reloaded, the "
+                f"live model {100 * live_f1:.2f} % on the same batches: {delta:+.2f} pp, tolerance "
+                f"{self.tolerance_pp} pp; the file is kept as {final.stem}.corrupt"
+            )
+        return {
+            "macro_f1_live": live_f1,
+            "macro_f1_reloaded": float(reloaded["macro_f1"]),
+            "macro_f1_full": float(live.val_result["macro_f1"]),
+            "delta_pp": delta,
+            "tolerance_pp": self.tolerance_pp,
+            "batches": self.live.batches if self.live.batches is not None else "all",
+        }

@@ -1,0 +1,173 @@
+"""Reading checkpoints: nothing runs, nothing is guessed, and every doubt is an error.
+
+A checkpoint is a Lightning file with an `av1part` entry (`StageModule.on_save_checkpoint`) that
+names the stage and hashes the tensors. Beside a checkpoint that training verified lies
+`<stem>.verified.json`, which pins the whole file.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from av1part.errors import CheckpointError, ConfigError
+from av1part.files import sha256_file
+from av1part.models.freeze import state_sha256
+from av1part.models.weights import check_names
+from av1part.stages.base import FORMAT, StageModule, stage_class
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return where the verification record of a checkpoint lies."""
+    return path.with_name(f"{path.stem}.verified.json")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without running anything from it, and check that it is whole.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Lightning's checkpoint with `state_dict`, `hyper_parameters` and `av1part`.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, holds code, is not ours, or is not the
+            file its verification record describes.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist: give the path of a .ckpt file")
+    _check_sidecar(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is None:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch and zipfile raise a dozen types for damaged or hostile files.
+        raise CheckpointError(f"checkpoint {path} is refused: {_reason(error)}") from None
+    if damaged is not None:
+        raise CheckpointError(
+            f"checkpoint {path} is damaged in {damaged}: restore it or train again"
+        )
+    _check_ours(path, checkpoint)
+    return dict(checkpoint)
+
+
+def load_stage(
+    path: str | Path, *, stage: str | None = None, cls: type[StageModule] | None = None
+) -> StageModule:
+    """Rebuild a stage from its checkpoint alone, in eval mode on the CPU.
+
+    Args:
+        path: The file.
+        stage: The stage it must be of, if that matters.
+        cls: Class to build instead of the stage's own.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`, or if it is of another stage or its tensors do not
+            fit the module its hyper-parameters describe.
+    """
+    checkpoint = read_checkpoint(path)
+    entry = checkpoint["av1part"]
+    if stage is not None and entry["stage"] != stage:
+        raise CheckpointError(f"checkpoint {path} is of {entry['stage']}, expected one of {stage}")
+    try:
+        module = (cls or stage_class(entry["stage"]))(**checkpoint["hyper_parameters"])
+    except (ConfigError, TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} does not describe a stage: {error}") from None
+    classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
+    if classes != entry["classes"]:
+        raise CheckpointError(
+            f"checkpoint {path} was trained on classes {entry['classes']}, "
+            f"{entry['taxonomy']} now has {classes}: train again"
+        )
+    _load_strict(module, checkpoint["state_dict"], f"checkpoint {path}")
+    return module.eval()
+
+
+def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
+    """Load the backbone of a Stage-1 checkpoint into another stage, strictly both ways.
+
+    Args:
+        module: The stage to fill, in place.
+        path: Checkpoint of `stage1`.
+
+    Returns:
+        What to record of the start: path and SHA-256 of the backbone.
+
+    Raises:
+        CheckpointError: if the file is not a whole Stage-1 checkpoint, was made for another bit
+            depth, or its backbone has other names or shapes.
+    """
+    checkpoint = read_checkpoint(path)
+    stage = checkpoint["av1part"]["stage"]
+    if stage != "stage1":
+        raise CheckpointError(f"stage1={path} is a checkpoint of {stage}, not of stage1")
+    depth, own = (h["data"]["bit_depth"] for h in (checkpoint["hyper_parameters"], module.hparams))
+    if depth != own:
+        raise CheckpointError(f"stage1={path} was trained on {depth}-bit blocks, these have {own}")
+    prefix = "classifier.backbone."
+    state = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    _load_strict(module.classifier.backbone, state, f"backbone of {path}")
+    return {"stage1": str(Path(path).expanduser().resolve()), "sha256": state_sha256(state)}
+
+
+def _load_strict(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    own = module.state_dict()
+    check_names(what, set(own), state, own)
+    module.load_state_dict(state, strict=True)
+
+
+def _check_sidecar(path: Path) -> None:
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        return
+    try:
+        said = json.loads(sidecar.read_text(encoding="utf-8"))["file_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{sidecar} is damaged: remove it or train again") from None
+    if sha256_file(path) != said:
+        raise CheckpointError(
+            f"checkpoint {path} is not the file that {sidecar.name} verified: its bytes have "
+            "changed since; restore it or train again"
+        )
+
+
+def _check_ours(path: Path, checkpoint: Any) -> None:
+    keys = ("state_dict", "hyper_parameters", "av1part")
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(key), dict) for key in keys
+    ):
+        raise CheckpointError(f"{path} is not a checkpoint of av1part (it lacks {', '.join(keys)})")
+    entry, state = checkpoint["av1part"], checkpoint["state_dict"]
+    if entry.get("format") != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {path} has format {entry.get('format')!r}, this release reads {FORMAT}"
+        )
+    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError(f"checkpoint {path} holds a state that is not of tensors")
+    if state_sha256(state) != entry.get("state_sha256"):
+        raise CheckpointError(
+            f"checkpoint {path} is damaged: its tensors do not have their SHA-256"
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, zipfile.BadZipFile):
+        return "it is truncated or not a checkpoint; restore it or train again"
+    if "weights_only" in text or "Weights only" in text or "Unsupported" in text:
+        return "it holds code or objects instead of plain tensors and values; do not trust it"
+    return f"it cannot be read ({text.splitlines()[0] if text else type(error).__name__})"

@@ -1,0 +1,313 @@
+"""The command line: `av1part <verb> [positional ...] [key=value ...] [Hydra flags]`.
+
+Nothing but dispatch: finds the verb, keeps positional words away from Hydra's grammar, quotes
+paths for it, runs it, and turns errors into one line and an exit code (0 done, 2 bad input or
+configuration, 1 anything else).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from av1part import __version__
+from av1part.errors import Av1partError, ConfigError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        usage: Positional words, for the help; empty if it takes none.
+        does: One line on what it does.
+        config: Name of its primary configuration.
+        command: Module under `av1part.commands` whose `run(cfg, positionals)` does it.
+        positionals: Least and most positional words; None is any number.
+    """
+
+    usage: str
+    does: str
+    config: str
+    command: str
+    positionals: tuple[int, int | None] = (0, 0)
+
+
+VERBS: dict[str, Verb] = {
+    "data build": Verb(
+        "SOURCE... out=DIR", "encode, inspect, store", "data_build", "data", (1, None)
+    ),
+    "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
+    "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
+    "validate": Verb("CKPT", "metrics of a checkpoint on its own", "validate", "validate", (1, 1)),
+    "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
+    "report": Verb("RUN_OR_SWEEP...", "tables, plots, one page", "report", "report", (1, None)),
+    "demo": Verb("", "the whole chain on the embedded data", "demo", "demo"),
+}
+
+PATH_KEYS = {
+    "stage1",
+    "stage2",
+    "stage3_rect",
+    "stage3_ab",
+    "stage3_1to4",
+    "out",
+    "data.path",
+    "data.split_list",
+    "backbone.weights",
+}
+"""Keys whose values are paths, which the command quotes for Hydra."""
+
+_FLAGS_WITH_VALUE = {
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--config-dir",
+    "-cd",
+    "--experimental-rerun",
+}
+_OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w./@:-]*=.*|~[A-Za-z_][\w.@]*", re.DOTALL)
+
+
+def entry() -> None:
+    """Run the console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line.
+
+    Args:
+        argv: Words after `av1part`.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return _dispatch(list(argv))
+    except Av1partError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("av1part: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        # A full disk, a folder without permission: the system's words name thing and reason.
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}: free space or choose another folder")
+
+
+def _fail(message: str) -> int:
+    print(f"av1part: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] in ("--version", "-V"):
+        print(f"av1part {__version__}")
+        return 0
+    name, rest = _find_verb(argv)
+    verb = VERBS[name]
+    if {"-h", "--help"} & set(rest):
+        print(f"av1part {name} {verb.usage}\n  {verb.does}")
+        words: list[str] = []
+        rest = ["--help"]
+    else:
+        words, rest = split_positionals(rest, verb.positionals)
+        if len(words) < verb.positionals[0] and not _asks_hydra(rest):
+            raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[0]}")
+    _run_verb(name, verb, words, rest)
+    return 0
+
+
+def _find_verb(argv: list[str]) -> tuple[str, list[str]]:
+    for length in (2, 1):
+        name = " ".join(argv[:length])
+        if name in VERBS:
+            return name, argv[length:]
+    said = " ".join(argv[:2]) if argv[0] == "data" else argv[0]
+    near = difflib.get_close_matches(said, VERBS, n=1)
+    hint = f"did you mean {near[0]!r}" if near else f"verbs are {', '.join(VERBS)}"
+    raise ConfigError(f"no verb {said!r}: {hint}")
+
+
+def _usage() -> str:
+    lines = [f"av1part {__version__}: predict AV1 block partitions, and trust the result", ""]
+    lines += [f"  av1part {f'{name} {v.usage}':44s} {v.does}" for name, v in VERBS.items()]
+    return "\n".join([*lines, "", "`av1part <verb> --help` lists a verb's options."])
+
+
+def _asks_hydra(rest: Sequence[str]) -> bool:
+    """Return whether Hydra itself answers: `--cfg`, `--info`, `--hydra-help` and the like."""
+    asks = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc")
+    return any(word.split("=")[0] in asks for word in rest)
+
+
+def split_positionals(
+    words: Sequence[str], limits: tuple[int, int | None]
+) -> tuple[list[str], list[str]]:
+    """Tell positional words from overrides and flags.
+
+    A verb's first words are positional as far as it needs them, whatever they look like; further
+    ones if they exist as a path or do not look like an override. Flags and their values are not.
+
+    Args:
+        words: Words after the verb.
+        limits: Least and most positional words; None is any number.
+
+    Returns:
+        Positional words, and all others, each in their order.
+
+    Raises:
+        ConfigError: if there are more positional words than the verb takes.
+    """
+    least, most = limits
+    positional: list[str] = []
+    rest: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word.startswith("-"):
+            rest.append(word)
+            if word in _FLAGS_WITH_VALUE:
+                rest += [next(remaining, "")]
+        elif _is_positional(word, most=most, wanted=len(positional) < least):
+            positional.append(word)
+        else:
+            rest.append(word)
+    if most is not None and len(positional) > most:
+        raise ConfigError(
+            f"unexpected {positional[most]!r}: options are key=value, and paths with = are quoted"
+        )
+    return positional, rest
+
+
+def _is_positional(word: str, *, most: int | None, wanted: bool) -> bool:
+    if not _OVERRIDE.fullmatch(word):
+        return True
+    if most == 0:
+        return False
+    # An override never has a slash before its `=`, except for a group in a package.
+    return _exists(word) or (wanted and "/" in word.partition("=")[0])
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
+
+
+def quote_paths(words: Sequence[str]) -> list[str]:
+    """Quote the values of `PATH_KEYS` for Hydra's grammar; other words stay as they are."""
+    multirun = bool({"-m", "--multirun"} & set(words))
+    return [_quote_word(word, multirun=multirun) for word in words]
+
+
+def _quote_word(word: str, *, multirun: bool) -> str:
+    key, equals, value = word.partition("=")
+    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "none", "imagenet"):
+        return word
+    if value[0] in "'\"" or (multirun and "," in value and not _exists(value)):
+        return word
+    if value.startswith("[") and value.endswith("]") and not _exists(value):
+        items = [item.strip() for item in value[1:-1].split(",")]
+        quoted = [i if i[:1] in ("'", '"') else _quote(i) for i in items]
+        return f"{key}=[{','.join(quoted)}]"
+    return f"{key}={_quote(value)}"
+
+
+def _quote(value: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    # `${` would be an interpolation even in quotes.
+    return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def config_folder() -> Path:
+    """Return the folder of the configuration: the wheel's own, else the clone's."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"
+
+
+def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
+    # Torch and Lightning are imported with a command, not for a usage line.
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from av1part.configuration import check_types, register_resolvers
+
+    register_resolvers()
+    failure: list[Av1partError | OSError] = []
+    multirun = bool({"-m", "--multirun"} & set(rest))
+
+    def task(cfg: DictConfig) -> Any:
+        try:
+            with _no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
+                check_types(cfg, verb.config)
+                OmegaConf.resolve(cfg)
+                command = importlib.import_module(f"av1part.commands.{verb.command}")
+                return command.run(name, cfg, words)
+        except (Av1partError, OSError) as error:
+            # Hydra would print lines of its own; a sweep's launcher needs the exception.
+            if multirun:
+                raise
+            failure.append(error)
+            return None
+
+    main_ = hydra.main(
+        version_base="1.3", config_path=str(config_folder()), config_name=verb.config
+    )
+    with _hydra_argv(f"av1part {name}", quote_paths(rest)):
+        try:
+            main_(task)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"{error} (see av1part {name} --help)") from error
+    if failure:
+        raise failure[0]
+
+
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove the run folder that Hydra made if the input is refused before anything is in it."""
+    try:
+        yield
+    except BaseException:
+        for made in (folder, folder.parent):
+            if made.resolve() != Path.cwd() and made.is_dir() and not any(made.iterdir()):
+                made.rmdir()
+        raise
+
+
+@contextmanager
+def _hydra_argv(program: str, rest: Sequence[str]) -> Iterator[None]:
+    """Give Hydra its words, and have it raise errors instead of printing six lines and exiting."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [program, *rest]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full

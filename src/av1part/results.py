@@ -1,0 +1,132 @@
+"""What a run leaves in its folder, so that a report needs neither dataset nor model.
+
+`metrics.json` is written last: a folder that has it is complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from av1part.data.blocks import BlockReader
+from av1part.environment import git_commit, hardware, versions
+from av1part.errors import ConfigError
+from av1part.files import atomic_path, write_csv, write_json
+
+MOST_SAMPLES = 500
+"""Validation blocks that samples.npz holds at most."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def check_run_name(name: str) -> str:
+    """Return `name` if it may name a run.
+
+    Raises:
+        ConfigError: if it holds anything but `[A-Za-z0-9_.-]`, or is a dot name.
+    """
+    if not _NAME.fullmatch(name) or set(name) == {"."}:
+        raise ConfigError(f"name={name!r}: run names are made of [A-Za-z0-9_.-] only")
+    return name
+
+
+def write_confusion(folder: Path, names: Sequence[str], matrix: ArrayLike) -> None:
+    """Write confusion.csv: a row a true class, a column a predicted one."""
+    counts = np.asarray(matrix).tolist()
+    rows = [
+        {"true": name, **dict(zip(names, row, strict=True))}
+        for name, row in zip(names, counts, strict=True)
+    ]
+    write_csv(folder / "confusion.csv", rows)
+
+
+def write_predictions(
+    folder: Path,
+    nodes: pl.DataFrame,
+    columns: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    probabilities: NDArray[Any],
+) -> None:
+    """Write predictions.parquet.
+
+    Args:
+        folder: Run folder.
+        nodes: `node`, `sequence`, `qindex` of the nodes, in the order of the arrays.
+        columns: Further columns: true and predicted classes.
+        names: Classes of the probabilities.
+        probabilities: Shape (n, k), stored as float32.
+    """
+    shares = {f"p.{n}": probabilities[:, i].astype(np.float32) for i, n in enumerate(names)}
+    table = nodes.with_columns(**{k: pl.Series(v) for k, v in {**columns, **shares}.items()})
+    with atomic_path(folder / "predictions.parquet") as part:
+        table.write_parquet(part, compression="zstd")
+
+
+def node_columns(nodes: pl.DataFrame, node: NDArray[np.int64]) -> pl.DataFrame:
+    """Return `node`, `sequence` and `qindex` of these node numbers, in their order."""
+    return pl.DataFrame({"node": node}).hstack(nodes[node].select("sequence", "qindex"))
+
+
+def write_samples(
+    folder: Path,
+    reader: BlockReader,
+    label: NDArray[np.int64],
+    prediction: NDArray[np.int64],
+) -> None:
+    """Write samples.npz: blocks spread over the split, and one frame with all of its nodes.
+
+    The frame is the one, at one qindex, with the most nodes; of equals the first.
+
+    Args:
+        folder: Run folder.
+        reader: The split that was evaluated, in node order.
+        label: Class or AV1 id of each of its nodes, shape (n,).
+        prediction: Likewise, predicted.
+    """
+    count = len(reader)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_SAMPLES)).astype(np.int64))
+    batch = reader[chosen]
+    table = reader.store.nodes[reader.nodes].with_columns(
+        at=pl.int_range(count), label=pl.Series(label), prediction=pl.Series(prediction)
+    )
+    key = ["sequence", "frame", "qindex"]
+    most = (
+        table.group_by(key, maintain_order=True)
+        .len()
+        .sort("len", *key, descending=[True] + 3 * [False])
+    )
+    sequence, frame, qindex, _ = most.row(0)
+    shown = table.filter(sequence=sequence, frame=frame, qindex=qindex)
+    arrays: dict[str, Any] = {
+        **{k: batch[k].numpy() for k in ("block", "node", "qindex", "partition")},
+        "label": label[chosen],
+        "prediction": prediction[chosen],
+        "bit_depth": np.int64(reader.store.bit_depth()),
+        "frame": np.asarray(reader.store.plane(sequence)[frame]),
+        "frame_sequence": np.str_(sequence),
+        "frame_qindex": np.int64(qindex),
+        **{f"frame_{c}": shown[c].to_numpy() for c in ("row", "col", "size", "partition")},
+        **{f"frame_{c}": shown[c].to_numpy() for c in ("label", "prediction")},
+    }
+    with atomic_path(folder / "samples.npz") as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_environment(folder: Path, *, seed: int | None, dataset: Mapping[str, Any]) -> None:
+    """Write environment.json: versions, commit, seed, dataset and hardware."""
+    write_json(
+        folder / "environment.json",
+        {
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "seed": seed,
+            "dataset": dict(dataset),
+            "hardware": hardware(),
+        },
+    )

@@ -1,0 +1,204 @@
+"""The LightningModule of a stage: thin glue between a `Classifier`, a loss and the Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from av1part.data.blocks import Batch
+from av1part.errors import ConfigError
+from av1part.metrics import FlatMetrics, flatten, stage_metrics
+from av1part.models.classifier import Classifier
+from av1part.models.freeze import FROZEN_PARTS, state_sha256
+from av1part.models.losses import build_loss
+from av1part.partition import taxonomy as taxonomy_of
+from av1part.stages.optimisation import build_optimizer, build_scheduler
+
+FORMAT = 1
+"""Version of the `av1part` entry that every checkpoint carries."""
+
+
+class StageModule(pl.LightningModule):
+    """One classifier of the hierarchy, trained and validated.
+
+    Hyper-parameters are plain values, so that a checkpoint loads with `weights_only=True` and
+    rebuilds its module from itself alone. Subclasses name their stage and nothing else.
+    """
+
+    stage_name: ClassVar[str]
+    label_table: Tensor
+
+    def __init__(
+        self,
+        *,
+        taxonomy: str,
+        method: str,
+        backbone: Mapping[str, Any],
+        head: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        data: Mapping[str, Any],
+        adapter: Mapping[str, Any] | None = None,
+        conditioning: str = "none",
+        seed: int = 42,
+        start: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Build the network, loss and metrics.
+
+        Args:
+            taxonomy: Name of the taxonomy.
+            method: A key of `FROZEN_PARTS`, which says what is frozen.
+            backbone: Arguments of `ResNet18`.
+            head: Arguments of `build_head`.
+            loss: `kind` and parameters of `build_loss`.
+            optimizer: Arguments of `build_optimizer`.
+            scheduler: Arguments of `build_scheduler`.
+            data: What `BlockDataModule.facts` says: bit depth, class counts, provenance.
+            adapter: Arguments of `build_adapters`, for the method that has them.
+            conditioning: `none` or `qindex`.
+            seed: From which every step derives its random numbers.
+            start: Where the backbone's first weights came from, with their SHA-256.
+
+        Raises:
+            ConfigError: if an option does not exist or does not fit the others.
+        """
+        super().__init__()
+        self.save_hyperparameters()
+        if method not in FROZEN_PARTS:
+            raise ConfigError(f"method must be one of {', '.join(FROZEN_PARTS)}, got {method!r}")
+        if (method == "adapter") != (adapter is not None):
+            raise ConfigError("method=adapter needs an adapter, and only that method has one")
+        try:
+            self.taxonomy = taxonomy_of(taxonomy)
+            self.stage = self.taxonomy.stage(self.stage_name)
+            self.classifier = Classifier(
+                classes=len(self.stage.classes),
+                bit_depth=data["bit_depth"],
+                backbone=backbone,
+                head=head,
+                adapter=adapter,
+                conditioning=conditioning,  # type: ignore[arg-type]  # checked by Classifier
+                frozen=FROZEN_PARTS[method],
+            )
+            self.loss = build_loss(data["class_counts"], **loss)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{self.stage_name}: {error}") from None
+        self.class_names = self.stage.class_names
+        # Derived from the taxonomy's name, so no part of the state.
+        self.register_buffer("label_table", torch.from_numpy(self.stage.labels), persistent=False)
+        self.val_metrics = stage_metrics(self.class_names)
+        self.val_result: FlatMetrics = {}
+
+    def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
+        """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
+        logits: Tensor = self.classifier(block, qindex)
+        return logits
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Return the stage's class of each block, int64, shape (b,).
+
+        Raises:
+            ValueError: if a block's partition type does not reach this stage.
+        """
+        labels = self.label_table[batch["partition"]]
+        if (labels < 0).any():
+            raise ValueError(f"a block in the batch does not belong to {self.stage_name}")
+        return labels
+
+    def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        labels = self.labels(batch)
+        logits = self(batch["block"], batch["qindex"])
+        loss: Tensor = self.loss(logits, labels)
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        return {"loss": loss, "logits": logits.detach(), "labels": labels}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout from (seed, step), so that a resumed run draws what it would have drawn."""
+        torch.manual_seed((self.hparams["seed"] + 1) * 1_000_003 + self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        return self._step(batch, "train")["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Count a batch into the validation metrics."""
+        step = self._step(batch, "val")
+        self.val_metrics.update(step["logits"].argmax(1), step["labels"])
+        return step
+
+    def on_validation_epoch_end(self) -> None:
+        """Publish the metrics of the whole validation split."""
+        self.val_result = flatten(self.val_metrics.compute(), self.class_names)
+        self.val_metrics.reset()
+        for name in ("macro_f1", "accuracy"):
+            self.log(f"val/{name}", self.val_result[name], prog_bar=name == "macro_f1")
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over the trainable parameters alone, and its schedule."""
+        optimizer = build_optimizer(self.classifier.parameter_groups(), **self.hparams["optimizer"])
+        return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what identifies the checkpoint: stage, classes, and a hash of its tensors."""
+        checkpoint["av1part"] = {
+            "format": FORMAT,
+            "stage": self.stage_name,
+            "taxonomy": self.taxonomy.name,
+            "classes": {
+                name: [p.name for p in members] for name, members in self.stage.classes.items()
+            },
+            "state_sha256": state_sha256(checkpoint["state_dict"]),
+            "backbone_sha256": state_sha256(self.classifier.backbone.state_dict()),
+        }
+
+
+class Stage1(StageModule):
+    """NONE or PARTITION, over all nodes."""
+
+    stage_name = "stage1"
+
+
+class Stage2(StageModule):
+    """SPLIT, RECT or AB, over the nodes that are cut."""
+
+    stage_name = "stage2"
+
+
+class Stage3Rect(StageModule):
+    """HORZ or VERT."""
+
+    stage_name = "stage3_rect"
+
+
+class Stage3Ab(StageModule):
+    """HORZ_A, HORZ_B, VERT_A or VERT_B."""
+
+    stage_name = "stage3_ab"
+
+
+class Stage3OneToFour(StageModule):
+    """HORZ_4 or VERT_4; exists under taxonomy `v6_1to4` alone."""
+
+    stage_name = "stage3_1to4"
+
+
+STAGES: Mapping[str, type[StageModule]] = {
+    cls.stage_name: cls for cls in (Stage1, Stage2, Stage3Rect, Stage3Ab, Stage3OneToFour)
+}
+"""Stage name to its module."""
+
+
+def stage_class(name: str) -> type[StageModule]:
+    """Return the module class of a stage.
+
+    Raises:
+        ConfigError: if there is no such stage.
+    """
+    if name not in STAGES:
+        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {name!r}")
+    return STAGES[name]

@@ -1,0 +1,78 @@
+"""Optimizer groups and learning-rate schedules: each trainable parameter in exactly one group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn, optim
+
+from av1part.errors import ConfigError
+
+
+def build_optimizer(
+    groups: Mapping[str, Sequence[nn.Parameter]],
+    *,
+    lr: Mapping[str, float],
+    weight_decay: float = 1e-4,
+) -> optim.Optimizer:
+    """Build AdamW with one named group a part.
+
+    Args:
+        groups: Part to its trainable parameters.
+        lr: Part to its learning rate; parts without trainable parameters are ignored.
+        weight_decay: Decoupled, for all groups.
+
+    Raises:
+        ConfigError: if a part has no learning rate, or nothing is trainable.
+    """
+    if not groups:
+        raise ConfigError("nothing is trainable: choose another method")
+    missing = sorted(groups.keys() - lr.keys())
+    if missing:
+        raise ConfigError(f"optimizer.lr lacks {', '.join(missing)}")
+    return optim.AdamW(
+        [{"name": name, "params": list(p), "lr": lr[name]} for name, p in groups.items()],
+        weight_decay=weight_decay,
+    )
+
+
+def build_scheduler(
+    optimizer: optim.Optimizer,
+    trainer: pl.Trainer,
+    *,
+    kind: str,
+    eta_min: float = 0.0,
+    pct_start: float = 0.3,
+) -> Any:
+    """Return what `configure_optimizers` returns; the horizon is the run's real length.
+
+    Args:
+        optimizer: Whose groups are scheduled.
+        trainer: Knows epochs and steps.
+        kind: `cosine` (CosineAnnealingLR over the epochs), `onecycle` (over the steps) or
+            `constant`.
+        eta_min: Final learning rate of `cosine`.
+        pct_start: Share of `onecycle` that warms up.
+
+    Raises:
+        ConfigError: if `kind` is unknown, or the trainer has no number of epochs.
+    """
+    if kind == "constant":
+        return optimizer
+    if kind == "cosine":
+        epochs = trainer.max_epochs
+        if epochs is None or epochs < 1:
+            raise ConfigError("scheduler=cosine needs trainer.max_epochs of at least 1")
+        cosine = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=eta_min)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "epoch"}}
+    if kind == "onecycle":
+        cycle = optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=int(trainer.estimated_stepping_batches),
+            pct_start=pct_start,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+    raise ConfigError(f"scheduler kind must be cosine, onecycle or constant, got {kind!r}")

@@ -1,0 +1,343 @@
+"""Training one stage: settings in, a verified run folder out.
+
+settings -> BlockDataModule, StageModule, Trainer -> fit -> best.ckpt -> metrics on val -> files
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from rich.console import Console
+
+from av1part.callbacks.freeze_guard import FreezeGuard
+from av1part.callbacks.history import BestEpochWarning, History, Timing
+from av1part.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
+from av1part.checkpoint import load_backbone, load_stage, read_checkpoint, sidecar_path
+from av1part.data.datamodule import BlockDataModule
+from av1part.errors import CheckpointError, CheckpointMismatchError, ConfigError
+from av1part.evaluation import evaluate, stage_scores
+from av1part.files import write_json
+from av1part.intervals import flatten_intervals, metric_intervals
+from av1part.metrics import FlatMetrics, baselines
+from av1part.models.freeze import state_sha256
+from av1part.models.losses import build_loss
+from av1part.models.summary import count_parameters, summarise
+from av1part.models.weights import load_pretrained
+from av1part.results import (
+    node_columns,
+    write_confusion,
+    write_environment,
+    write_predictions,
+    write_samples,
+)
+from av1part.stages.base import StageModule, stage_class
+
+log = logging.getLogger(__name__)
+
+Settings = Mapping[str, Any]
+"""A composed train configuration as plain values; conf/train.yaml names its keys."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        folder: The run folder.
+        best: Its best checkpoint.
+        metrics: What metrics.json holds.
+    """
+
+    folder: Path
+    best: Path
+    metrics: FlatMetrics
+
+
+def train_stage(settings: Settings, folder: Path) -> TrainResult:
+    """Train one stage and write its run folder.
+
+    Args:
+        settings: The composed configuration, plain values.
+        folder: Run folder; must exist.
+
+    Raises:
+        Av1partError: if the settings, the data or a checkpoint are at fault; nothing is written
+            before they have been checked.
+    """
+    last = _resumable(settings, folder)
+    pl.seed_everything(settings["seed"], workers=True, verbose=False)
+    data = build_datamodule(settings)
+    facts = data.facts()
+    _check_settings(settings, facts)
+    module = build_module(settings, facts)
+    if last is not None:
+        _check_same_run(read_checkpoint(last), module, last)
+    log_summary(module, facts["size"] + 2 * facts["context"])
+    live = LivePredictions(settings["callbacks"]["verify_batches"])
+    history, timing = History(folder / "history.csv"), Timing()
+    callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
+    callbacks += _stopping_and_progress(settings)
+    callbacks += _checkpoints(settings, folder / "checkpoints", live)
+    trainer = pl.Trainer(
+        **settings["trainer"],
+        callbacks=callbacks,
+        logger=_loggers(settings, folder),
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
+        use_distributed_sampler=False,
+    )
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path=None if last is None else str(last),
+        weights_only=True,
+    )
+    if not trainer.is_global_zero:
+        return TrainResult(folder, folder / "checkpoints" / "best.ckpt", {})
+    return _finish(settings, folder, data, facts, timing)
+
+
+def build_datamodule(settings: Settings, **overrides: Any) -> BlockDataModule:
+    """Return the data module of a configuration."""
+    arguments = {
+        **settings["data"],
+        "stage": settings["stage"]["name"],
+        "taxonomy": settings["taxonomy"],
+        "seed": settings["seed"],
+        **overrides,
+    }
+    return BlockDataModule(**arguments)
+
+
+def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
+    """Build a stage and give its backbone the weights it starts from.
+
+    Raises:
+        ConfigError: if the method needs a start that is not given.
+        CheckpointError: if the start cannot be loaded, strictly.
+    """
+    method, stage = settings["method"]["name"], settings["stage"]["name"]
+    options = dict(settings["backbone"])
+    weights, stage1 = options.pop("weights"), settings["stage1"]
+    if method == "scratch" and (stage1 is not None or weights != "none"):
+        raise ConfigError("method=scratch starts at random: leave out stage1 and backbone.weights")
+    if method != "scratch" and stage1 is None and weights == "none":
+        raise ConfigError(
+            f"method={method} of {stage} needs a trained backbone: give stage1=CKPT (or "
+            "backbone.weights), or use method=scratch"
+        )
+    if stage1 is not None and weights != "none":
+        raise ConfigError("give stage1=CKPT or backbone.weights, not both")
+    module = stage_class(stage)(
+        taxonomy=settings["taxonomy"],
+        method=method,
+        backbone=options,
+        head=settings["head"],
+        loss=settings["loss"],
+        optimizer=settings["optimizer"],
+        scheduler=settings["scheduler"],
+        data=dict(facts),
+        adapter=settings["adapter"] if method == "adapter" else None,
+        conditioning=settings["conditioning"],
+        seed=settings["seed"],
+    )
+    start: dict[str, Any] = {"weights": str(weights)}
+    if stage1 is not None:
+        start |= load_backbone(module, stage1)
+    else:
+        load_pretrained(module.classifier.backbone, weights)
+        start["sha256"] = state_sha256(module.classifier.backbone.state_dict())
+    module.hparams["start"] = start
+    return module
+
+
+def log_summary(module: StageModule, side: int) -> None:
+    """Log the layers with their spatial size, and what is trained and what is frozen."""
+    total, trainable = count_parameters(module.classifier)
+    log.info(
+        "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",
+        module.stage_name,
+        module.hparams["method"],
+        f"{trainable:,}",
+        f"{total:,}",
+        100 * trainable / total,
+        ", ".join(module.classifier.frozen) or "nothing",
+    )
+    for row in summarise(module.classifier, side):
+        where = f"{row.side}x{row.side}" if row.side else "-"
+        log.info(
+            "  %-12s %4d channels, map %-6s %11s parameters, %11s trained",
+            row.name,
+            row.channels,
+            where,
+            f"{row.parameters:,}",
+            f"{row.trainable:,}",
+        )
+
+
+def split_scores(
+    module: StageModule, data: BlockDataModule, split: str
+) -> tuple[FlatMetrics, dict[str, Any]]:
+    """Evaluate a stage on a split, as `av1part validate` does.
+
+    Args:
+        module: The stage.
+        data: Its data, set up for the same stage.
+        split: `train`, `val` or `test`.
+
+    Returns:
+        The flat metrics with baselines and intervals, and the arrays behind them: `evaluation`,
+        `labels` and `nodes` (node, sequence, qindex).
+    """
+    evaluation = evaluate(module, data.batches(split))
+    scores = stage_scores(module, evaluation)
+    labels = module.stage.labels[evaluation.partition]
+    nodes = node_columns(data.store.nodes, evaluation.node)
+    train_counts = module.hparams["data"]["class_counts"]
+    for guesser, figures in baselines(train_counts, labels, module.class_names).items():
+        scores |= {f"baselines.{guesser}.{name}": value for name, value in figures.items()}
+    intervals = metric_intervals(
+        evaluation.predictions, labels, nodes["sequence"].to_numpy(), train_counts
+    )
+    scores |= flatten_intervals(intervals)
+    scores |= {"split": split, "protocol": data.split}
+    return scores, {"evaluation": evaluation, "labels": labels, "nodes": nodes}
+
+
+def _resumable(settings: Settings, folder: Path) -> Path | None:
+    """Return the checkpoint to resume from, or None for a new run."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if settings["resume"]:
+        return last if last.is_file() else None
+    if last.exists() or (folder / "metrics.json").exists():
+        raise ConfigError(
+            f"{folder} already holds a run: use resume=true to go on with it, or another name=..."
+        )
+    return None
+
+
+def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
+    if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
+        raise ConfigError(
+            f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
+            "constant tells nothing; use conditioning=none or build at several cq_levels"
+        )
+    try:
+        weighted = build_loss(facts["class_counts"], **settings["loss"]).alpha is not None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if weighted and settings["data"]["sampling"] == "balanced":
+        raise ConfigError(
+            "data.sampling=balanced and a loss weighted by class balance twice: use loss=focal or "
+            "loss=cross_entropy, or data.sampling=natural"
+        )
+
+
+def _check_same_run(checkpoint: Mapping[str, Any], module: StageModule, last: Path) -> None:
+    """Refuse to resume a run under other hyper-parameters than it was begun with."""
+    theirs, ours = checkpoint["hyper_parameters"], dict(module.hparams)
+    differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
+    if differing:
+        raise CheckpointError(
+            f"{last} was trained with another {', '.join(differing)}: resume=true goes on with the "
+            "same configuration; choose another name=... for a new one"
+        )
+
+
+def _stopping_and_progress(settings: Settings) -> list[Callback]:
+    options = settings["callbacks"]
+    callbacks: list[Callback] = []
+    if options["patience"] is not None:
+        callbacks.append(EarlyStopping(monitor=MONITOR, mode="max", patience=options["patience"]))
+    # In a log file the bar would be thousands of lines; History logs a line an epoch there.
+    if options["progress_bar"] and Console().is_terminal:
+        callbacks.append(RichProgressBar())
+    return callbacks
+
+
+def _checkpoints(settings: Settings, folder: Path, live: LivePredictions) -> list[Callback]:
+    options = settings["callbacks"]
+    tolerance = options["tolerance_pp"]
+    every_epoch = options["verify_every"] == "epoch"
+    kinds = [
+        VerifiedCheckpoint(folder, "best", live, monitor=MONITOR, tolerance_pp=tolerance),
+        VerifiedCheckpoint(
+            folder,
+            "last",
+            live,
+            tolerance_pp=tolerance,
+            level="full" if every_epoch else "tensors",
+        ),
+    ]
+    if options["save_every"] == "epoch":
+        kinds.insert(
+            0, VerifiedCheckpoint(folder, "epoch", live, tolerance_pp=tolerance, keep_all=True)
+        )
+    return list(kinds)
+
+
+def _loggers(settings: Settings, folder: Path) -> list[Logger]:
+    kinds = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    names = settings["logger"]["names"]
+    unknown = sorted(set(names) - kinds.keys())
+    if unknown:
+        raise ConfigError(f"logger.names: {unknown} unknown, there are {sorted(kinds)}")
+    return [kinds[name](save_dir=str(folder / "logs"), name=name, version="") for name in names]
+
+
+def _finish(
+    settings: Settings,
+    folder: Path,
+    data: BlockDataModule,
+    facts: Mapping[str, Any],
+    timing: Timing,
+) -> TrainResult:
+    """Evaluate the best checkpoint, as read from disk, on all of val and write the files."""
+    best = folder / "checkpoints" / "best.ckpt"
+    record = read_checkpoint(best)
+    module = load_stage(best)
+    scores, arrays = split_scores(module, data, "val")
+    _check_recorded(best, scores)
+    evaluation, labels = arrays["evaluation"], arrays["labels"]
+    names = module.class_names
+    write_confusion(folder, names, scores["confusion_matrix"])
+    predicted = {"label": labels, "prediction": evaluation.predictions}
+    write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
+    write_samples(folder, data.reader("val"), labels, evaluation.predictions)
+    write_environment(folder, seed=settings["seed"], dataset=facts)
+    write_json(folder / "timing.json", timing.summary())
+    total, trainable = count_parameters(module.classifier)
+    metrics = {
+        "stage": module.stage_name,
+        "method": settings["method"]["name"],
+        "taxonomy": module.taxonomy.name,
+        "class_names": list(names),
+        **scores,
+        "epoch": int(record["epoch"]),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+    }
+    write_json(folder / "metrics.json", metrics)
+    return TrainResult(folder, best, metrics)
+
+
+def _check_recorded(best: Path, scores: FlatMetrics) -> None:
+    """Compare the full validation of best.ckpt with what training recorded for it."""
+    import json
+
+    said = json.loads(sidecar_path(best).read_text(encoding="utf-8"))
+    delta = 100 * (scores["macro_f1"] - said["macro_f1_full"])
+    if not abs(delta) <= said["tolerance_pp"]:
+        raise CheckpointMismatchError(
+            f"{best} scores {100 * scores['macro_f1']:.2f} % on all of val, training recorded "
+            f"{100 * said['macro_f1_full']:.2f} %: {delta:+.2f} pp"
+        )
