@@ -226,22 +226,9 @@ def test_perfect_logits_score_one_everywhere(tree):
 
 
 KEYS = [
-    "split",
-    "protocol",
-    "nodes",
-    "sequences",
-    "taxonomy",
-    "class_names",
-    "threshold",
-    "temperatures",
-    "overall",
-    "baselines",
-    "intervals",
-    "stages",
-    "oracles",
-    "flat",
-    "per_qindex",
-    "ensemble",
+    *("split", "protocol", "nodes", "sequences", "taxonomy", "class_names", "threshold"),
+    *("temperatures", "overall", "baselines", "intervals", "stages", "oracles", "flat"),
+    *("per_qindex", "ensemble"),
 ]
 
 

@@ -1,5 +1,7 @@
 """The study's figures agree with each other and with the constants beside them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,3 +59,12 @@ def test_scopes_are_stages_or_the_pipeline():
 def test_what_the_study_could_not_see():
     below = {key for key, figure in STUDY.items() if figure.margin < 0}
     assert below == {k for k in STUDY if k.startswith(("stage3", "pipeline"))}
+
+
+def test_the_table_in_the_docs_is_this_data():
+    page = (Path(__file__).parents[2] / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    names = {"f1_positive": "F1", "macro_f1": "macro-F1", "accuracy": "accuracy"}
+    for figure in STUDY.values():
+        against = f"{figure.constant.name} {figure.constant.value:.2f}"
+        value = f"{names[figure.metric]} {figure.value:.2f}"
+        assert f"| {figure.name} | {value} | {against} | {figure.margin:+.2f} |" in page
