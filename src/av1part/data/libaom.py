@@ -298,7 +298,7 @@ def _run_lengths(row: list[Any]) -> list[int]:
     cells: list[int] = []
     for item in row:
         if isinstance(item, list):
-            cells += cells[-1:] * item[0]
+            cells += [cells[-1]] * item[0]
         else:
             cells.append(item)
     return cells
