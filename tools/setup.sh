@@ -4,7 +4,7 @@
 #
 #   PYTHON    the interpreter of a new .venv, instead of the first suitable one on PATH
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stamp=.venv/.av1part-setup
 uv=.uv/bin/uv
@@ -83,4 +83,5 @@ main() {
   say "done: .venv/bin/av1part"
 }
 
-main
+# Sourced by a test, which calls one function.
+[ "${BASH_SOURCE[0]}" != "$0" ] || main

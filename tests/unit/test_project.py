@@ -130,8 +130,11 @@ def test_help_is_the_default_and_lists_every_target() -> None:
 
 
 @pytest.mark.parametrize("target", ["data", "eval", "sweep"])
-def test_missing_argument_is_a_line_and_exit_2(target: str) -> None:
-    done = run("make", "-o", "setup", target, SOURCE="", CKPT="", EXP="", MAKEFLAGS="")
+def test_missing_argument_is_a_line_and_exit_2(tmp_path: Path, target: str) -> None:
+    script(tmp_path, "av1part", "echo ran")
+    done = run(
+        "make", "-o", "setup", f"BIN={tmp_path}", target, SOURCE="", CKPT="", EXP="", MAKEFLAGS=""
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[0].startswith(f"make {target}: name a")
@@ -192,6 +195,19 @@ def test_setup_names_what_is_wrong_with_an_interpreter(tmp_path: Path) -> None:
         "name another or unset it\n"
     )
     assert not (tmp_path / "clone/.venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "suits"),
+    [((3, 10, 14), False), ((3, 11, 0), True), ((3, 13, 9), True), ((3, 14, 0), False)],
+)
+def test_setup_takes_python_3_11_to_3_13(
+    tmp_path: Path, version: tuple[int, int, int], suits: bool
+) -> None:
+    claims = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+    python = script(tmp_path, "python", f'exec "{sys.executable}" -c "{claims}" "$2"')
+    done = run("bash", "-c", 'source tools/setup.sh; suits "$1"', "bash", python)
+    assert (done.returncode == 0) is suits
 
 
 @pytest.mark.parametrize("variable", ["AV1PART_INSPECT", "AV1PART_AOMENC"])
