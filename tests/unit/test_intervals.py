@@ -29,15 +29,15 @@ def test_a_resample_is_a_sum_of_whole_sequences():
 def test_limits_are_quantiles_of_the_resamples():
     wrong, right = np.array([[0, 9], [0, 0]]), np.array([[9, 0], [0, 0]])
     # Two sequences: accuracy 0, 1/2, 1 with probability 1/4, 1/2, 1/4.
-    at = {level: Bootstrap(level=level).difference([wrong, right]) for level in (0.4, 0.95)}
-    middle, wide = at[0.4]["accuracy"], at[0.95]["accuracy"]
+    at = {level: Bootstrap(level=level).difference([wrong, right]) for level in (0.4, 0.6)}
+    middle, wide = at[0.4]["accuracy"], at[0.6]["accuracy"]
     assert (middle.low, middle.estimate, middle.high) == (0.5, 0.5, 0.5)
     assert (wide.low, wide.estimate, wide.high) == (0.0, 0.5, 1.0)
     assert wide.to_json() == {
         "estimate": 0.5,
         "low": 0.0,
         "high": 1.0,
-        "level": 0.95,
+        "level": 0.6,
         "clusters": 2,
     }
 
