@@ -1,0 +1,113 @@
+"""Settings and refusals of a build, without libaom: a stand-in program only says its version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from av1part.data.build import BuildSettings, build_dataset
+from av1part.errors import Av1partError, ConfigError, EncoderError, SourceError, StoreError
+
+DATA = Path(__file__).parents[2] / "data"
+CLIP = DATA / "crops_72x56.y4m"
+
+
+@pytest.fixture
+def failing_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Programs that name a version and then fail at whatever they are asked."""
+    for name, variable in (("aomenc", "AV1PART_AOMENC"), ("inspect", "AV1PART_INSPECT")):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\necho 'AOMedia Project AV1 Encoder v9'\nexit 7\n")
+        program.chmod(0o755)
+        monkeypatch.setenv(variable, str(program))
+    return tmp_path
+
+
+def left(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()} - {"aomenc", "inspect"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cq_levels": ()}, "cq_levels"),
+        ({"cq_levels": (64,)}, "0 to 63"),
+        ({"cq_levels": (-1, 20)}, "0 to 63"),
+        ({"cq_levels": (20, 20)}, "each once"),
+        ({"sizes": (128,)}, "8, 16, 32 and 64"),
+        ({"sizes": ()}, "sizes"),
+        ({"sizes": (16, 16)}, "each once"),
+        ({"cpu_used": 10}, "0 to 9"),
+        ({"cpu_used": -1}, "0 to 9"),
+        ({"frames": 0}, "at least 1"),
+        ({"every": 0}, "at least 1"),
+        ({"jobs": 0}, "at least 1"),
+        ({"width": 64}, "describe raw"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    changes: dict[str, Any], said: str, failing_tools: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build_dataset([CLIP], failing_tools / "out", progress=False, **changes)
+    assert left(failing_tools) == set()
+
+
+def test_the_defaults_are_the_contract() -> None:
+    assert BuildSettings() == BuildSettings((20, 32, 43, 55), (64, 32, 16, 8), 0, False, None, 1)
+
+
+def test_a_refused_source_leaves_nothing(failing_tools: Path) -> None:
+    bad = failing_tools / "bad.y4m"
+    bad.write_bytes(CLIP.read_bytes()[:-1])
+    with pytest.raises(SourceError, match="truncated"):
+        build_dataset([CLIP, bad], failing_tools / "out", progress=False)
+    assert left(failing_tools) == {"bad.y4m"}
+
+
+def test_a_source_that_turns_out_damaged_while_read_leaves_nothing(failing_tools: Path) -> None:
+    # Its size is right, its samples are not: only reading shows it.
+    bad = failing_tools / "bad_16x16_10bit.yuv"
+    bad.write_bytes(b"\xff" * 768)
+    with pytest.raises(SourceError, match="more than 10 bits"):
+        build_dataset([bad], failing_tools / "out", progress=False)
+    assert left(failing_tools) == {"bad_16x16_10bit.yuv"}
+
+
+def test_an_encoder_that_fails_on_all_leaves_nothing(failing_tools: Path) -> None:
+    with pytest.raises(EncoderError, match="exit status 7"):
+        build_dataset([CLIP], failing_tools / "out", progress=False)
+    assert left(failing_tools) == set()
+
+
+def test_a_missing_program_leaves_nothing(
+    failing_tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AV1PART_INSPECT", str(failing_tools / "gone"))
+    with pytest.raises(EncoderError, match="not a program"):
+        build_dataset([CLIP], failing_tools / "out", progress=False)
+    assert left(failing_tools) == set()
+
+
+def test_what_is_there_already_is_not_touched(failing_tools: Path) -> None:
+    out = failing_tools / "out"
+    out.mkdir()
+    with pytest.raises(StoreError, match="exists"):
+        build_dataset([CLIP], out, progress=False)
+    out.rmdir()
+    partial = failing_tools / "out.partial"
+    (partial / "work").mkdir(parents=True)
+    (partial / "recipe.json").write_text(json.dumps({"another": "build"}))
+    with pytest.raises(StoreError, match="another build"):
+        build_dataset([CLIP], out, progress=False)
+    assert (partial / "work").is_dir()
+
+
+def test_every_refusal_is_one_line(failing_tools: Path) -> None:
+    for sources in ([failing_tools / "gone\nwith a line break.png"], [], [failing_tools]):
+        with pytest.raises(Av1partError) as caught:
+            build_dataset(sources, failing_tools / "out", progress=False)
+        assert "\n" not in str(caught.value).replace("gone\nwith", "")
