@@ -58,8 +58,8 @@ def _margins(runs: Sequence[Run]) -> Item:
     caption = (
         "Macro-F1 above the stronger of the two guessers on the same nodes, a run a row, with its "
         "95% interval where it was recorded (bootstrap over whole sequences). Blue dots: the "
-        "interval lies above zero; orange diamonds: it does not, or none was recorded. Stages differ in "
-        "classes and nodes: compare rows of one stage."
+        "interval lies above zero; orange diamonds: it does not, or none was recorded. Stages "
+        "differ in classes and nodes: compare rows of one stage."
     )
     names = [f"{run.stage} · {run.name}" if isinstance(run, StageRun) else run.name for run in runs]
     title = "Macro-F1 above the stronger guesser"

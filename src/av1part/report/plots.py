@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from av1part.calibration import BINS
 from av1part.report.fields import Interval
 from av1part.report.svg import (
     BLUE,
@@ -195,7 +196,7 @@ class Calibration:
 
 
 def calibration_bins(
-    probability: NDArray[np.float64], label: NDArray[np.int64], bins: int = 15
+    probability: NDArray[np.float64], label: NDArray[np.int64], bins: int = BINS
 ) -> Calibration:
     """Bin nodes by the probability of their most probable class.
 

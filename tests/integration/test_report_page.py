@@ -1,0 +1,194 @@
+"""The report as a reader gets it: one page that is whole, alone, and the same every time."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from av1part.report import ReportFiles, write_report
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+EXAMPLES = Path(__file__).parents[1] / "unit" / "report" / "example_runs.py"
+
+
+def _examples() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("example_runs_for_pages", EXAMPLES)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo as it lies on disk: two stages and the pipeline."""
+    made, root = _examples(), tmp_path_factory.mktemp("demo")
+    made.write_stage_run(root / "stage1", "stage1", epochs=3)
+    made.write_stage_run(root / "stage2", "stage2")
+    made.write_pipeline_run(root / "pipeline")
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
+    return write_report([folder], tmp_path_factory.mktemp("out"))
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed in order, and collects tables, headings, ids and links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.tables: list[list[list[str]]] = []
+        self.captions: list[str] = []
+        self.headings: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(value or "")
+            if key in ("href", "src", "xlink:href", "srcset", "action", "data", "poster"):
+                self.links.append(value or "")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "figcaption":
+            self.captions.append("")
+        elif tag in ("h1", "h2", "h3"):
+            self.headings.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> out of order at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+        elif "figcaption" in self.open:
+            self.captions[-1] += data
+
+
+@pytest.fixture(scope="module")
+def page(report: ReportFiles) -> Page:
+    parsed = Page()
+    parsed.feed(report.html.read_text(encoding="utf-8"))
+    parsed.close()
+    return parsed
+
+
+def test_page_is_well_formed(page: Page) -> None:
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert page.headings[0] == "h1"
+    assert page.headings.count("h1") == 1
+
+
+def test_page_takes_nothing_from_outside(page: Page, report: ReportFiles) -> None:
+    text = report.html.read_text(encoding="utf-8")
+    assert not page.tags & {"script", "link", "iframe", "object", "embed", "base"}
+    for link in page.links:
+        assert link.startswith(("#", "data:image/png;base64,")), link
+        if link.startswith("#"):
+            assert link[1:] in page.ids
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    assert "@import" not in text
+    assert not re.search(r"https?://", text)
+
+
+def test_same_runs_same_bytes_wherever_they_lie(
+    folder: Path, report: ReportFiles, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    again = write_report([moved], tmp_path / "again")
+    pairs = [(report.html, again.html), (report.markdown, again.markdown)]
+    pairs += list(zip(report.plots, again.plots, strict=True))
+    for first, second in pairs:
+        assert first.name == second.name
+        assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_every_table_with_a_metric_names_both_guessers(page: Page) -> None:
+    metrics = {"Score", "Accuracy", "Macro-F1", "F1", "Live", "Standalone", "Vote", "top 1"}
+    scored = 0
+    for table in page.tables:
+        if not metrics & set(table[0]):
+            continue
+        scored += 1
+        words = " ".join(" ".join(row) for row in table).lower()
+        if "live" in words:
+            said = next(c for c in page.captions if c.startswith("Checkpoints read back"))
+            words += said.lower()
+        if "this run" in words:  # the study's figures, each beside its own guess
+            assert "Guess" in table[0]
+            continue
+        assert re.search(r"constant|always it|both guessers", words), table[0]
+        assert re.search(r"prior|both guessers", words), table[0]
+    assert scored >= 12
+
+
+def test_headline_rows_have_no_empty_guess(page: Page) -> None:
+    headlines = [t for t in page.tables if t[0][:3] == ["Metric", "n", "Score"]]
+    assert len(headlines) == 3
+    for table in headlines:
+        for row in table[1:]:
+            for title, cell in zip(table[0], row, strict=True):
+                if title in ("Score", "Best constant", "Class prior", "Margin"):
+                    assert re.fullmatch(r"[+−]?\d+\.\d\d", cell), (title, row)
+
+
+def test_page_and_markdown_say_the_same(page: Page, report: ReportFiles) -> None:
+    markdown = report.markdown.read_text(encoding="utf-8")
+    cells = {cell for table in page.tables for row in table for cell in row if cell}
+    plain = markdown.replace("`", "").replace("\\|", "|")
+    missing = [cell for cell in cells if cell not in plain]
+    assert not missing
+    for plot in report.plots:
+        assert f"(plots/{plot.name})" in markdown
+
+
+def test_page_has_every_part(report: ReportFiles) -> None:
+    names = {plot.stem.partition("-")[2].partition("-")[2] for plot in report.plots}
+    assert names >= {"frame", "confusion", "learning", "blocks", "cascade", "reliability", "qindex"}
+    text = report.html.read_text(encoding="utf-8")
+    for said in ("by_sequence: every picture", "Exp 11A", "optimistic", "abababab", "verified"):
+        assert said in text
+
+
+def test_page_stays_small(report: ReportFiles) -> None:
+    assert report.html.stat().st_size < 3 * 2**20
+
+
+def test_names_from_disk_cannot_inject_markup(folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(folder / "stage2", tmp_path / "s2"))
+    config = run / "config.yaml"
+    config.write_text(config.read_text() + 'note: "</pre><script>alert(1)</script>"\n')
+    environment = run / "environment.json"
+    environment.write_text(environment.read_text().replace("a processor", "<img src=x>"))
+    html = write_report([run], tmp_path / "out").html.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;" in html

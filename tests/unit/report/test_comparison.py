@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from av1part.report import page
+from av1part.report.comparison import comparison_table, differing_settings, run_scores
+from av1part.report.page import compose
+from av1part.report.runs import StageRun, load_run
+from av1part.report.tables import Table
+
+
+@pytest.fixture(scope="module")
+def runs(examples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list[StageRun]:
+    root = tmp_path_factory.mktemp("sweep")
+    found = []
+    for bottleneck in (64, 128):
+        for seed in (1, 2):
+            folder = root / f"b{bottleneck}-{seed}"
+            config = {"adapter.bottleneck": bottleneck, "name": folder.name, "run_dir": "x"}
+            skill = bottleneck / 64
+            examples.write_stage_run(folder, seed=seed, skill=skill, config=config, epochs=2)
+            found.append(load_run(folder))
+    return found
+
+
+def tables(runs: list[StageRun]) -> list[Table]:
+    chapter = compose(runs, []).chapters[0]
+    assert chapter.title == "Comparison"
+    return [item for s in chapter.sections for item in s.items if isinstance(item, Table)]
+
+
+def test_settings_that_differ_leave_out_seed_and_names(runs: list[StageRun]) -> None:
+    assert differing_settings(runs) == ["adapter.bottleneck"]
+    assert differing_settings(runs[:2]) == []
+
+
+def test_comparison_prints_both_guessers_beside_both_metrics(runs: list[StageRun]) -> None:
+    table = comparison_table(runs, "Runs")
+    assert [title for title in table.columns if title in ("Constant", "Prior")] == [
+        "Constant",
+        "Prior",
+    ] * 2
+    macro = run_scores(runs[0])["macro_f1"]
+    assert table.rows[0][7:10] == tuple(
+        f"{100 * v:.2f}" for v in (macro.value, macro.constant, macro.prior)
+    )
+
+
+def test_seeds_are_pooled_per_setting(runs: list[StageRun]) -> None:
+    compared, settings, seeds = tables(runs)
+    assert settings.columns == ("<Run", "<`adapter.bottleneck`")
+    assert {row[0]: row[1] for row in settings.rows} == {
+        "b64-1": "64",
+        "b64-2": "64",
+        "b128-1": "128",
+        "b128-2": "128",
+    }
+    assert len(compared.rows) == 4
+    pooled = {row[0]: row for row in seeds.rows}
+    assert set(pooled) == {"adapter, bottleneck=64", "adapter, bottleneck=128"}
+    values = [100 * run_scores(run)["accuracy"].value for run in runs[:2]]
+    row = pooled["adapter, bottleneck=64"]
+    assert row[1] == "2"
+    assert float(row[2]) == pytest.approx(np.mean(values), abs=0.00501)
+    assert float(row[3]) == pytest.approx(np.std(values, ddof=1), abs=0.00501)
+
+
+def test_beyond_so_many_runs_only_the_best_of_a_stage_is_pictured(
+    runs: list[StageRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sum("frame" in name for name in compose(runs, []).pictures) == 4
+    monkeypatch.setattr(page, "PICTURED", 3)
+    document = compose(runs, [])
+    framed = [name for name in document.pictures if "frame" in name]
+    assert len(framed) == 1
+    best = max(runs, key=lambda run: run_scores(run)["macro_f1"].value)
+    number = sorted(run.name for run in runs).index(best.name) + 1
+    assert framed == [f"run-{number}-frame"]
+
+
+def test_one_run_needs_no_comparison(runs: list[StageRun]) -> None:
+    assert len(compose(runs[:1], []).chapters) == 1
+
+
+def test_folders_of_equal_names_are_told_apart(stage_folder: Path) -> None:
+    names = page.run_names([Path("/x/a/s2"), Path("/x/b/s2")])
+    assert sorted(names.values()) == ["a/s2", "b/s2"]
+    assert page.run_names([stage_folder]) == {stage_folder: "s2"}
