@@ -240,7 +240,7 @@ main() {
   fi
 
   works "$aomenc" "$inspect" ||
-    die "$inspect cannot read what $aomenc writes (see $log): remove $bin, then this again"
+    die "$inspect cannot read what $aomenc writes (see $log): name others or remove $bin"
   say "aomenc  $aomenc"
   say "inspect $inspect"
 }

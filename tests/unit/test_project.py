@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from av1part.data.libaom import find_aomenc, find_inspect
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
@@ -221,10 +223,22 @@ def test_libaom_refuses_a_tool_that_is_none(tmp_path: Path, variable: str) -> No
 
 
 @pytest.mark.libaom
-def test_libaom_is_quick_once_it_is_there() -> None:
-    done = run(ROOT / "tools/libaom.sh")
-    assert done.returncode == 0
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["aomenc", "inspect"]
+def test_libaom_builds_nothing_where_inspect_is(tmp_path: Path) -> None:
+    built = tmp_path / "libaom/bin/inspect"
+    built.parent.mkdir(parents=True)
+    built.symlink_to(find_inspect().path)
+    aomenc = str(find_aomenc().path)
+    done = run(ROOT / "tools/libaom.sh", AV1PART_CACHE=str(tmp_path), AV1PART_AOMENC=aomenc)
+    assert done.stdout == f"libaom: aomenc  {aomenc}\nlibaom: inspect {built}\n"
+
+
+@pytest.mark.libaom
+def test_libaom_tries_the_tools_it_is_given(tmp_path: Path) -> None:
+    silent = str(script(tmp_path, "inspect", "exit 0"))
+    tools = {"AV1PART_AOMENC": str(find_aomenc().path), "AV1PART_INSPECT": silent}
+    done = run(ROOT / "tools/libaom.sh", AV1PART_CACHE=str(tmp_path), **tools)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"libaom: error: {silent} cannot read what")
 
 
 ONE_LINE = """\
