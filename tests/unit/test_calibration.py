@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -35,8 +35,16 @@ def test_temperature_undoes_a_scale(scale):
 
 def test_temperature_ignores_an_offset():
     logits, labels = sampled(n=500)
-    offset = cal.fit_temperature(logits + 1e6, labels)
+    offset = cal.fit_temperature(logits + 1000, labels)
     assert offset == pytest.approx(cal.fit_temperature(logits, labels), rel=1e-6)
+
+
+def test_temperature_takes_few_passes_over_the_nodes(monkeypatch):
+    logits, labels = sampled(n=500)
+    passes = []
+    monkeypatch.setattr(cal, "softmax", lambda *a, of=cal.softmax: (passes.append(1), of(*a))[1])
+    cal.fit_temperature(5 * logits, labels)
+    assert 3 < len(passes) < 15
 
 
 def test_temperature_stays_in_bounds():
@@ -79,6 +87,7 @@ nodes = st.lists(
 
 @settings(max_examples=50, deadline=None)
 @given(nodes, st.sampled_from(["macro_f1", "accuracy", "f1_positive"]))
+@example([(4, 1, 1), (3, 2, 1), (1, 1, 2)], "macro_f1")  # NONE occurs only if it is predicted
 @pytest.mark.filterwarnings("ignore")
 def test_no_threshold_beats_the_fitted_one(rows, objective):
     scores, labels, above = (np.array(column) for column in zip(*rows, strict=True))

@@ -173,6 +173,15 @@ def test_hand_made_oracles(by_hand):
     }
 
 
+def test_a_replaced_stage_has_no_answer_for_a_node_sent_to_it_by_mistake():
+    nodes = hand_made()
+    probabilities = {s: m[0] for s, m in nodes.logits.items()}
+    routing = route(V6, probabilities, 0.5, truth=nodes.partition, replaced=["stage2"])
+    # The second node is NONE: Stage 2 itself still sends it on to RECT, which says HORZ.
+    assert (nodes.partition[1], routing.prediction[1]) == (Partition.NONE, Partition.HORZ)
+    assert routing.prediction[7] == Partition.SPLIT
+
+
 def test_hand_made_per_qindex(by_hand):
     rows = [[row[k] for k in ("qindex", "nodes", "accuracy")] for row in by_hand["per_qindex"]]
     assert rows == [[80, 6, pytest.approx(2 / 6, abs=1e-6)], [120, 4, 0.5]]

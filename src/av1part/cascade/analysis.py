@@ -131,16 +131,10 @@ def analyse(
     Raises:
         ValueError: if the training counts give no prior of a stage's classes.
     """
-    if choices is None:
-        by_sequence = cross_fit(nodes.sequence, lambda m: fit_choices(nodes.select(m), objective))
-        applied, cross_fitted = by_sequence, {s: c.threshold for s, c in by_sequence.items()}
-        choices = fit_choices(nodes, objective)
-    else:
-        applied, cross_fitted = dict.fromkeys(nodes.sequence.tolist(), choices), {}
-    tree, counts = nodes.taxonomy, np.asarray(train_counts)
+    tree, counts, index = nodes.taxonomy, np.asarray(train_counts), type_index(nodes.taxonomy)
+    applied, fitted = _choose(nodes, objective, choices)
     scored = _score(nodes, applied)
     routing = scored.routed()
-    index = type_index(tree)
     truth, prediction = index[nodes.partition], index[routing.prediction]
     train = counts[list(tree.partitions)]
     intervals = metric_intervals(prediction, truth, nodes.sequence, train, bootstrap)
@@ -153,11 +147,11 @@ def analyse(
         "taxonomy": tree.name,
         "class_names": list(tree.names),
         "threshold": {
-            "fitted": choices.threshold,
-            "cross_fitted": cross_fitted,
+            "fitted": fitted.threshold,
+            "cross_fitted": {s: c.threshold for s, c in applied.items()} if not choices else {},
             "objective": objective,
         },
-        "temperatures": {stage: list(t) for stage, t in choices.temperatures.items()},
+        "temperatures": {stage: list(t) for stage, t in fitted.temperatures.items()},
         "overall": from_predictions(prediction, truth, tree.names),
         "baselines": baselines(train, truth, tree.names),
         "intervals": {
@@ -170,7 +164,19 @@ def analyse(
         "per_qindex": _per_qindex(nodes, prediction),
         "ensemble": _ensembles(scored),
     }
-    return CascadeResult(routing.prediction, flat, choices, report)
+    return CascadeResult(routing.prediction, flat, fitted, report)
+
+
+def _choose(
+    nodes: Nodes, objective: Objective, given: Choices | None
+) -> tuple[dict[str, Choices], Choices]:
+    """Return the choices that apply to each sequence, and those to use on other data."""
+    if given is not None:
+        return dict.fromkeys(nodes.sequence.tolist(), given), given
+    cross_fitted = cross_fit(
+        nodes.sequence, lambda mask: fit_choices(nodes.select(mask), objective)
+    )
+    return cross_fitted, fit_choices(nodes, objective)
 
 
 def _stages(scored: _Scored, routing: Routing, counts: NDArray[Any]) -> dict[str, Any]:
