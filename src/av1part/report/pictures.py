@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from av1part.partition import RECTANGLES, Partition
 from av1part.report.samples import FrameNodes, Samples
-from av1part.report.svg import CLASS_COLOURS, INK, MUTED, new_figure, paper_style
+from av1part.report.svg import CLASS_COLOURS, MUTED, new_figure, paper_style
 
 CUT = "#ffe14d"
 """A cut within a node: yellow over a dark casing, seen on any luma."""
@@ -278,6 +278,7 @@ def gallery_figure(
         width = 2 * columns * pitch_x + gap
         figure = new_figure(0.35 + 8.3 * len(names) * pitch_y / width)
         axes = figure.subplots()
+        cuts: list[tuple[float, float]] = []
         for i, (label, name) in enumerate(names.items()):
             axes.text(-0.15, i * pitch_y + 0.5, name, ha="right", va="center")
             for good, x in ((True, 0.0), (False, half)):
@@ -286,7 +287,11 @@ def gallery_figure(
                     axes.text(x, i * pitch_y + 0.5, "none", va="center", color=MUTED)
                 for j, block in enumerate(chosen.tolist()):
                     said = "" if good else names.get(int(samples.prediction[block]), "?")
-                    _tile(axes, samples, block, x + j * pitch_x, i * pitch_y, said)
+                    left, top = x + j * pitch_x, i * pitch_y
+                    _tile(axes, samples.block[block], left, top)
+                    cuts += _tile_cuts(samples, block, left, top)
+                    axes.text(left + 0.5, top + 1.06, said, ha="center", va="top", fontsize=6.2)
+        _draw_cuts(axes, _segments(cuts, _LINE))
         axes.text(0, -0.2, "Right", va="bottom")
         axes.text(half, -0.2, "Wrong, with what was predicted", va="bottom")
         axes.set(xlim=(-0.1, width), ylim=(len(names) * pitch_y, -0.5), aspect="equal")
@@ -294,27 +299,27 @@ def gallery_figure(
     return figure
 
 
-def _tile(axes: Axes, samples: Samples, index: int, x: float, y: float, said: str) -> None:
-    block = samples.block[index].astype(np.float64)
-    low, high = block.min(), block.max()
+def _tile(axes: Axes, block: NDArray[np.uint8], left: float, top: float) -> None:
+    low, high = float(block.min()), float(block.max())
     middle, reach = (low + high) / 2, max(high - low, 32) / 2
     grey = ((block - middle + reach) * (255 / (2 * reach))).clip(0, 255).astype(np.uint8)
     axes.imshow(
         np.repeat(grey[..., None], 3, axis=2),
-        extent=(x, x + 1, y + 1, y),
+        extent=(left, left + 1, top + 1, top),
         interpolation="none",
         zorder=1,
     )
-    inset = samples.margin / block.shape[0]
+
+
+def _tile_cuts(samples: Samples, index: int, left: float, top: float) -> list[tuple[float, float]]:
+    """Return the ends of a block's cuts, and of the node's outline if there is a margin."""
+    inset = samples.margin / samples.block.shape[-1]
     side = 1 - 2 * inset
     lines = cut_lines(int(samples.partition[index]))
     if samples.margin:
         lines = [(0, 0, 1, 0), (1, 0, 1, 1), (1, 1, 0, 1), (0, 1, 0, 0), *lines]
-    vertices = [
-        (x + inset + side * u, y + inset + side * v)
+    return [
+        (left + inset + side * u, top + inset + side * v)
         for x0, y0, x1, y1 in lines
         for u, v in ((x0, y0), (x1, y1))
     ]
-    if vertices:
-        _draw_cuts(axes, _segments(vertices, _LINE))
-    axes.text(x + 0.5, y + 1.06, said, ha="center", va="top", fontsize=6.2, color=INK)

@@ -57,7 +57,7 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
             panels[1].plot(epochs, 100 * history[name], dash, color=colour, label=label)
         panels[1].set_title("Validation (%)")
         for name, value in guesses.items():
-            _level(panels[1], 100 * value, name, float(epochs[0]))
+            _level(panels[1], 100 * value, name)
         _mark_best(panels[1], history, best_epoch)
         for name, (colour, dash) in zip(rates, LINES * (1 + len(rates) // 4), strict=False):
             panels[2].plot(
@@ -74,13 +74,15 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
     return figure
 
 
-def _level(axes: Axes, value: float, name: str, left: float) -> None:
+def _level(axes: Axes, value: float, name: str) -> None:
     axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.annotate(
         name,
-        (left, value),
+        (1, value),
+        xycoords=("axes fraction", "data"),
         xytext=(0, 2),
         textcoords="offset points",
+        ha="right",
         fontsize=7,
         color=MUTED,
     )
@@ -226,16 +228,7 @@ def reliability_figure(bins: Calibration) -> Figure:
         figure = new_figure(2.9, 6.0)
         left, right = figure.subplots(1, 2)
         left.plot([0, 100], [0, 100], color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
-        left.text(
-            7,
-            12,
-            "as right as confident",
-            color=MUTED,
-            fontsize=7,
-            rotation=45,
-            rotation_mode="anchor",
-            transform_rotates_text=True,
-        )
+        left.text(97, 4, "dashed: as right as confident", color=MUTED, fontsize=7, ha="right")
         left.plot(
             100 * bins.confidence[filled],
             100 * bins.accuracy[filled],
