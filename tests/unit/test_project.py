@@ -29,12 +29,17 @@ CONTRACT_TARGETS = (
 )
 
 
+# Of the `make test` that may be running this, and of its user's command line.
+OUTER_MAKE = {"MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKEFILES"}
+OUTER_MAKE |= {"ARGS", "BIN", "STAGE", "SOURCE", "OUT", "CKPT", "EXP", "PYTHON"}
+
+
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command at the repository's root, whatever its exit code."""
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={k: v for k, v in os.environ.items() if k not in OUTER_MAKE} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -134,9 +139,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
 @pytest.mark.parametrize("target", ["data", "eval", "sweep"])
 def test_missing_argument_is_a_line_and_exit_2(tmp_path: Path, target: str) -> None:
     script(tmp_path, "av1part", "echo ran")
-    done = run(
-        "make", "-o", "setup", f"BIN={tmp_path}", target, SOURCE="", CKPT="", EXP="", MAKEFLAGS=""
-    )
+    done = run("make", "-o", "setup", f"BIN={tmp_path}", target)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[0].startswith(f"make {target}: name a")
@@ -161,7 +164,7 @@ def test_missing_argument_is_a_line_and_exit_2(tmp_path: Path, target: str) -> N
 )
 def test_targets_pass_their_words_whole(tmp_path: Path, words: list[str], said: list[str]) -> None:
     script(tmp_path, "av1part", 'printf "%s\\n" "$@"')
-    done = run("make", "-o", "setup", f"BIN={tmp_path}", *words, MAKEFLAGS="")
+    done = run("make", "-o", "setup", f"BIN={tmp_path}", *words)
     assert done.stderr == ""
     assert done.stdout.splitlines() == said
 
