@@ -390,6 +390,7 @@ def test_cross_fitted_choices_are_those_applied():
     }
     routing = route(V6, probabilities, choices.threshold)
     assert result.prediction[mine].tolist() == routing.prediction.tolist()
+    assert np.allclose(result.probabilities[mine], flat_distribution(V6, probabilities), atol=1e-12)
 
 
 def test_given_choices_are_applied_and_nothing_is_fitted():
