@@ -45,7 +45,7 @@ def environment_facts(run: Run) -> list[tuple[str, str]]:
     facts = [
         ("Dataset", str(env.get("dataset", "path") or "not recorded")),
         ("Manifest SHA-256", f"`{env.get('dataset', 'manifest_sha256') or 'not recorded'}`"),
-        ("Seed", _plain(env.get("seed"))),
+        *([("Seed", _plain(env.get("seed")))] if env.get("seed") is not None else []),
         ("Git commit", f"`{env.get('git_commit') or 'not recorded'}`"),
         ("Versions", _plain(env.get("versions"))),
         ("Hardware", _plain(env.get("hardware"))),
@@ -101,9 +101,12 @@ def class_section(run: Run, prefix: str) -> Section:
         "diagonal shows the recall of each class."
     )
     matrix = confusion_figure(run.confusion, run.class_names)
+    predicted = run.confusion.sum(0)
+    never = [name for name, n in zip(run.class_names, predicted, strict=True) if not n]
     return Section(
         "Class by class",
-        (
+        joined(
+            Prose(f"Never predicted: {', '.join(never)}.", warns=True) if never else None,
             class_table(run.confusion, run.class_names),
             picture(f"{prefix}confusion", caption, matrix),
         ),

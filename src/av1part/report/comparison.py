@@ -14,8 +14,8 @@ from av1part.report.runs import PipelineRun, Run, StageRun
 from av1part.report.scores import Score, read_scores
 from av1part.report.tables import NOTHING, Table, count, percent, points, span, table
 
-_NO_SETTING = ("seed", "name", "path", "dir", "run", "resume", "id")
-"""Last parts of keys that tell runs apart without being a choice under study."""
+_NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list")
+"""Keys that tell runs apart without being a choice under study."""
 
 
 _MOST_SETTINGS = 6
@@ -164,8 +164,7 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
     return [
         key
         for key in keys
-        if not any(part in _NO_SETTING for part in key.rsplit(".", 1)[-1].split("_"))
-        and len({_shown(run.settings.get(key)) for run in runs}) > 1
+        if key not in _NO_SETTING and len({_shown(run.settings.get(key)) for run in runs}) > 1
     ]
 
 

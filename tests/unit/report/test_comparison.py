@@ -25,7 +25,7 @@ def runs(examples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list
     for bottleneck in (64, 128):
         for seed in (1, 2):
             folder = root / f"b{bottleneck}-{seed}"
-            config = {"adapter.bottleneck": bottleneck, "name": folder.name, "run_dir": "x"}
+            config = {"adapter.bottleneck": bottleneck, "name": folder.name, "stage1": "x"}
             skill = bottleneck / 64
             examples.write_stage_run(folder, seed=seed, skill=skill, config=config, epochs=2)
             found.append(load_run(folder))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from av1part.report.common_sections import class_section
+from av1part.report.document import Prose
 from av1part.report.fields import Fields
-from av1part.report.runs import load_run
+from av1part.report.runs import StageRun, load_run
 from av1part.report.scores import (
     Score,
     class_table,
@@ -17,6 +21,7 @@ from av1part.report.scores import (
     study_table,
     verdict,
 )
+from av1part.report.stage_chapter import stage_chapter, verification_table
 from av1part.study import STUDY
 
 METRICS = {
@@ -113,3 +118,43 @@ def test_limits_warn_of_the_protocols_that_mix_pictures() -> None:
     assert "optimistic" in limits(4, "by_sequence")
     assert "flatter" not in limits(4, "by_sequence")
     assert "flatter" in limits(4, "random_blocks")
+
+
+def test_class_that_is_never_predicted_is_called_out(stage_folder: Path) -> None:
+    run = load_run(stage_folder)
+    assert not any("Never" in getattr(i, "text", "") for i in class_section(run, "").items)
+    matrix = run.confusion.copy()
+    matrix[:, 0] += matrix[:, 2]
+    matrix[:, 2] = 0
+    items = class_section(dataclasses.replace(run, confusion=matrix), "").items
+    assert items[0] == Prose("Never predicted: AB.", warns=True)
+
+
+def test_checkpoint_verdicts(stage_folder: Path) -> None:
+    run = load_run(stage_folder)
+    assert isinstance(run, StageRun)
+    guesses = {"best constant": 0.2, "class prior": 0.3}
+    good = run.verified["best"]
+    bad = Fields({**good.data, "delta_pp": -1.5}, good.file)
+    tensors = Fields({"epoch": 3, "level": "tensors"}, good.file)
+    assert [row[-1] for row in verification_table({"best": good, "last": bad}, guesses).rows] == [
+        "verified",
+        "DIFFERS",
+    ]
+    assert verification_table({"best": tensors}, guesses).rows[0][-1] == "tensors equal"
+    assert verification_table({}, guesses).rows[1][-1] == "NOT VERIFIED: no record"
+
+
+def test_first_epoch_as_best_and_refused_files_are_warned_of(
+    examples: ModuleType, tmp_path: Path
+) -> None:
+    folder = examples.write_stage_run(tmp_path / "s", epochs=2)  # best is the first of two
+    (folder / "checkpoints" / "best.corrupt").write_bytes(b"")
+    run = load_run(folder)
+    assert isinstance(run, StageRun)
+    chapter = stage_chapter(run, "run", pictures=False)
+    warnings = [
+        i.text for s in chapter.sections for i in s.items if isinstance(i, Prose) and i.warns
+    ]
+    assert any("first" in text for text in warnings)
+    assert any("best.corrupt" in text for text in warnings)
