@@ -245,5 +245,9 @@ main() {
   say "inspect $inspect"
 }
 
-# Sourced by a test, which calls one function.
-[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"
+# Not when a test sources this for one function. With its exit, so that bash reads no further: the
+# file may have been replaced (a `git pull`) while this ran.
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  main "$@"
+  exit
+fi

@@ -83,5 +83,9 @@ main() {
   say "done: .venv/bin/av1part"
 }
 
-# Sourced by a test, which calls one function.
-[ "${BASH_SOURCE[0]}" != "$0" ] || main
+# Not when a test sources this for one function. With its exit, so that bash reads no further: the
+# file may have been replaced (a `git pull`) while this ran.
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  main
+  exit
+fi
