@@ -42,6 +42,8 @@ from av1part.errors import Av1partError, ConfigError, EncoderError, SourceError
 from av1part.files import atomic_path, write_json
 from av1part.partition import SIZES
 
+_SECONDS_TO_NOTICE = 0.2
+
 
 @dataclass(frozen=True)
 class BuildSettings:
@@ -192,7 +194,10 @@ class _Build:
 
     def _collect(self, running: dict[Future[None], tuple[Source, int]], bar: Progress) -> None:
         """Wait for a job, and drop its source's y4m if it was the last."""
-        for job in wait(running, return_when=FIRST_COMPLETED).done:
+        # Polars takes over SIGINT such that it no longer ends a wait: come up for Ctrl-C.
+        while not (done := wait(running, _SECONDS_TO_NOTICE, FIRST_COMPLETED).done):
+            pass
+        for job in done:
             source, cq_level = running.pop(job)
             job.result()
             bar.advance(f"{source.sequence} cq {cq_level}")

@@ -346,6 +346,40 @@ def test_a_truncated_video_is_refused(
         list(open_source(path).frames())
 
 
+def packets_of(path: Path) -> list[tuple[int, int]]:
+    """Where each packet of a video starts in its file, and its size."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+
+
+def test_a_video_cut_between_two_packets_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", "mpeg4", "yuv420p", movflags="faststart")
+    start, size = packets_of(path)[-2]
+    path.write_bytes(path.read_bytes()[: start + size])
+    with pytest.raises(SourceError, match="truncated: 7 of 8 frames are there"):
+        open_source(path)
+
+
+def test_a_video_cut_by_a_byte_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", "mpeg4", "yuv420p", movflags="faststart")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SourceError, match="truncated or damaged"):
+        open_source(path)
+
+
+def test_packets_that_give_no_frame_are_noticed(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", "mpeg2video", "yuv420p")
+    # Without its first key frame the decoder passes over what depends on it, without a word.
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "a.mkv"), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        packets = [p for p in source.demux(video=0) if p.size]
+        for packet in [packets[1], *packets]:
+            packet.stream = stream
+            copy.mux(packet)
+    with pytest.raises(SourceError, match="8 of 9 frames decode"):
+        list(open_source(tmp_path / "a.mkv").frames())
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_a_truncated_picture_is_refused(tmp_path: Path, name: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
