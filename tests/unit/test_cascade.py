@@ -1,11 +1,13 @@
 """The cascade against an example worked out by hand, oracles, and what must never hold by luck."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 
 from av1part.cascade import (
     Choices,
@@ -442,6 +444,31 @@ def test_ensemble():
     differ = np.mean([len(set(column)) > 1 for column in said.T])
     assert ab["disagreement"] == pytest.approx(differ, abs=1e-6)
     assert report(drawn(members=1))["ensemble"] == {}
+
+
+def test_ensemble_votes_are_counted_one_by_one():
+    nodes = drawn()
+    stage = V6.stage("stage3_ab")
+    mine = nodes.select(nodes.population(stage))
+    members = np.exp(mine.logits["stage3_ab"])
+    members /= members.sum(-1, keepdims=True)
+    winners = []
+    for votes, mean in zip(members.argmax(-1).T, members.mean(0), strict=True):
+        most = max(Counter(votes).values())
+        winners.append(max((c for c in votes if Counter(votes)[c] == most), key=lambda c: mean[c]))
+    labels = stage.labels[mine.partition]
+    ab = report(nodes, choices=Choices.neutral(nodes))["ensemble"]["stage3_ab"]
+    assert ab["vote"] == pytest.approx(f1_score(labels, winners, average="macro"), abs=1e-6)
+    assert ab["vote"] != ab["mean_probability"]
+
+
+def test_constant_of_a_qindex_is_the_best_there():
+    nodes = drawn()
+    for row in report(nodes)["per_qindex"]:
+        types = Counter(nodes.partition[nodes.qindex == row["qindex"]].tolist())
+        assert row["nodes"] == types.total()
+        share = types.most_common(1)[0][1] / types.total()
+        assert row["constant_accuracy"] == pytest.approx(share, abs=1e-6)
 
 
 def test_vote_breaks_ties_by_mean_probability():
