@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,62 +33,15 @@ from av1part.data.libaom import (
     find_inspect,
     inspect_stream,
 )
-from av1part.data.planar import RawFormat
 from av1part.data.progress import Progress
+from av1part.data.settings import BuildSettings, check_count, raw_format
 from av1part.data.sources import Source, find_sources, open_sources
 from av1part.data.store import Store, StoreWriter
 from av1part.data.yuv import CONVERSIONS, write_y4m_frame, y4m_header
-from av1part.errors import Av1partError, ConfigError, EncoderError, SourceError
+from av1part.errors import Av1partError, EncoderError, SourceError
 from av1part.files import atomic_path, write_json
-from av1part.partition import SIZES
 
 _SECONDS_TO_NOTICE = 0.2
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """What decides the content of a dataset, beside its sources.
-
-    Attributes:
-        cq_levels: aomenc's `--cq-level`, 0 to 63, each once.
-        sizes: Node sizes to keep, of `SIZES`, each once.
-        cpu_used: aomenc's `--cpu-used`, 0 (best) to 9.
-        one_to_four: Allow the encoder HORZ_4 and VERT_4.
-        frames: Frames to keep of each source at most; None for all.
-        every: Keep each `every`-th frame, from the first.
-    """
-
-    cq_levels: tuple[int, ...] = (20, 32, 43, 55)
-    sizes: tuple[int, ...] = (64, 32, 16, 8)
-    cpu_used: int = 0
-    one_to_four: bool = False
-    frames: int | None = None
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            ConfigError: naming the first that cannot be.
-        """
-        _check_list("cq_levels", self.cq_levels, range(64), "0 to 63")
-        _check_list("sizes", self.sizes, SIZES, "8, 16, 32 and 64")
-        if self.cpu_used not in range(10):
-            raise ConfigError(f"cpu_used={self.cpu_used}: aomenc has 0 to 9")
-        if self.frames is not None:
-            _check_positive("frames", self.frames)
-        _check_positive("every", self.every)
-
-
-def _check_list(name: str, values: Sequence[int], allowed: Sequence[int], said: str) -> None:
-    wrong = [v for v in values if v not in allowed]
-    if wrong or not values or len(set(values)) != len(values):
-        raise ConfigError(f"{name}={list(values)}: give values of {said}, at least one, each once")
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ConfigError(f"{name}={value} must be at least 1")
 
 
 def build_dataset(
@@ -131,9 +84,9 @@ def build_dataset(
         EncoderError: if aomenc or inspect is missing or fails.
         StoreError: if `out` exists, or `<out>.partial` is another build's.
     """
-    settings = BuildSettings(tuple(cq_levels), tuple(sizes), cpu_used, one_to_four, frames, every)
-    _check_positive("jobs", jobs)
-    raw = RawFormat(width, height, bit_depth)
+    settings = BuildSettings(cq_levels, sizes, cpu_used, one_to_four, frames, every)
+    check_count("jobs", jobs)
+    raw = raw_format(width, height, bit_depth)
     aomenc, inspect = find_aomenc(), find_inspect()
     opened = open_sources(find_sources(sources), raw)
     recipe = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from av1part.data.build import BuildSettings, build_dataset
+from av1part.data.build import build_dataset
+from av1part.data.settings import BuildSettings
 from av1part.errors import Av1partError, ConfigError, EncoderError, SourceError, StoreError
 
 DATA = Path(__file__).parents[2] / "data"
@@ -52,6 +54,15 @@ def left(folder: Path) -> set[str]:
         ({"every": 0}, "at least 1"),
         ({"jobs": 0}, "at least 1"),
         ({"width": 64}, "describe raw"),
+        ({"cq_levels": 20}, "cq_levels=20: give a list"),
+        ({"cq_levels": [True]}, "cq_levels"),
+        ({"sizes": "16"}, "sizes=16: give a list"),
+        ({"cpu_used": 1.5}, "cpu_used"),
+        ({"one_to_four": "yes"}, "true or false"),
+        ({"frames": "two"}, "whole number"),
+        ({"jobs": 1.5}, "whole number"),
+        ({"height": -4}, "whole number"),
+        ({"bit_depth": True}, "whole number"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
@@ -63,7 +74,10 @@ def test_settings_that_cannot_be_are_refused(
 
 
 def test_the_defaults_are_the_contract() -> None:
-    assert BuildSettings() == BuildSettings((20, 32, 43, 55), (64, 32, 16, 8), 0, False, None, 1)
+    asked = inspect.signature(build_dataset).parameters
+    defaults = BuildSettings((20, 32, 43, 55), (64, 32, 16, 8), 0, False, None, 1)
+    assert BuildSettings() == defaults
+    assert {k: asked[k].default for k in vars(defaults)} == vars(defaults)
 
 
 def test_a_refused_source_leaves_nothing(failing_tools: Path) -> None:

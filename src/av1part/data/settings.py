@@ -1,0 +1,84 @@
+"""What a build is asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from av1part.data.planar import RawFormat
+from av1part.errors import ConfigError
+from av1part.partition import SIZES
+
+_CQ_LEVELS = range(64)
+_SPEEDS = range(10)
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What decides the content of a dataset, beside its sources.
+
+    Attributes:
+        cq_levels: aomenc's `--cq-level`, 0 to 63, each once.
+        sizes: Node sizes to keep, of `SIZES`, each once.
+        cpu_used: aomenc's `--cpu-used`, 0 (best) to 9.
+        one_to_four: Allow the encoder HORZ_4 and VERT_4.
+        frames: Frames to keep of each source at most; None for all.
+        every: Keep each `every`-th frame, from the first.
+    """
+
+    cq_levels: Sequence[int] = (20, 32, 43, 55)
+    sizes: Sequence[int] = (64, 32, 16, 8)
+    cpu_used: int = 0
+    one_to_four: bool = False
+    frames: int | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ConfigError: naming the first that cannot be.
+        """
+        _check_list("cq_levels", self.cq_levels, _CQ_LEVELS, "0 to 63")
+        _check_list("sizes", self.sizes, SIZES, "8, 16, 32 and 64")
+        if not _is_integer(self.cpu_used) or self.cpu_used not in _SPEEDS:
+            raise ConfigError(f"cpu_used={self.cpu_used}: give 0 to 9")
+        if not isinstance(self.one_to_four, bool):
+            raise ConfigError(f"one_to_four={self.one_to_four}: give true or false")
+        if self.frames is not None:
+            check_count("frames", self.frames)
+        check_count("every", self.every)
+
+
+def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:
+    """Check what is said of raw files; None leaves it to their names.
+
+    Raises:
+        ConfigError: naming the first that cannot be.
+    """
+    said = {"width": width, "height": height, "bit_depth": bit_depth}
+    return RawFormat(**{k: check_count(k, v) for k, v in said.items() if v is not None})
+
+
+def check_count(name: str, value: object) -> int:
+    """Return a value that must be a whole number from 1 on.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name}={value}: give a whole number, at least 1")
+    return value
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_list(name: str, values: object, allowed: Collection[int], said: str) -> None:
+    if isinstance(values, (list, tuple)):
+        good = all(_is_integer(v) and v in allowed for v in values)
+        if good and values and len(set(values)) == len(values):
+            return
+        values = list(values)
+    raise ConfigError(f"{name}={values}: give a list of {said}, at least one, each once")
