@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
+import polars as pl
 import pytest
 
+from av1part import embedded
 from av1part.data.libaom import find_aomenc, find_inspect
+from av1part.data.store import Store, StoreWriter
 from av1part.errors import EncoderError
+
+CORNER = 160
+"""Luma samples a side of the pictures in `small_store`."""
 
 
 @cache
@@ -25,3 +32,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `libaom` where its programs cannot be found, with the reason."""
     if item.get_closest_marker("libaom") and _missing_tool():
         pytest.skip(_missing_tool())
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of real decisions: a corner of each embedded picture, nodes of 16x16."""
+    whole, out = Store.open(embedded.STORE), tmp_path_factory.mktemp("data") / "small"
+    writer = StoreWriter(out, {"made": "by the tests"})
+    for sequence in whole.sequences:
+        writer.add_plane(sequence, whole.plane(sequence)[:, :CORNER, :CORNER], 8)
+    inside = (pl.col("row") + 16 <= CORNER) & (pl.col("col") + 16 <= CORNER)
+    nodes = whole.nodes.filter(inside & (pl.col("size") == 16))
+    return writer.finish(nodes, {s: {"bit_depth": 8} for s in whole.sequences}, {}).path

@@ -32,6 +32,8 @@ class Verb:
         config: Name of its primary configuration.
         command: Module under `av1part.commands` whose `run(cfg, positionals)` does it.
         positionals: Least and most positional words; None is any number.
+        forwards: Whether overrides of keys that its configuration has not go to the command, as
+            further positional words (`demo` hands them to every training).
     """
 
     usage: str
@@ -39,6 +41,7 @@ class Verb:
     config: str
     command: str
     positionals: tuple[int, int | None] = (0, 0)
+    forwards: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -50,7 +53,9 @@ VERBS: dict[str, Verb] = {
     "validate": Verb("CKPT", "metrics of a checkpoint on its own", "validate", "validate", (1, 1)),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
     "report": Verb("RUN_OR_SWEEP...", "tables, plots, one page", "report", "report", (1, None)),
-    "demo": Verb("", "the whole chain on the embedded data", "demo", "demo"),
+    "demo": Verb(
+        "[key=value of train ...]", "the whole chain, embedded data", "demo", "demo", forwards=True
+    ),
 }
 
 PATH_KEYS = {
@@ -131,6 +136,10 @@ def _dispatch(argv: list[str]) -> int:
         words, rest = split_positionals(rest, verb.positionals)
         if len(words) < verb.positionals[0] and not _asks_hydra(rest):
             raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[0]}")
+        if verb.forwards:
+            own = re.compile(r"(name|plan|cascade|hydra)\b.*")
+            words = [w for w in quote_paths(rest) if w[0] != "-" and not own.match(w)]
+            rest = [w for w in rest if w[0] == "-" or own.match(w)]
     _run_verb(name, verb, words, rest)
     return 0
 

@@ -34,7 +34,7 @@ class Evaluation:
     @property
     def predictions(self) -> NDArray[np.int64]:
         """Predicted class indices, int64, shape (n,)."""
-        return self.logits.argmax(1)
+        return np.asarray(self.logits.argmax(1), dtype=np.int64)
 
     @property
     def probabilities(self) -> NDArray[np.float32]:

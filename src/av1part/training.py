@@ -5,19 +5,22 @@ settings -> BlockDataModule, StageModule, Trainer -> fit -> best.ckpt -> metrics
 
 from __future__ import annotations
 
+import json
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EarlyStopping, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 
 from av1part.callbacks.freeze_guard import FreezeGuard
 from av1part.callbacks.history import BestEpochWarning, History, Timing
+from av1part.callbacks.stopping import ResumableEarlyStopping
 from av1part.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
 from av1part.checkpoint import load_backbone, load_stage, read_checkpoint, sidecar_path
 from av1part.data.datamodule import BlockDataModule
@@ -40,6 +43,14 @@ from av1part.results import (
 from av1part.stages.base import StageModule, stage_class
 
 log = logging.getLogger(__name__)
+
+_EXPECTED_WARNINGS = (
+    r"Found \d+ module\(s\) in eval mode",  # the frozen part, on purpose
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run
+    r"The 'train_dataloader' does not have many workers",  # batches are gathered in bulk
+    r"The 'val_dataloader' does not have many workers",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
+)
 
 Settings = Mapping[str, Any]
 """A composed train configuration as plain values; conf/train.yaml names its keys."""
@@ -71,6 +82,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult:
         Av1partError: if the settings, the data or a checkpoint are at fault; nothing is written
             before they have been checked.
     """
+    finished = folder / "metrics.json"
     last = _resumable(settings, folder)
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build_datamodule(settings)
@@ -79,6 +91,10 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult:
     module = build_module(settings, facts)
     if last is not None:
         _check_same_run(read_checkpoint(last), module, last)
+        if finished.is_file():
+            log.info("%s holds this run, finished: it stays as it is", folder)
+            best = folder / "checkpoints" / "best.ckpt"
+            return TrainResult(folder, best, json.loads(finished.read_text(encoding="utf-8")))
     log_summary(module, facts["size"] + 2 * facts["context"])
     live = LivePredictions(settings["callbacks"]["verify_batches"])
     history, timing = History(folder / "history.csv"), Timing()
@@ -95,12 +111,15 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult:
         enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
         use_distributed_sampler=False,
     )
-    trainer.fit(
-        module,
-        datamodule=data,
-        ckpt_path=None if last is None else str(last),
-        weights_only=True,
-    )
+    with warnings.catch_warnings():
+        for expected in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=None if last is None else str(last),
+            weights_only=True,
+        )
     if not trainer.is_global_zero:
         return TrainResult(folder, folder / "checkpoints" / "best.ckpt", {})
     return _finish(settings, folder, data, facts, timing)
@@ -244,7 +263,7 @@ def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
 
 def _check_same_run(checkpoint: Mapping[str, Any], module: StageModule, last: Path) -> None:
     """Refuse to resume a run under other hyper-parameters than it was begun with."""
-    theirs, ours = checkpoint["hyper_parameters"], dict(module.hparams)
+    theirs, ours = (_without_paths(h) for h in (checkpoint["hyper_parameters"], module.hparams))
     differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
     if differing:
         raise CheckpointError(
@@ -253,11 +272,23 @@ def _check_same_run(checkpoint: Mapping[str, Any], module: StageModule, last: Pa
         )
 
 
+def _without_paths(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters without where files lie; their hashes say what they are."""
+    paths = ("path", "split_list", "stage1", "weights")
+    return {
+        key: {k: v for k, v in value.items() if k not in paths}
+        if key in ("data", "start") and value
+        else value
+        for key, value in hyper_parameters.items()
+    }
+
+
 def _stopping_and_progress(settings: Settings) -> list[Callback]:
     options = settings["callbacks"]
     callbacks: list[Callback] = []
     if options["patience"] is not None:
-        callbacks.append(EarlyStopping(monitor=MONITOR, mode="max", patience=options["patience"]))
+        patience = options["patience"]
+        callbacks.append(ResumableEarlyStopping(monitor=MONITOR, mode="max", patience=patience))
     # In a log file the bar would be thousands of lines; History logs a line an epoch there.
     if options["progress_bar"] and Console().is_terminal:
         callbacks.append(RichProgressBar())
@@ -332,8 +363,6 @@ def _finish(
 
 def _check_recorded(best: Path, scores: FlatMetrics) -> None:
     """Compare the full validation of best.ckpt with what training recorded for it."""
-    import json
-
     said = json.loads(sidecar_path(best).read_text(encoding="utf-8"))
     delta = 100 * (scores["macro_f1"] - said["macro_f1_full"])
     if not abs(delta) <= said["tolerance_pp"]:

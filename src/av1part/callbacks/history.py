@@ -31,7 +31,7 @@ class History(Callback):
         self.rows: list[dict[str, Any]] = []
         self._rates: dict[str, float] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of the epochs that a resumed run does not repeat."""
         self.rows = read_history(self.path) if trainer.current_epoch and self.path.exists() else []
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]

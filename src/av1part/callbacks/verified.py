@@ -113,6 +113,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         self.live = live
         self.level: Level = level
         self.tolerance_pp = tolerance_pp
+        self._saved_epoch = -1
 
     @property
     def state_key(self) -> str:
@@ -135,7 +136,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the file that was only read back while training went on."""
         final = Path(str(self.dirpath)) / f"{self.name}{self.FILE_EXTENSION}"
-        if self.level == "tensors" and trainer.is_global_zero and final.is_file():
+        pending = self.level == "tensors" and self._saved_epoch >= 0
+        if pending and trainer.is_global_zero and final.is_file():
             self._verify_and_name(trainer, final, final, "full")
         trainer.strategy.barrier()
 
@@ -171,6 +173,9 @@ class VerifiedCheckpoint(ModelCheckpoint):
                     f"{final} does not read back ({error}); the file is kept as "
                     f"{final.stem}.corrupt: check disk and memory"
                 ) from error
+        # When training has ended, Lightning's counter is past the epoch that was saved.
+        epoch = self._saved_epoch if part == final else trainer.current_epoch
+        self._saved_epoch = epoch
         live_state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
         moved = moved_tensors(live_state, fresh.state_dict())
         if moved:
@@ -183,7 +188,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
             "file": final.name,
             "sha256": state_sha256(live_state),
             "file_sha256": sha256_file(part),
-            "epoch": trainer.current_epoch,
+            "epoch": epoch,
             "level": level,
         }
         if level == "full":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ class BlockDataModule(pl.LightningDataModule):
             seed=self.split_seed,
             listed=listed,
         )
+        self.split_sha256 = hashlib.sha256(sized.tobytes() + split.tobytes()).hexdigest()
         reaches = self.stage.labels[partition] >= 0
         self.readers = {
             name: BlockReader(
@@ -177,6 +179,7 @@ class BlockDataModule(pl.LightningDataModule):
             "context": self.context,
             "split": self.split,
             "split_seed": self.split_seed,
+            "split_sha256": self.split_sha256,
             "split_list": None if self.split_list is None else str(Path(self.split_list).resolve()),
             "eval_batch_size": self.eval_batch_size,
             "bit_depth": self.store.bit_depth(),

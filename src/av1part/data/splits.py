@@ -152,9 +152,9 @@ def segments(length: int, gap: int) -> list[tuple[int, int]]:
         (start, stop) of each of `SPLITS`.
 
     >>> segments(100, 2)
-    [(0, 67), (69, 83), (85, 100)]
+    [(0, 68), (70, 84), (86, 100)]
     """
     usable = length - 2 * gap
-    train = max(1, round(SHARES[0] * usable))
-    val = max(1, round(SHARES[1] * usable))
+    val, test = (max(1, round(share * usable)) for share in SHARES[1:])
+    train = usable - val - test
     return [(0, train), (train + gap, train + gap + val), (train + 2 * gap + val, length)]

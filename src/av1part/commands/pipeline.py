@@ -1,0 +1,67 @@
+"""`av1part pipeline`: the cascade of trained stages on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from av1part.errors import ConfigError
+from av1part.files import write_text
+from av1part.pipeline import run_pipeline
+from av1part.results import check_run_name
+from av1part.stages.base import STAGES
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Evaluate the cascade and print how it compares."""
+    missing = [key for key in STAGES if OmegaConf.is_missing(cfg, key)]
+    if missing:
+        raise ConfigError(f"av1part pipeline needs {', '.join(f'{m}=CKPT' for m in missing)}")
+    folder = Path("runs") / check_run_name(str(cfg.name))
+    if (folder / "metrics.json").exists():
+        raise ConfigError(f"{folder} already holds a result: choose another name=...")
+    checkpoints = {stage: _paths(cfg[stage]) for stage in STAGES}
+    result = run_pipeline(
+        checkpoints,
+        folder,
+        data_path=cfg.data.path,
+        split_list=cfg.data.split_list,
+        split=cfg.split,
+        device=cfg.device,
+    )
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    console = Console()
+    console.print(cascade_table(result.report))
+    console.print(f"result folder: {folder}; a page of it: av1part report {folder}")
+
+
+def _paths(value: Any) -> list[Path]:
+    if value is None:
+        return []
+    values = value if OmegaConf.is_list(value) else [value]
+    return [Path(str(v)).expanduser() for v in values]
+
+
+def cascade_table(report: Any) -> Table:
+    """Return the cascade's headline: each metric beside both guessers, with margins."""
+    table = Table("metric", title=f"cascade on {report['split']}, {report['protocol']}")
+    for name in ("value", "best constant", "class prior", "margin over constant"):
+        table.add_column(name, justify="right")
+    for metric in ("accuracy", "macro_f1"):
+        interval = report["intervals"].get(metric, {}).get("margin_constant")
+        margin = "-"
+        if interval is not None:
+            low, high = 100 * interval["low"], 100 * interval["high"]
+            margin = f"{100 * interval['estimate']:+.2f} pp [{low:+.2f}, {high:+.2f}]"
+        values = [
+            report["overall"][metric],
+            report["baselines"]["constant"][metric],
+            report["baselines"]["prior"][metric],
+        ]
+        table.add_row(metric, *(f"{100 * v:.2f} %" for v in values), margin)
+    return table

@@ -1,0 +1,18 @@
+"""`av1part report`: tables, plots and one page from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from av1part.report import write_report
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Write the report and print where it is."""
+    folders = [Path(word).expanduser() for word in words]
+    out = folders[0] / "report" if cfg.out is None else Path(cfg.out).expanduser()
+    files = write_report(folders, out)
+    print(f"report: {files.html}\n        {files.markdown}")

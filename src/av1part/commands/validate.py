@@ -1,0 +1,87 @@
+"""`av1part validate`: a checkpoint's metrics, from the file alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from av1part.checkpoint import load_stage
+from av1part.errors import CheckpointMismatchError
+from av1part.files import write_json
+from av1part.results import write_confusion
+from av1part.training import split_scores
+from av1part.validation import attach_data, check_pixels
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Validate a checkpoint and print what it scores."""
+    path = Path(words[0]).expanduser()
+    module = load_stage(path).to(cfg.device)
+    data = attach_data(
+        module, path=cfg.data.path, split=cfg.data.split, split_list=cfg.data.split_list
+    )
+    check_pixels(module, data, cfg.split)
+    scores, _ = split_scores(module, data, cfg.split)
+    console = Console()
+    console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
+    console.print(_class_table(scores, module.class_names))
+    if cfg.out is not None:
+        out = Path(cfg.out).expanduser()
+        write_confusion(out, module.class_names, scores["confusion_matrix"])
+        write_json(out / "metrics.json", scores)
+    if cfg.data.path is None and cfg.split == "val":
+        console.print(_compare(path, scores))
+
+
+def _scores_table(scores: Mapping[str, Any], title: str) -> Table:
+    table = Table("metric", title=title, title_justify="left")
+    for name in ("value", "best constant", "class prior"):
+        table.add_column(name, justify="right")
+    names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
+    for name in (*names, "balanced_accuracy", "f1_positive"):
+        if name in scores:
+            keys = (name, f"baselines.constant.{name}", f"baselines.prior.{name}")
+            table.add_row(name, *(_percent(scores.get(key)) for key in keys))
+    return table
+
+
+def _class_table(scores: Mapping[str, Any], names: Sequence[str]) -> Table:
+    table = Table("true class", title="per class, and confusion matrix", title_justify="left")
+    for column in ("precision", "recall", "f1", "support", *(f"as {n}" for n in names)):
+        table.add_column(column, justify="right")
+    for name, row in zip(names, scores["confusion_matrix"], strict=True):
+        figures = [_percent(scores[f"per_class.{name}.{k}"]) for k in ("precision", "recall", "f1")]
+        table.add_row(name, *figures, str(scores[f"per_class.{name}.support"]), *map(str, row))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _compare(path: Path, scores: Mapping[str, Any]) -> str:
+    """Compare with what training recorded, if the checkpoint still lies in its run folder.
+
+    Raises:
+        CheckpointMismatchError: if the macro-F1 is not what was recorded.
+    """
+    recorded = path.parent.parent / "metrics.json"
+    if path.stem != "best" or not recorded.is_file():
+        return "no record of training beside this checkpoint to compare with"
+    said = json.loads(recorded.read_text(encoding="utf-8"))
+    differing = [key for key in scores if said.get(key) != scores[key]]
+    if not differing:
+        return f"equal to what training recorded in {recorded}, every figure"
+    delta = 100 * (scores["macro_f1"] - said["macro_f1"])
+    if abs(delta) > 1.0:
+        raise CheckpointMismatchError(
+            f"{path} scores macro-F1 {100 * scores['macro_f1']:.2f} %, training recorded "
+            f"{100 * said['macro_f1']:.2f} % in {recorded}: {delta:+.2f} pp"
+        )
+    return f"macro-F1 differs from {recorded} by {delta:+.4f} pp (another machine or thread count)"

@@ -1,0 +1,119 @@
+"""Attaching data to a checkpoint: the same data unless told otherwise, and never other pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from av1part import embedded
+from av1part.data.datamodule import BlockDataModule
+from av1part.data.store import Store
+from av1part.errors import StoreError
+from av1part.files import sha256_file
+from av1part.stages.base import StageModule
+
+_SCALE_TOLERANCE = 3.0
+"""Factor by which mean and deviation may both differ in the same direction.
+
+Scaling twice, or by a wrong bit depth, multiplies both by the same factor (4 at least); a darker
+or a flatter video changes one of them, or both by less.
+"""
+
+
+def attach_data(
+    module: StageModule,
+    *,
+    path: str | None = None,
+    split: str | None = None,
+    split_list: str | None = None,
+    stage: str | None = None,
+) -> BlockDataModule:
+    """Return the data a checkpoint was trained on, or another dataset, checked to fit.
+
+    Args:
+        module: The stage, as loaded.
+        path: Dataset folder; None is the one recorded, whose manifest must not have changed.
+        split: Protocol for another dataset; None is the recorded one.
+        split_list: CSV for another dataset.
+        stage: Whose nodes to serve; None is the module's own stage.
+
+    Raises:
+        StoreError: if the dataset is missing, has changed, or holds other pixels than the module
+            was trained on (bit depth, scale).
+    """
+    facts = module.hparams["data"]
+    data = BlockDataModule(
+        _dataset_path(facts) if path is None else path,
+        stage=stage or module.stage_name,
+        taxonomy=module.taxonomy.name,
+        size=facts["size"],
+        context=facts["context"],
+        split=split or facts["split"],
+        split_seed=facts["split_seed"],
+        split_list=_split_list(facts, path, split_list),
+        eval_batch_size=facts["eval_batch_size"],
+        seed=module.hparams["seed"],
+    )
+    data.setup()
+    if path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:
+        raise StoreError(
+            f"{data.path} has changed since this checkpoint was trained (its manifest has another "
+            "SHA-256): give data.path=DIR to evaluate on other data"
+        )
+    if path is None and data.split_sha256 != facts["split_sha256"]:
+        raise StoreError(
+            f"the split of {data.path} is not the one this checkpoint was trained with: restore "
+            f"{facts['split_list']}, or give data.path and data.split_list"
+        )
+    return data
+
+
+def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None:
+    """Check that a split's pixels are on the scale the module was trained on.
+
+    Raises:
+        StoreError: if bit depth or scale differ.
+    """
+    facts = module.hparams["data"]
+    depth = data.store.bit_depth()
+    if depth != facts["bit_depth"]:
+        raise StoreError(
+            f"{data.path} has {depth}-bit samples, the checkpoint was trained on "
+            f"{facts['bit_depth']}-bit ones: use a checkpoint of that bit depth"
+        )
+    theirs, ours = facts["input_statistics"], data.input_statistics(split)
+    if not ours["mean"] or not ours["std"] or not theirs["mean"] or not theirs["std"]:
+        return
+    ratios = [ours[k] / theirs[k] for k in ("mean", "std")]
+    if min(ratios) > _SCALE_TOLERANCE or max(ratios) < 1 / _SCALE_TOLERANCE:
+        raise StoreError(
+            f"{data.path} has pixels of mean {ours['mean']:.1f} and deviation {ours['std']:.1f}, "
+            f"the checkpoint was trained on {theirs['mean']:.1f} and {theirs['std']:.1f}: they "
+            "look scaled; a store holds the source's own integers"
+        )
+
+
+def _dataset_path(facts: Mapping[str, Any]) -> Path:
+    """Return where the recorded dataset is; the embedded one moves with the installation."""
+    path = Path(facts["path"])
+    if path.is_dir():
+        return path
+    if Store.open(embedded.STORE).manifest_sha256 == facts["manifest_sha256"]:
+        return embedded.STORE
+    raise StoreError(f"the dataset of this checkpoint, {path}, is not there: give data.path=DIR")
+
+
+def _split_list(facts: Mapping[str, Any], path: str | None, given: str | None) -> str | Path | None:
+    if given is not None:
+        return given
+    recorded = facts["split_list"]
+    if recorded is None or facts["split"] != "by_sequence":
+        return None
+    manifest = None if path is None else Path(path).expanduser() / "manifest.json"
+    same = manifest is None or (
+        manifest.is_file() and sha256_file(manifest) == facts["manifest_sha256"]
+    )
+    if not same:
+        return None
+    return recorded if Path(recorded).is_file() else embedded.SPLIT_LIST

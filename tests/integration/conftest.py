@@ -1,0 +1,76 @@
+"""Driving the command line as a user does, in this process to save the imports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from av1part import embedded
+from av1part.cli import main
+
+TINY = ("backbone.width=8", "logger=none", "data.batch_size=64", "trainer.max_epochs=2")
+"""Overrides that train in a second."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("av1part:")]
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def av1part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run `av1part WORDS...` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> Ran:
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def on_small(small_store: Path) -> tuple[str, ...]:
+    """Overrides that train on the small dataset, tiny."""
+    return (*TINY, f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}")
+
+
+@pytest.fixture(scope="session")
+def stage1_run(on_small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished Stage-1 run folder; not to be changed."""
+    folder = tmp_path_factory.mktemp("stage1")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["train", "stage=stage1", "name=s1", *on_small]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "s1"
+
+
+@pytest.fixture(scope="session")
+def stage1(stage1_run: Path) -> Path:
+    """Its best checkpoint."""
+    return stage1_run / "checkpoints" / "best.ckpt"

@@ -1,0 +1,277 @@
+"""Training through the command line: what a run leaves, repeats, resumes and refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from av1part.callbacks.history import Timing
+from av1part.checkpoint import load_stage, read_checkpoint
+from av1part.files import sha256_file
+from av1part.models.freeze import moved_tensors, state_sha256
+from av1part.stages.base import Stage2
+
+from .conftest import Command
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_a_run_leaves_what_the_contract_says(stage1_run: Path) -> None:
+    names = {p.relative_to(stage1_run).as_posix() for p in stage1_run.rglob("*") if p.is_file()}
+    assert names == {
+        "config.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/best.verified.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/last.verified.json",
+        "history.csv",
+        "metrics.json",
+        "confusion.csv",
+        "predictions.parquet",
+        "samples.npz",
+        "timing.json",
+        "environment.json",
+        "train.log",
+    }
+    metrics = load(stage1_run / "metrics.json")
+    for key in (
+        *("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall"),
+        *("balanced_accuracy", "f1_positive", "confusion_matrix", "epoch", "split", "protocol"),
+        *("trainable_parameters", "total_parameters"),
+        *(f"per_class.PARTITION.{k}" for k in ("precision", "recall", "f1", "support")),
+        *(f"baselines.{g}.{m}" for g in ("constant", "prior") for m in ("accuracy", "macro_f1")),
+    ):
+        assert key in metrics, key
+    assert (metrics["split"], metrics["protocol"]) == ("val", "by_sequence")
+
+
+def test_files_of_a_run_agree(stage1_run: Path, small_store: Path) -> None:
+    metrics = load(stage1_run / "metrics.json")
+    table = pl.read_parquet(stage1_run / "predictions.parquet")
+    assert table["node"].is_sorted()
+    assert (table["label"] == table["prediction"]).mean() == pytest.approx(metrics["accuracy"])
+    shares = table.select(pl.col("^p[.].*$")).to_numpy()
+    assert np.allclose(shares.sum(1), 1, atol=1e-5)
+    assert np.array_equal(shares.argmax(1), table["prediction"].to_numpy())
+    with (stage1_run / "confusion.csv").open() as file:
+        rows = [[int(v) for v in row[1:]] for row in list(csv.reader(file))[1:]]
+    assert rows == metrics["confusion_matrix"]
+    # Support by an independent count, straight from the nodes.
+    nodes = pl.read_parquet(small_store / "nodes.parquet")
+    val = nodes.filter(pl.col("sequence").is_in(["brick", "coffee", "rocket"]))
+    none = val.filter(pl.col("partition") == 0).height
+    assert metrics["per_class.NONE.support"] == none
+    assert metrics["per_class.PARTITION.support"] == val.height - none
+    with (stage1_run / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert float(history[metrics["epoch"]]["macro_f1"]) == metrics["macro_f1"]
+    assert max(float(row["macro_f1"]) for row in history) == metrics["macro_f1"]
+    for kind in ("best", "last"):
+        record = load(stage1_run / "checkpoints" / f"{kind}.verified.json")
+        assert record["level"] == "full"
+        assert record["delta_pp"] == 0
+        file = stage1_run / "checkpoints" / f"{kind}.ckpt"
+        assert record["file_sha256"] == sha256_file(file)
+        assert record["sha256"] == state_sha256(read_checkpoint(file)["state_dict"])
+    samples = np.load(stage1_run / "samples.npz")
+    assert samples["block"].dtype == np.uint8
+    assert len(samples["block"]) == min(500, val.height)
+
+
+def test_the_same_seed_gives_the_same_run(
+    av1part: Command, on_small: tuple[str, ...], stage1_run: Path, small_store: Path
+) -> None:
+    before = {p: sha256_file(p) for p in small_store.rglob("*") if p.is_file()}
+    assert av1part("train", "stage=stage1", "name=again", *on_small).code == 0
+    assert av1part("train", "stage=stage1", "name=other", "seed=7", *on_small).code == 0
+    assert {p: sha256_file(p) for p in small_store.rglob("*") if p.is_file()} == before
+    states = [
+        read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
+        for folder in (stage1_run, Path("runs/again"), Path("runs/other"))
+    ]
+    assert moved_tensors(states[0], states[1]) == []
+    assert moved_tensors(states[0], states[2])
+    for name in ("metrics.json", "history.csv", "confusion.csv"):
+        assert (stage1_run / name).read_text() == Path("runs/again", name).read_text()
+
+
+def test_augmentation_and_balanced_sampling_train(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, small_store: Path
+) -> None:
+    before = {p: sha256_file(p) for p in small_store.rglob("*") if p.is_file()}
+    ran = av1part(
+        *("train", "stage=stage3_ab", f"stage1={stage1}", "loss=cross_entropy"),
+        *("data.augment=symmetries", "data.sampling=balanced", "data.context=4"),
+        *("conditioning=qindex", "head=linear", "scheduler=onecycle", *on_small),
+    )
+    # Stage 1 saw no margin, so its backbone fits but its data facts differ only for the cascade.
+    assert ran.code == 0, ran.err
+    assert {p: sha256_file(p) for p in small_store.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("method", ["adapter", "frozen", "finetune"])
+def test_stage2_starts_from_stage1_and_keeps_what_is_frozen(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, method: str
+) -> None:
+    words = ("train", "stage=stage2", f"method={method}", f"stage1={stage1}", "name=s2")
+    ran = av1part(*words, *on_small)
+    assert ran.code == 0, ran.err
+    first, last = (
+        {
+            k.removeprefix("classifier.backbone."): v
+            for k, v in read_checkpoint(p)["state_dict"].items()
+            if k.startswith("classifier.backbone.")
+        }
+        for p in (stage1, Path("runs/s2/checkpoints/last.ckpt"))
+    )
+    moved = moved_tensors(first, last)
+    assert (moved == []) == (method != "finetune")
+    start = read_checkpoint("runs/s2/checkpoints/last.ckpt")["hyper_parameters"]["start"]
+    assert start["sha256"] == state_sha256(first)
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(
+    av1part: Command,
+    on_small: tuple[str, ...],
+    stage1: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ("train", "experiment=exp11a/v1", f"stage1={stage1}", "data.augment=symmetries")
+    words = (*words, *on_small, "trainer.max_epochs=4")
+    assert av1part(*words, "name=whole").code == 0
+
+    def cut(self: Timing, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Timing, "on_train_epoch_start", cut)
+        with pytest.raises(RuntimeError, match="plug"):
+            av1part(*words, "name=cut")
+    assert not Path("runs/cut/metrics.json").exists()
+    refused = av1part(*words, "name=cut")
+    assert refused.code == 2
+    assert "resume=true" in refused.err
+    changed = av1part(*words, "name=cut", "resume=true", "optimizer.weight_decay=0.1")
+    assert changed.code == 2
+    assert "optimizer" in changed.error_lines[0]
+    assert av1part(*words, "name=cut", "resume=true").code == 0
+    for name in ("metrics.json", "history.csv", "confusion.csv"):
+        assert Path("runs/whole", name).read_text() == Path("runs/cut", name).read_text(), name
+    states = [
+        read_checkpoint(f"runs/{n}/checkpoints/last.ckpt")["state_dict"] for n in ("whole", "cut")
+    ]
+    assert moved_tensors(*states) == []
+    finished = sha256_file(Path("runs/cut/metrics.json"))
+    kept = av1part(*words, "name=cut", "resume=true")
+    assert kept.code == 0
+    assert "finished" in kept.err
+    assert sha256_file(Path("runs/cut/metrics.json")) == finished
+
+
+def test_a_resumed_run_honours_the_patience_it_had_used(
+    av1part: Command, on_small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "stage=stage1", *on_small, "trainer.max_epochs=30", "callbacks.patience=1")
+    assert av1part(*words, "name=whole").code == 0
+    epochs = len(Path("runs/whole/history.csv").read_text().splitlines()) - 1
+    assert epochs < 30, "the run must stop early for this test to mean anything"
+
+    def cut(*args: Any) -> None:
+        raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("av1part.training._finish", cut)
+        with pytest.raises(RuntimeError, match="plug"):
+            av1part(*words, "name=cut")
+    assert av1part(*words, "name=cut", "resume=true").code == 0
+    for name in ("metrics.json", "history.csv"):
+        assert Path("runs/whole", name).read_text() == Path("runs/cut", name).read_text(), name
+
+
+def test_a_frozen_part_that_moves_ends_the_run(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's backbone thawed at epoch 9; here one tensor moves by one part in a thousand."""
+
+    def thaw(self: Stage2) -> None:
+        if self.current_epoch == 1:
+            with torch.no_grad():
+                self.classifier.backbone.bn1.weight *= 1.001
+
+    monkeypatch.setattr(Stage2, "on_train_epoch_start", thaw)
+    words = ("train", "experiment=exp11a/v1", f"stage1={stage1}", "name=s2", *on_small)
+    ran = av1part(*words)
+    assert ran.code == 2
+    assert "backbone.bn1.weight" in ran.error_lines[0]
+    assert read_checkpoint("runs/s2/checkpoints/best.ckpt")["epoch"] == 0
+    assert not Path("runs/s2/metrics.json").exists()
+
+
+def test_thawed_batchnorm_statistics_end_the_run(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`requires_grad=False` alone would let them move."""
+    from av1part.models.classifier import Classifier
+
+    monkeypatch.setattr(Classifier, "train", torch.nn.Module.train)
+    ran = av1part("train", "experiment=exp11a/v1", f"stage1={stage1}", *on_small)
+    assert ran.code == 2
+    assert "running_mean" in ran.error_lines[0]
+
+
+def test_the_best_first_epoch_warns(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path
+) -> None:
+    words = ("train", "stage=stage2", "method=frozen", f"stage1={stage1}", *on_small)
+    ran = av1part(*words, "optimizer.lr.head=1e-12", "trainer.max_epochs=3")
+    assert ran.code == 0
+    assert "best epoch is the first of 3" in ran.err
+    for cause in ("(1)", "(2)", "(3)"):
+        assert cause in ran.err
+
+
+def test_save_and_verify_every_epoch(av1part: Command, on_small: tuple[str, ...]) -> None:
+    words = ("train", "stage=stage1", "name=all", *on_small, "callbacks.save_every=epoch")
+    assert av1part(*words, "callbacks.verify_every=epoch").code == 0
+    for epoch in (0, 1):
+        record = load(Path(f"runs/all/checkpoints/epoch-{epoch:04d}.verified.json"))
+        assert (record["epoch"], record["level"]) == (epoch, "full")
+        assert load_stage(f"runs/all/checkpoints/epoch-{epoch:04d}.ckpt").stage_name == "stage1"
+
+
+def test_one_batch_can_be_overfitted(av1part: Command, on_small: tuple[str, ...]) -> None:
+    """A network that cannot learn 64 blocks by heart is broken somewhere."""
+    words = ("train", "stage=stage1", *on_small, "loss=cross_entropy", "head=linear")
+    ran = av1part(
+        *words,
+        *("name=fit", "+trainer.overfit_batches=1", "trainer.max_epochs=60", "head.dropout=0"),
+        *("callbacks.patience=null", "scheduler=constant", "callbacks.verify_batches=1"),
+    )
+    assert ran.code == 0, ran.err
+    with Path("runs/fit/history.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.05 < losses[0]
+
+
+def test_a_sweep_runs_every_job(av1part: Command, on_small: tuple[str, ...], stage1: Path) -> None:
+    words = ("train", "-m", "experiment=exp11a/v1", f"stage1={stage1}", "seed=1,2", *on_small)
+    ran = av1part(*words)
+    assert ran.code == 0, ran.err
+    folders = sorted(p.parent for p in Path("runs").rglob("metrics.json"))
+    assert len(folders) == 2
+    assert all(
+        set(f.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+        for f in folders
+    )
+    seeds = {load(f / "environment.json")["seed"] for f in folders}
+    assert seeds == {1, 2}

@@ -1,0 +1,125 @@
+"""Splits: disjoint, complete, by sequence, along time, in bands; refused where they cannot be."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from av1part.data.splits import OUTSIDE, SPLITS, assign_splits, read_split_list, segments
+from av1part.errors import StoreError
+
+
+def grid(sequences: int, frames: int = 1, side: int = 320) -> tuple[pl.DataFrame, dict]:
+    shapes = {f"s{i}": (frames, side, side) for i in range(sequences)}
+    rows = [
+        (s, f, r, c, 16)
+        for s in shapes
+        for f in range(frames)
+        for r in range(0, side, 16)
+        for c in range(0, side, 64)
+    ]
+    columns = ["sequence", "frame", "row", "col", "size"]
+    return pl.DataFrame(rows, schema=columns, orient="row"), shapes
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 20])
+def test_by_sequence_keeps_sequences_whole(count: int) -> None:
+    nodes, shapes = grid(count)
+    split = assign_splits(nodes, shapes, protocol="by_sequence", seed=1)
+    table = (
+        nodes.with_columns(split=pl.Series(split))
+        .group_by("sequence")
+        .agg(pl.col("split").unique())
+    )
+    assert all(len(s) == 1 for s in table["split"])
+    assert set(split) == {0, 1, 2}
+    held = max(1, round(0.15 * count))
+    assert [len(set(nodes["sequence"].filter(pl.Series(split == i)))) for i in (1, 2)] == [held] * 2
+
+
+def test_by_sequence_depends_on_the_seed_alone() -> None:
+    nodes, shapes = grid(12)
+    first, again, other = (
+        assign_splits(nodes, shapes, protocol="by_sequence", seed=s) for s in (1, 1, 2)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_too_few_sequences_name_the_way_out() -> None:
+    nodes, shapes = grid(2)
+    with pytest.raises(StoreError, match="by_segment"):
+        assign_splits(nodes, shapes, protocol="by_sequence")
+
+
+def test_a_list_is_followed_and_must_fit() -> None:
+    nodes, shapes = grid(3)
+    listed = {"s0": "test", "s1": "train", "s2": "val"}
+    split = assign_splits(nodes, shapes, protocol="by_sequence", listed=listed)
+    got = dict(zip(nodes["sequence"], split, strict=True))
+    assert {s: SPLITS[i] for s, i in got.items()} == listed
+    with pytest.raises(StoreError, match=r"lacks \['s2'\]"):
+        assign_splits(nodes, shapes, protocol="by_sequence", listed={"s0": "val", "s1": "train"})
+    with pytest.raises(StoreError, match=r"names \['s9'\]"):
+        assign_splits(nodes, shapes, protocol="given", listed={**listed, "s9": "val"})
+    with pytest.raises(StoreError, match="brings no split"):
+        assign_splits(nodes, shapes, protocol="given")
+
+
+def test_random_blocks_is_the_studys_protocol() -> None:
+    nodes, shapes = grid(2)
+    split = assign_splits(nodes, shapes, protocol="random_blocks", seed=42)
+    assert np.bincount(split).tolist() == [round(0.8 * len(split)), round(0.2 * len(split))]
+    frames = (
+        nodes.with_columns(split=pl.Series(split))
+        .group_by("sequence")
+        .agg(pl.col("split").n_unique())
+    )
+    assert frames["split"].to_list() == [2, 2]  # the leak it is kept to show
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 12, 300])
+def test_by_segment_leaves_a_gap(frames: int) -> None:
+    nodes, shapes = grid(2, frames)
+    split = assign_splits(nodes, shapes, protocol="by_segment")
+    assert set(split) == {0, 1, 2, OUTSIDE}
+    along, ends = ("frame", 1) if frames >= 5 else ("row", 16)
+    for name in shapes:
+        mine = (nodes["sequence"] == name).to_numpy()
+        at = nodes[along].to_numpy()
+        reach = [(at[mine & (split == i)].min(), at[mine & (split == i)].max()) for i in range(3)]
+        for before, after in pairwise(reach):
+            assert after[0] > before[1] + ends - (along == "row")
+            assert after[0] - before[1] - ends >= (1 if along == "frame" else 16)
+
+
+@given(st.integers(5, 5000), st.integers(1, 64))
+def test_segments_are_in_order_with_gaps(length: int, gap: int) -> None:
+    if length - 2 * gap < 3:
+        return
+    (a, b), (c, d), (e, f) = segments(length, gap)
+    assert a == 0
+    assert f == length
+    assert b < c < d < e < f
+    assert c - b == e - d == gap
+
+
+def test_split_lists_are_read_strictly(tmp_path: Path) -> None:
+    file = tmp_path / "split.csv"
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_split_list(file)
+    for text in ("sequence,split\na,training\n", "name,split\na,val\n", "sequence,split\na\n"):
+        file.write_text(text)
+        with pytest.raises(StoreError, match=r"train\|val\|test"):
+            read_split_list(file)
+    file.write_text("sequence,split\na,val\na,test\n")
+    with pytest.raises(StoreError, match="twice"):
+        read_split_list(file)
+    file.write_text("sequence,split\na,val\nb,test\n")
+    assert read_split_list(file) == {"a": "val", "b": "test"}

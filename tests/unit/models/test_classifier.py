@@ -1,0 +1,176 @@
+"""The networks: exact parameter counts, torchvision as the reference, adapters as the identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from av1part.models.adapters import build_adapters
+from av1part.models.backbone import ResNet18
+from av1part.models.classifier import Classifier
+from av1part.models.heads import build_head
+from av1part.models.normalise import MEAN, STD, PixelNormalise
+from av1part.models.summary import count_parameters, summarise
+
+ADAPTER = {"layers": [1, 2, 3, 4], "bottleneck": 64, "dropout": 0.1, "init_std": 1e-3}
+
+
+def classifier(**changed: Any) -> Classifier:
+    options: dict[str, Any] = {
+        "classes": 3,
+        "bit_depth": 8,
+        "backbone": {"width": 8},
+        "head": {"kind": "mlp"},
+    }
+    return Classifier(**(options | changed))
+
+
+def blocks(count: int = 6, side: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 1, side, side), generator=generator).to(torch.uint8)
+
+
+QINDEX = torch.tensor([80, 80, 128, 128, 172, 220])
+
+
+def test_parameter_counts_are_the_contracts() -> None:
+    assert count_parameters(ResNet18(se=False, attention=False))[0] == 11_170_240
+    assert count_parameters(ResNet18())[0] == 11_213_858
+    whole = classifier(backbone={}, adapter=ADAPTER, frozen=("backbone",))
+    assert count_parameters(whole) == (11_502_565, 288_707)
+
+
+@pytest.mark.parametrize(
+    ("layers", "bottleneck", "parameters"),
+    [
+        ([1, 2, 3, 4], 64, 124_096),
+        ([3, 4], 64, 99_200),
+        ([2, 3, 4], 64, 115_776),
+        ([1, 2, 3, 4], 128, 247_232),
+    ],
+)
+def test_adapter_counts(layers: list[int], bottleneck: int, parameters: int) -> None:
+    adapters = build_adapters(
+        ResNet18().channels, layers=layers, bottleneck=bottleneck, dropout=0.1, init_std=1e-3
+    )
+    assert count_parameters(adapters)[0] == parameters
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [("linear", 1_539), ("mlp", 164_611)])
+def test_head_counts(kind: Any, parameters: int) -> None:
+    assert count_parameters(build_head(512, 3, kind=kind))[0] == parameters
+
+
+def test_backbone_is_torchvisions() -> None:
+    """Same names, and the same features from the same weights."""
+    reference = resnet18()
+    reference.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    reference.fc = torch.nn.Identity()  # type: ignore[assignment]
+    reference.eval()
+    own = ResNet18(se=False, attention=False).eval()
+    own.load_state_dict(reference.state_dict(), strict=True)
+    x = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(3))
+    features = own.stem(x)
+    for level in (1, 2, 3, 4):
+        features = own.level(level, features)
+    torch.testing.assert_close(features.mean((2, 3)), reference(x))
+
+
+def test_spatial_sizes_at_16x16() -> None:
+    """What the summary must make visible: the ImageNet stem leaves one sample in layers 3, 4."""
+    sides = {r.name: r.side for r in summarise(classifier(), 16)}
+    assert [sides[f"layer{k}"] for k in (1, 2, 3, 4)] == [4, 2, 1, 1]
+    small = {
+        r.name: r.side for r in summarise(classifier(backbone={"width": 8, "stem": "small"}), 16)
+    }
+    assert [small[f"layer{k}"] for k in (1, 2, 3, 4)] == [16, 8, 4, 2]
+
+
+@pytest.mark.parametrize("conditioning", ["none", "qindex"])
+@pytest.mark.parametrize("method", ["adapter", "plain"])
+def test_summary_counts_every_parameter_once(method: str, conditioning: Any) -> None:
+    model = classifier(
+        adapter=ADAPTER if method == "adapter" else None,
+        conditioning=conditioning,
+        frozen=("backbone",) if method == "adapter" else (),
+    )
+    rows = summarise(model, 16)
+    assert (sum(r.parameters for r in rows), sum(r.trainable for r in rows)) == count_parameters(
+        model
+    )
+
+
+def test_adapters_start_as_the_identity() -> None:
+    model = classifier(backbone={"width": 16}, adapter=ADAPTER).eval()
+    plain = classifier(backbone={"width": 16}).eval()
+    plain.backbone.load_state_dict(model.backbone.state_dict())
+    torch.testing.assert_close(
+        model.features(blocks()), plain.features(blocks()), rtol=1e-3, atol=1e-3
+    )
+    assert not torch.equal(model.features(blocks()), plain.features(blocks()))
+
+
+def test_adapters_change_features_once_trained() -> None:
+    model = classifier(adapter=ADAPTER).eval()
+    before = model.features(blocks())
+    for parameter in model.adapters.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    assert (model.features(blocks()) - before).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("layers", [[0], [5], [1, 1]])
+def test_adapter_layers_are_checked(layers: list[int]) -> None:
+    with pytest.raises(ValueError, match="adapter layers"):
+        classifier(adapter={**ADAPTER, "layers": layers})
+
+
+def test_normalise_scales_integers_by_bit_depth() -> None:
+    for depth, dtype in ((8, torch.uint8), (10, torch.int16)):
+        full = torch.full((1, 1, 16, 16), (1 << depth) - 1).to(dtype)
+        assert PixelNormalise(depth)(full).unique().tolist() == pytest.approx([(1 - MEAN) / STD])
+        assert PixelNormalise(depth)(full * 0).unique().tolist() == pytest.approx([-MEAN / STD])
+
+
+def test_floats_are_refused() -> None:
+    """The study scaled twice; whoever has floats has scaled already."""
+    with pytest.raises(TypeError, match="integers"):
+        classifier()(blocks().float() / 255, QINDEX)
+
+
+def test_conditioning_starts_as_the_identity_and_then_depends_on_qindex() -> None:
+    model = classifier(conditioning="qindex").eval()
+    assert torch.equal(model(blocks(), QINDEX), model(blocks(), QINDEX.flip(0)))
+    assert model.conditioning is not None
+    torch.nn.init.normal_(model.conditioning.out.weight)
+    assert not torch.equal(model(blocks(), QINDEX), model(blocks(), QINDEX.flip(0)))
+
+
+def test_bit_depth_travels_in_the_state() -> None:
+    state = classifier(bit_depth=10).state_dict()
+    assert state["normalise.peak"] == 1023
+
+
+def test_outputs_after_reload_are_equal() -> None:
+    model = classifier(adapter=ADAPTER, conditioning="qindex").train()
+    model(blocks(), QINDEX)  # moves BatchNorm's statistics
+    other = classifier(adapter=ADAPTER, conditioning="qindex")
+    other.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(model.eval()(blocks(), QINDEX), other.eval()(blocks(), QINDEX))
+
+
+def test_golden_logits() -> None:
+    """Fixed weights give fixed logits: a changed order of operations shows here."""
+    model = classifier(backbone={"width": 8}, adapter=ADAPTER, conditioning="qindex").eval()
+    generator = torch.Generator().manual_seed(7)
+    for parameter in model.parameters():
+        scale = (2 / parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.5
+        parameter.data = torch.randn(parameter.shape, generator=generator) * scale
+    logits = model(blocks(2), QINDEX[:2])
+    expected = torch.tensor(GOLDEN)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+GOLDEN = [[-3.946437, -0.648726, -2.197531], [-3.939507, -0.642894, -2.190567]]
