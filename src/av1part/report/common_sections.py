@@ -134,14 +134,22 @@ def gallery(run: Run, prefix: str, labels: list[int]) -> Picture | None:
 
 
 def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -> str:
-    """Return the caption of a frame's picture."""
+    """Return the caption of a frame's picture.
+
+    Args:
+        run: Whose frame.
+        window: The crop.
+        wrong: Nodes in the crop that are predicted wrongly.
+        drawn: Nodes in the crop.
+        what: What the two halves show.
+    """
     samples = run.samples
     row, col, height, width = window
     size = int(samples.nodes.size[0]) if len(samples.nodes) else 0
     frame_height, frame_width = samples.frame.shape
     return (
-        f"`{samples.sequence}` at qindex {samples.qindex}, a validation frame of "
-        f"{frame_width}x{frame_height}: the crop of {width}x{height} at row {row}, column {col} "
+        f"`{samples.sequence}` at qindex {samples.qindex}, the frame kept in `samples.npz` "
+        f"({frame_width}x{frame_height}): the crop of {width}x{height} at row {row}, column {col} "
         f"that holds the most {size}x{size} nodes that are cut. {what} Of {drawn} nodes shown "
         f"{wrong} differ, each outlined in orange with a flag in its corner."
     )

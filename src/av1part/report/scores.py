@@ -121,7 +121,7 @@ def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: s
         else ""
     )
     caption = (
-        f"Scores on {count(nodes)} nodes of {count(sequences)} sequences, in percent, beside two "
+        f"Scores on {count(nodes)} nodes of {_sequences(sequences)}, in percent, beside two "
         f"guessers that never look at a block: the best constant (always {constant}) and one that "
         "draws from the class shares of the training set; margins in percentage points. Intervals: "
         f"95%, bootstrap over whole sequences.{note}"
@@ -240,7 +240,11 @@ def verdict(scores: Sequence[Score], sequences: int) -> str:
         for s in scores
         if s.key in ("accuracy", "macro_f1")
     ]
-    return f"On {count(sequences)} sequences {', and '.join(said)}."
+    return f"On {_sequences(sequences)} {', and '.join(said)}."
+
+
+def _sequences(number: int) -> str:
+    return f"{count(number)} sequence{'' if number == 1 else 's'}"
 
 
 def _standing(name: str, guess: float, margin: Interval) -> str:
@@ -255,7 +259,7 @@ def _standing(name: str, guess: float, margin: Interval) -> str:
 def limits(sequences: int, protocol: str) -> str:
     """Say what the intervals do not cover."""
     text = (
-        f"The nodes come from {count(sequences)} sequences. Blocks of one picture resemble each "
+        f"The nodes come from {_sequences(sequences)}. Blocks of one picture resemble each "
         "other, so the picture is the unit that is resampled; with few of them the intervals are "
         "optimistic (too narrow), and none says anything of other kinds of content, encoders or "
         "speeds."
