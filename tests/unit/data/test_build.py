@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -136,11 +137,14 @@ def test_every_refusal_is_one_line(failing_tools: Path) -> None:
 # --- encoders that hang: nothing of a stopped build may go on
 
 
-SLEEPER = """#!/bin/sh
+NAP = f"97.{os.getpid()}"
+"""Seconds; tells this run's sleepers from those of another on the same machine."""
+
+SLEEPER = f"""#!/bin/sh
 case "$*" in
   *--help*) echo 'AOMedia Project AV1 Encoder v9' ;;
   *--cq-level=1\\ *) sleep 1; exit 7 ;;
-  *) exec sleep 97 ;;
+  *) exec sleep {NAP} ;;
 esac
 """
 
@@ -152,11 +156,11 @@ def sleeping_encoder(failing_tools: Path) -> Path:
 
 
 def sleepers() -> set[int]:
-    """Processes started with `sleep 97`, whoever their parent is."""
+    """Encoders that still run, whoever their parent is."""
     found = set()
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if file.read_bytes() == b"sleep\x0097\x00":
+            if file.read_bytes() == f"sleep\0{NAP}\0".encode():
                 found.add(int(file.parent.name))
     return found
 
@@ -170,25 +174,24 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_an_error_stops_the_other_encoders_at_once(sleeping_encoder: Path) -> None:
-    before, start = sleepers(), time.monotonic()
+    start = time.monotonic()
     with pytest.raises(EncoderError, match="exit status 7"):
         build_dataset([CLIP], sleeping_encoder / "out", cq_levels=(1, 2), progress=False)
     assert time.monotonic() - start < 30
-    wait_until(lambda: sleepers() <= before)
+    wait_until(lambda: not sleepers())
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_ctrl_c_stops_the_encoders_and_leaves_the_partial(sleeping_encoder: Path) -> None:
-    before = sleepers()
     out = sleeping_encoder / "out"
     code = "import sys; from av1part.data.build import build_dataset;"
     code += "build_dataset([sys.argv[1]], sys.argv[2], cq_levels=(2, 3, 4))"
     command = [sys.executable, "-c", code, str(CLIP), str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: len(sleepers() - before) == 2)
+        wait_until(lambda: len(sleepers()) == 2)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert b"KeyboardInterrupt" in said
-    wait_until(lambda: sleepers() <= before)
+    wait_until(lambda: not sleepers())
     assert out.with_name("out.partial").is_dir()
     assert not out.exists()
