@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from av1part.errors import ReportError
-from av1part.metrics import confusion_matrix
+from av1part.metrics import (
+    accuracy_from_confusion,
+    confusion_matrix,
+    macro_f1_from_confusion,
+)
 from av1part.partition import Partition
 from av1part.report.fields import REMEDY, Fields
 from av1part.report.samples import Samples, read_samples
+
+_ROUNDING = 5e-5
+"""How far a recorded score may be from its matrix: half of what a table prints."""
 
 
 @dataclass(frozen=True)
@@ -205,18 +212,20 @@ def _check_counts(
 ) -> None:
     """Count again from the predictions: no figure is printed that they do not support."""
     counted = confusion_matrix(predictions.prediction, predictions.label, len(confusion))
-    recorded = np.asarray(metrics.get("confusion_matrix") or [])
-    for what, matrix in (("confusion.csv", confusion), ("metrics.json", recorded)):
-        if matrix.shape != counted.shape or (matrix != counted).any():
+    for what, matrix in (
+        ("confusion.csv", confusion.tolist()),
+        ("metrics.json", metrics.get("confusion_matrix")),
+    ):
+        if matrix != counted.tolist():
             raise ReportError(
                 f"{path / what} does not have the counts of predictions.parquet beside it: {REMEDY}"
             )
-    accuracy = float(np.trace(counted) / max(1, counted.sum()))
-    if abs(metrics.number("accuracy") - accuracy) > 1e-4:
-        raise ReportError(
-            f"{metrics.file} says accuracy {metrics.number('accuracy'):.4f}, its confusion matrix "
-            f"{accuracy:.4f}: {REMEDY}"
-        )
+    for key, of in (("accuracy", accuracy_from_confusion), ("macro_f1", macro_f1_from_confusion)):
+        said, right = metrics.number(key), float(of(counted))
+        if abs(said - right) > _ROUNDING:
+            raise ReportError(
+                f"{metrics.file} says {key} {said:.4f}, its confusion matrix {right:.4f}: {REMEDY}"
+            )
 
 
 def _read_confusion(file: Path, names: tuple[str, ...]) -> NDArray[np.int64]:

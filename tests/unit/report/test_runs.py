@@ -96,6 +96,11 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "metrics without accuracy": (edit_json("metrics.json", "accuracy", None), "`accuracy`"),
     "accuracy not a number": (edit_json("metrics.json", "accuracy", "high"), "`accuracy`"),
     "accuracy of another model": (edit_json("metrics.json", "accuracy", 0.99), "says accuracy"),
+    "macro-F1 of another model": (edit_json("metrics.json", "macro_f1", 0.99), "says macro_f1"),
+    "ragged matrix": (
+        edit_json("metrics.json", "confusion_matrix", [None, [1]]),
+        "metrics.json does not have the counts",
+    ),
     "no constant guesser": (
         edit_json("metrics.json", "baselines.constant.macro_f1", None),
         "`baselines.constant.macro_f1`",
