@@ -121,8 +121,10 @@ def test_left_shows_the_truth_right_the_prediction_and_marks_what_differs() -> N
 
 def test_class_figure_leaves_out_nodes_that_do_not_reach_the_stage() -> None:
     found = nodes([(0, 0, 3), (0, 16, 1), (16, 16, 0)])
-    found = dataclasses.replace(found, label=np.array([0, 1, -1]), prediction=np.array([0, 0, -1]))
+    found = dataclasses.replace(found, label=np.array([0, 1, -1]), prediction=np.array([0, 0, 1]))
     _, right = class_figure(samples(found), (0, 0, 64, 64), ["SPLIT", "RECT"]).axes
+    dimmed = right.patches[0].get_path()
+    assert len(dimmed.vertices) == 5 * (16 - 2)  # closed squares: the cells but for two nodes
     outline = drawn(right, WRONG)[0].get_path().vertices
     assert outline.min(0).tolist() == [16, 0]
     assert outline.max(0).tolist() == [32, 16]

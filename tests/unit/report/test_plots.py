@@ -62,6 +62,9 @@ def test_calibration_error_is_that_of_the_cascade() -> None:
     label = rng.integers(0, 8, 500)
     bins = calibration_bins(probability, label)
     assert bins.count.sum() == 500
+    filled = bins.count > 0
+    assert (bins.confidence[filled] > bins.edges[:-1][filled]).all()
+    assert (bins.confidence[filled] <= bins.edges[1:][filled]).all()
     assert bins.error == pytest.approx(
         expected_calibration_error(probability, label), abs=1e-6
     )  # torchmetrics counts in float32
