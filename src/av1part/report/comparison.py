@@ -66,6 +66,22 @@ def _margins(runs: Sequence[Run]) -> Item:
     return picture("margins", caption, margins_figure(names, margins, title))
 
 
+_RUN_COLUMNS = (
+    "<Run",
+    "<Method",
+    "Seed",
+    "n",
+    "Accuracy",
+    "Constant",
+    "Prior",
+    "Macro-F1",
+    "Constant",
+    "Prior",
+    "Margin",
+    "95% interval",
+)
+
+
 def comparison_table(runs: Sequence[Run], what: str) -> Table:
     """Return accuracy and macro-F1 of several runs beside both guessers.
 
@@ -98,21 +114,7 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
         "class-prior guesser; the margin of macro-F1 over the stronger of the two in percentage "
         "points, with its 95% interval."
     )
-    columns = (
-        "<Run",
-        "<Method",
-        "Seed",
-        "n",
-        "Accuracy",
-        "Constant",
-        "Prior",
-        "Macro-F1",
-        "Constant",
-        "Prior",
-        "Margin",
-        "95% interval",
-    )
-    return table(caption, columns, rows)
+    return table(caption, _RUN_COLUMNS, rows)
 
 
 def _method(run: Run) -> str:

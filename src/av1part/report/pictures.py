@@ -19,6 +19,8 @@ from av1part.report.svg import CLASS_COLOURS, MUTED, new_figure, paper_style
 CUT = "#ffe14d"
 """A cut within a node: yellow over a dark casing, seen on any luma."""
 GRID = "#ffffff"
+_DIM = "#3c3c3c"
+"""Key of what is dimmed; framed, so that it shows on a dark page."""
 WRONG = "#ff5a1f"
 """Tint and corner flag of a node that differs; the flag tells it without colour."""
 
@@ -148,7 +150,7 @@ def partition_figure(samples: Samples, window: Window) -> Figure:
         keys: list[Patch | Line2D] = [
             Line2D([], [], color=CUT, linewidth=2.2, label="cut within a node"),
             _wrong_key("node that differs from the truth"),
-            Patch(facecolor="#000000", alpha=0.6, label="no node of this size"),
+            Patch(facecolor=_DIM, edgecolor=MUTED, label="no node of this size"),
         ]
         _keys_below(figure, keys)
     return figure
@@ -184,7 +186,7 @@ def class_figure(samples: Samples, window: Window, class_names: Sequence[str]) -
             ),
             Line2D([], [], color=CUT, linewidth=2.2, label="true cut"),
             _wrong_key("wrong"),
-            Patch(facecolor="#000000", alpha=0.6, label="does not reach the stage"),
+            Patch(facecolor=_DIM, edgecolor=MUTED, label="does not reach the stage"),
         ]
         _keys_below(figure, keys)
     return figure
@@ -288,18 +290,21 @@ def gallery_figure(
                 for j, block in enumerate(chosen.tolist()):
                     said = "" if good else names.get(int(samples.prediction[block]), "?")
                     left, top = x + j * pitch_x, i * pitch_y
-                    _tile(axes, samples.block[block], left, top)
-                    cuts += _tile_cuts(samples, block, left, top)
+                    cuts += _tile(axes, samples, block, left, top)
                     axes.text(left + 0.5, top + 1.06, said, ha="center", va="top", fontsize=6.2)
         _draw_cuts(axes, _segments(cuts, _LINE))
-        axes.text(0, -0.2, "Right", va="bottom")
-        axes.text(half, -0.2, "Wrong, with what was predicted", va="bottom")
+        for x, title in ((0.0, "Right"), (half, "Wrong, with what was predicted")):
+            axes.text(x, -0.2, title, va="bottom")
         axes.set(xlim=(-0.1, width), ylim=(len(names) * pitch_y, -0.5), aspect="equal")
         axes.set_axis_off()
     return figure
 
 
-def _tile(axes: Axes, block: NDArray[np.uint8], left: float, top: float) -> None:
+def _tile(
+    axes: Axes, samples: Samples, index: int, left: float, top: float
+) -> list[tuple[float, float]]:
+    """Draw a block stretched to its range; return the ends of its cuts."""
+    block = samples.block[index]
     low, high = float(block.min()), float(block.max())
     middle, reach = (low + high) / 2, max(high - low, 32) / 2
     grey = ((block - middle + reach) * (255 / (2 * reach))).clip(0, 255).astype(np.uint8)
@@ -309,6 +314,7 @@ def _tile(axes: Axes, block: NDArray[np.uint8], left: float, top: float) -> None
         interpolation="none",
         zorder=1,
     )
+    return _tile_cuts(samples, index, left, top)
 
 
 def _tile_cuts(samples: Samples, index: int, left: float, top: float) -> list[tuple[float, float]]:

@@ -178,6 +178,20 @@ def _cascade(run: PipelineRun, prefix: str) -> Section:
     )
 
 
+_STAGE_COLUMNS = (
+    "<Stage",
+    "<Metric",
+    "Best constant",
+    "Class prior",
+    "Standalone",
+    "In the cascade",
+    "Cascade error",
+    "Belong",
+    "Reach it",
+    "Foreign",
+)
+
+
 def _stage_table(stages: dict[str, Fields]) -> Table:
     rows = []
     for name, stage in stages.items():
@@ -209,19 +223,7 @@ def _stage_table(stages: dict[str, Fields]) -> Table:
         "is lost, in percentage points. Nodes: those that belong to the stage, those of them "
         "that reach it, and foreign ones sent to it by mistake."
     )
-    columns = (
-        "<Stage",
-        "<Metric",
-        "Best constant",
-        "Class prior",
-        "Standalone",
-        "In the cascade",
-        "Cascade error",
-        "Belong",
-        "Reach it",
-        "Foreign",
-    )
-    return table(caption, columns, rows)
+    return table(caption, _STAGE_COLUMNS, rows)
 
 
 def _oracle_table(run: PipelineRun) -> Table:

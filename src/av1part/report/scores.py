@@ -91,6 +91,20 @@ def _read_score(key: str, metrics: Fields, beside: Fields) -> Score:
     )
 
 
+_SCORE_COLUMNS = (
+    "<Metric",
+    "n",
+    "Score",
+    "95% interval",
+    "Best constant",
+    "Margin",
+    "95% interval",
+    "Class prior",
+    "Margin",
+    "95% interval",
+)
+
+
 def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: str) -> Table:
     """Return the headline table.
 
@@ -126,19 +140,20 @@ def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: s
         "draws from the class shares of the training set; margins in percentage points. Intervals: "
         f"95%, bootstrap over whole sequences.{note}"
     )
-    columns = (
-        "<Metric",
-        "n",
-        "Score",
-        "95% interval",
-        "Best constant",
-        "Margin",
-        "95% interval",
-        "Class prior",
-        "Margin",
-        "95% interval",
-    )
-    return table(caption, columns, rows)
+    return table(caption, _SCORE_COLUMNS, rows)
+
+
+_CLASS_COLUMNS = (
+    "<Class",
+    "n",
+    "Share",
+    "Predicted share",
+    "Precision",
+    "Recall",
+    "F1",
+    "F1, always it",
+    "F1, class prior",
+)
 
 
 def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Table:
@@ -173,18 +188,14 @@ def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Tab
         "F1 of guessers: one that always says this class, and one that draws from the classes' "
         "shares of the evaluated nodes (its F1 is the share)."
     )
-    columns = (
-        "<Class",
-        "n",
-        "Share",
-        "Predicted share",
-        "Precision",
-        "Recall",
-        "F1",
-        "F1, always it",
-        "F1, class prior",
-    )
-    return table(caption, columns, rows)
+    return table(caption, _CLASS_COLUMNS, rows)
+
+
+_STUDY_CAPTION = (
+    "The study's published figures, each beside the guess it must be read against, in percent; "
+    "margins in percentage points. They are of other pictures, one seed, and blocks of the "
+    "same frames in training and validation: compare margins, not scores."
+)
 
 
 def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
@@ -222,14 +233,9 @@ def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
                     points(margin.estimate),
                 )
             )
-    caption = (
-        "The study's published figures, each beside the guess it must be read against, in percent; "
-        "margins in percentage points. They are of other pictures, one seed, and blocks of the "
-        "same frames in training and validation: compare margins, not scores."
-    )
     columns = ("<Figure", "<Metric", "Score", "<Guess", "Guess scores", "Margin")
     return table(
-        caption, columns, rows, strong=len(rows) - 1 if len(rows) > len(published) else None
+        _STUDY_CAPTION, columns, rows, strong=len(rows) - 1 if len(rows) > len(published) else None
     )
 
 

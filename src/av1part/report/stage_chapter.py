@@ -110,6 +110,19 @@ def _training(run: StageRun, prefix: str) -> Section:
     return Section("Training", (curves, *warnings, verification_table(run.verified, guesses)))
 
 
+_RECORD_COLUMNS = (
+    "<Checkpoint",
+    "Epoch",
+    "Live",
+    "Reloaded",
+    "Delta",
+    "Tolerance",
+    "Batches",
+    "Full split",
+    "<Verdict",
+)
+
+
 def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -> Table:
     """Return what each checkpoint scored live and when read back from its file.
 
@@ -144,18 +157,7 @@ def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -
         + " and ".join(f"the {name} gets {percent(value)}" for name, value in guesses.items())
         + "."
     )
-    columns = (
-        "<Checkpoint",
-        "Epoch",
-        "Live",
-        "Reloaded",
-        "Delta",
-        "Tolerance",
-        "Batches",
-        "Full split",
-        "<Verdict",
-    )
-    return table(caption, columns, rows)
+    return table(caption, _RECORD_COLUMNS, rows)
 
 
 def _verdict(record: Fields) -> str:
