@@ -84,11 +84,15 @@ _FLAGS_WITH_VALUE = {
     "-cd",
     "--experimental-rerun",
 }
+_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 _OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w./@:-]*=.*|~[A-Za-z_][\w.@]*", re.DOTALL)
 
 
 def entry() -> None:
     """Run the console script."""
+    # Waiting threads sleep instead of spinning: on a machine that does anything else besides,
+    # spinning made training 20 times slower. It must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -138,8 +142,8 @@ def _dispatch(argv: list[str]) -> int:
             raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[0]}")
         if verb.forwards:
             own = re.compile(r"(name|plan|cascade|hydra)\b.*")
-            words = [w for w in quote_paths(rest) if w[0] != "-" and not own.match(w)]
-            rest = [w for w in rest if w[0] == "-" or own.match(w)]
+            words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
+            rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
     _run_verb(name, verb, words, rest)
     return 0
 
@@ -194,6 +198,8 @@ def split_positionals(
             rest.append(word)
             if word in _FLAGS_WITH_VALUE:
                 rest += [next(remaining, "")]
+        elif rest and rest[-1] in ("--info", "-i") and word in _INFO:
+            rest.append(word)
         elif _is_positional(word, most=most, wanted=len(positional) < least):
             positional.append(word)
         else:
@@ -259,23 +265,22 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
     from av1part.configuration import check_types, register_resolvers
 
     register_resolvers()
-    failure: list[Av1partError | OSError] = []
+    failure: list[Exception] = []
     multirun = bool({"-m", "--multirun"} & set(rest))
 
     def task(cfg: DictConfig) -> Any:
         try:
             with _no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
                 check_types(cfg, verb.config)
-                OmegaConf.resolve(cfg)
                 command = importlib.import_module(f"av1part.commands.{verb.command}")
                 return command.run(name, cfg, words)
-        except (Av1partError, OSError) as error:
+        except (Av1partError, OSError, HydraException, OmegaConfBaseException) as error:
             # Hydra would print lines of its own; a sweep's launcher needs the exception.
             if multirun:
                 raise
@@ -288,10 +293,10 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     with _hydra_argv(f"av1part {name}", quote_paths(rest)):
         try:
             main_(task)()
+            if failure:
+                raise failure[0]
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{error} (see av1part {name} --help)") from error
-    if failure:
-        raise failure[0]
 
 
 @contextmanager
@@ -300,9 +305,10 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for made in (folder, folder.parent):
-            if made.resolve() != Path.cwd() and made.is_dir() and not any(made.iterdir()):
-                made.rmdir()
+        for made in (folder, *folder.parents):
+            if made == Path.cwd() or not made.is_dir() or any(made.iterdir()):
+                break
+            made.rmdir()
         raise
 
 

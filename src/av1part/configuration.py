@@ -40,11 +40,11 @@ def check_types(cfg: DictConfig, config: str) -> None:
         config: Name of the primary configuration, composed again for the defaults.
 
     Raises:
-        ConfigError: naming the key. `trainer` is left to Lightning, which takes many kinds.
+        ConfigError: naming the key.
     """
     defaults = compose(config_name=config)
     for key, default in _leaves(defaults):
-        if key.startswith("trainer."):
+        if key in _MANY_KINDS:
             continue
         value = OmegaConf.select(cfg, key, throw_on_missing=False, default=None)
         if value is None or default is None:
@@ -53,6 +53,9 @@ def check_types(cfg: DictConfig, config: str) -> None:
         if type(value) not in kinds:
             raise ConfigError(f"{key} must be {name}, got {value!r}")
 
+
+_MANY_KINDS = {"trainer.devices", "trainer.deterministic"}
+"""Keys that Lightning takes in several kinds, and checks."""
 
 _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
@@ -43,6 +44,8 @@ from av1part.results import (
 from av1part.stages.base import StageModule, stage_class
 
 log = logging.getLogger(__name__)
+# Lightning lists devices and advertises; what a run needs to say it says itself.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 _EXPECTED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode",  # the frozen part, on purpose
@@ -95,22 +98,13 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult:
             log.info("%s holds this run, finished: it stays as it is", folder)
             best = folder / "checkpoints" / "best.ckpt"
             return TrainResult(folder, best, json.loads(finished.read_text(encoding="utf-8")))
-    log_summary(module, facts["size"] + 2 * facts["context"])
     live = LivePredictions(settings["callbacks"]["verify_batches"])
     history, timing = History(folder / "history.csv"), Timing()
     callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
     callbacks += _stopping_and_progress(settings)
     callbacks += _checkpoints(settings, folder / "checkpoints", live)
-    trainer = pl.Trainer(
-        **settings["trainer"],
-        callbacks=callbacks,
-        logger=_loggers(settings, folder),
-        default_root_dir=folder,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
-        use_distributed_sampler=False,
-    )
+    trainer = _trainer(settings, folder, callbacks)
+    log_summary(module, facts["size"] + 2 * facts["context"])
     with warnings.catch_warnings():
         for expected in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", expected)
@@ -256,8 +250,8 @@ def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
         raise ConfigError(str(error)) from None
     if weighted and settings["data"]["sampling"] == "balanced":
         raise ConfigError(
-            "data.sampling=balanced and a loss weighted by class balance twice: use loss=focal or "
-            "loss=cross_entropy, or data.sampling=natural"
+            "data.sampling=balanced with a loss weighted by class balances twice: use loss=focal "
+            "or loss=cross_entropy, or data.sampling=natural"
         )
 
 
@@ -314,6 +308,27 @@ def _checkpoints(settings: Settings, folder: Path, live: LivePredictions) -> lis
             0, VerifiedCheckpoint(folder, "epoch", live, tolerance_pp=tolerance, keep_all=True)
         )
     return list(kinds)
+
+
+def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+    """Build the Trainer.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument.
+    """
+    try:
+        return pl.Trainer(
+            **settings["trainer"],
+            callbacks=callbacks,
+            logger=_loggers(settings, folder),
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
+            use_distributed_sampler=False,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {error}") from None
 
 
 def _loggers(settings: Settings, folder: Path) -> list[Logger]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ def av1part(
             code = main([str(word) for word in words])
         except SystemExit as stop:
             code = int(stop.code or 0)
+        finally:
+            # Hydra left handlers on this test's stderr, and `--info` a lower level.
+            logging.getLogger().handlers.clear()
+            logging.getLogger().setLevel(logging.WARNING)
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 

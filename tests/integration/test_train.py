@@ -226,7 +226,7 @@ def test_thawed_batchnorm_statistics_end_the_run(
     monkeypatch.setattr(Classifier, "train", torch.nn.Module.train)
     ran = av1part("train", "experiment=exp11a/v1", f"stage1={stage1}", *on_small)
     assert ran.code == 2
-    assert "running_mean" in ran.error_lines[0]
+    assert "60 frozen tensors moved" in ran.error_lines[0]  # mean, variance, count of 20 layers
 
 
 def test_the_best_first_epoch_warns(
@@ -247,20 +247,6 @@ def test_save_and_verify_every_epoch(av1part: Command, on_small: tuple[str, ...]
         record = load(Path(f"runs/all/checkpoints/epoch-{epoch:04d}.verified.json"))
         assert (record["epoch"], record["level"]) == (epoch, "full")
         assert load_stage(f"runs/all/checkpoints/epoch-{epoch:04d}.ckpt").stage_name == "stage1"
-
-
-def test_one_batch_can_be_overfitted(av1part: Command, on_small: tuple[str, ...]) -> None:
-    """A network that cannot learn 64 blocks by heart is broken somewhere."""
-    words = ("train", "stage=stage1", *on_small, "loss=cross_entropy", "head=linear")
-    ran = av1part(
-        *words,
-        *("name=fit", "+trainer.overfit_batches=1", "trainer.max_epochs=60", "head.dropout=0"),
-        *("callbacks.patience=null", "scheduler=constant", "callbacks.verify_batches=1"),
-    )
-    assert ran.code == 0, ran.err
-    with Path("runs/fit/history.csv").open() as file:
-        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
-    assert losses[-1] < 0.05 < losses[0]
 
 
 def test_a_sweep_runs_every_job(av1part: Command, on_small: tuple[str, ...], stage1: Path) -> None:

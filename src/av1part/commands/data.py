@@ -33,7 +33,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
 def _print_counts(store: Store) -> None:
     """Print nodes per size and type, then per sequence and qindex."""
     console = Console()
-    console.print(f"{store.path}: {store.nodes.height:,} nodes, every file as its manifest says")
+    count = f"{store.nodes.height:,} nodes"
+    console.print(f"{store.path}: {count}, every file as its manifest says", soft_wrap=True)
     for keys in (["size"], ["size", "qindex"], ["size", "sequence"]):
         table = Table(*keys, title=f"nodes per {' and '.join(keys)}", title_justify="left")
         types = sorted(store.nodes["partition"].unique())

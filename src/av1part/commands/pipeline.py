@@ -37,7 +37,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     console = Console()
     console.print(cascade_table(result.report))
-    console.print(f"result folder: {folder}; a page of it: av1part report {folder}")
+    console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)
 
 
 def _paths(value: Any) -> list[Path]:

@@ -36,7 +36,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         write_confusion(out, module.class_names, scores["confusion_matrix"])
         write_json(out / "metrics.json", scores)
     if cfg.data.path is None and cfg.split == "val":
-        console.print(_compare(path, scores))
+        console.print(_compare(path, scores), soft_wrap=True)
 
 
 def _scores_table(scores: Mapping[str, Any], title: str) -> Table:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import resnet18
 
+from av1part import embedded
+from av1part.data.datamodule import BlockDataModule
 from av1part.models.adapters import build_adapters
 from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier
@@ -159,6 +163,27 @@ def test_outputs_after_reload_are_equal() -> None:
     other = classifier(adapter=ADAPTER, conditioning="qindex")
     other.load_state_dict(model.state_dict(), strict=True)
     assert torch.equal(model.eval()(blocks(), QINDEX), other.eval()(blocks(), QINDEX))
+
+
+def test_one_batch_can_be_learnt_by_heart(small_store: Path) -> None:
+    """A network that cannot tell 64 real blocks apart is broken somewhere."""
+    torch.manual_seed(0)
+    data = BlockDataModule(small_store, split_list=embedded.SPLIT_LIST)
+    reader = data.reader("train")
+    # Of one qindex, since at another the same pixels may have another label.
+    one = np.flatnonzero(data.store.nodes["qindex"].to_numpy()[reader.nodes] == 128)
+    batch = reader[one[:: len(one) // 64][:64]]
+    labels = (batch["partition"] > 0).long()
+    model = classifier(classes=2, head={"kind": "linear", "dropout": 0.0}).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(80):
+        loss = torch.nn.functional.cross_entropy(model(batch["block"], batch["qindex"]), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.02 < losses[0]
 
 
 def test_golden_logits() -> None:

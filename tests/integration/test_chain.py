@@ -1,0 +1,117 @@
+"""The whole chain: demo, cascade and report; and one clip from start to finish."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from av1part import embedded
+from av1part.data.store import Store
+
+from .conftest import TINY, Command
+
+
+@pytest.fixture(scope="module")
+def demo_words(small_store: Path) -> tuple[str, ...]:
+    listed = f"data.split_list={embedded.SPLIT_LIST}"
+    return (*TINY, f"data.path={small_store}", listed, "trainer.max_epochs=3")
+
+
+def test_demo_pipeline_and_report(
+    av1part: Command, demo_words: tuple[str, ...], stage1: Path
+) -> None:
+    ran = av1part("demo", *demo_words)
+    assert ran.code == 0, ran.err
+    folder = Path("runs/demo")
+    assert str(folder / "report" / "report.html") in ran.out
+    names = ["stage1", "stage2-frozen", "stage2-adapter", "stage3_rect"]
+    names += [f"stage3_ab-{i}" for i in (1, 2, 3)]
+    for name in names:
+        record = json.loads((folder / name / "checkpoints" / "best.verified.json").read_text())
+        assert record["delta_pp"] == 0
+    report = json.loads((folder / "pipeline" / "pipeline.json").read_text())
+    table = pl.read_parquet(folder / "pipeline" / "predictions.parquet")
+    # Supports by an independent count, ids as AV1 has them.
+    nodes = Store.open(embedded.STORE).nodes
+    for id_, name in enumerate(report["class_names"]):
+        counted = table.filter(pl.col("partition") == id_).height
+        assert report["overall"][f"per_class.{name}.support"] == counted
+    assert nodes["partition"].max() == 7
+    assert report["oracles"][-1]["accuracy"] == 1.0
+    assert len(report["checkpoints"]["stage3_ab"]) == 3
+    assert set(report["threshold"]["cross_fitted"]) == {"brick", "coffee", "rocket"}
+    page = (folder / "report" / "report.html").read_text()
+    assert "always" in page.lower()
+    again = av1part("demo", *demo_words)
+    assert again.code == 0
+    assert again.err.count("finished: it stays as it is") == len(names)
+
+    best = {n: folder / n / "checkpoints" / "best.ckpt" for n in names}
+    words = [f"stage1={best['stage1']}", f"stage2={best['stage2-frozen']}"]
+    words += [f"stage3_rect={best['stage3_rect']}"]
+    words += [f"stage3_ab=[{','.join(str(best[n]) for n in names[-3:])}]"]
+    ran = av1part("pipeline", *words, "name=tested", "split=test")
+    assert ran.code == 0, ran.err
+    tested = json.loads(Path("runs/tested/pipeline.json").read_text())
+    assert tested["split"] == "test"
+    # Nothing is fitted on test: the threshold is the one fitted on val.
+    assert tested["threshold"]["cross_fitted"] == {}
+    ran = av1part("report", "runs/tested")
+    assert ran.code == 0, ran.err
+    wrong = av1part("pipeline", *[w.replace("stage3_rect=", "stage3_ab=") for w in words])
+    assert wrong.code == 2
+    swapped = [words[0], f"stage2={best['stage3_rect']}", *words[2:]]
+    assert "is of stage3_rect, expected one of stage2" in av1part("pipeline", *swapped).err
+
+
+def test_stages_of_different_splits_are_refused(
+    av1part: Command, stage1: Path, small_store: Path
+) -> None:
+    """Val nodes of one stage would be training nodes of another."""
+    words = ("stage=stage2", f"stage1={stage1}", *TINY, f"data.path={small_store}")
+    assert av1part("train", *words, "data.split=random_blocks", "name=s2").code == 0
+    s2 = "runs/s2/checkpoints/best.ckpt"
+    ran = av1part(
+        "pipeline", f"stage1={stage1}", f"stage2={s2}", f"stage3_rect={s2}", "stage3_ab=x"
+    )
+    assert ran.code == 2
+    ran = av1part("validate", s2)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.libaom
+def test_one_clip_from_start_to_finish(av1part: Command, tmp_path: Path) -> None:
+    """What a newcomer does with a video of their own: build, train, cascade, report."""
+    clip = _clip(tmp_path / "my clip.y4m")
+    ran = av1part("data", "build", clip, "out=mine", "cq_levels=[20,43]", "cpu_used=4")
+    assert ran.code == 0, ran.err
+    words = ("data.path=mine", *TINY, "data.split=by_segment")
+    refused = av1part("train", *words[:-1])
+    assert refused.code == 2
+    assert "by_segment" in refused.err
+    assert av1part("train", "stage=stage1", "name=s1", *words).code == 0
+    one = "stage1=runs/s1/checkpoints/best.ckpt"
+    for stage in ("stage2", "stage3_rect", "stage3_ab"):
+        ran = av1part("train", f"stage={stage}", f"name={stage}", one, *words)
+        assert ran.code == 0, ran.err
+    rest = [f"{s}=runs/{s}/checkpoints/best.ckpt" for s in ("stage2", "stage3_rect", "stage3_ab")]
+    ran = av1part("pipeline", one, *rest)
+    assert ran.code == 0, ran.err
+    ran = av1part("report", "runs/pipeline", "runs/s1")
+    assert ran.code == 0, ran.err
+    assert "by_segment" in (Path("runs/pipeline/report/report.md")).read_text()
+
+
+def _clip(path: Path) -> Path:
+    """Pan over an embedded photograph: six frames of 256x192."""
+    plane = Store.open(embedded.STORE).plane("grass")[0]
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W256 H192 F25:1 Ip A1:1 C420jpeg\n")
+        for i in range(6):
+            luma = np.ascontiguousarray(plane[8 * i : 8 * i + 192, 16 * i : 16 * i + 256])
+            file.write(b"FRAME\n" + luma.tobytes() + bytes([128]) * (2 * 128 * 96))
+    return path

@@ -1,0 +1,286 @@
+"""The command line's manners: help, paths of any kind, one line and exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from av1part import embedded
+from av1part.cli import PATH_KEYS, VERBS, _quote_word, split_positionals
+from av1part.data.store import Store, StoreWriter
+
+from .conftest import Command, Ran
+
+
+def refused(ran: Ran, *words: str) -> None:
+    """Check for exit code 2 and one line that holds these words."""
+    assert ran.code == 2, ran.out + ran.err
+    lines = ran.err.splitlines()
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("av1part: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_help_and_version(av1part: Command) -> None:
+    usage = av1part("--help")
+    assert usage.code == 0
+    assert all(name in usage.out for name in VERBS)
+    assert av1part("--version").out.startswith("av1part ")
+    nothing = av1part()
+    assert nothing.code == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, av1part: Command) -> None:
+    ran = av1part(*verb.split(), "--help")
+    assert ran.code == 0, ran.err
+    assert VERBS[verb].does in ran.out
+    assert "Keys, as composed" in ran.out
+    if verb == "train":
+        groups = ("stage", "method", "backbone", "adapter", "head", "loss", "optimizer")
+        for group in (*groups, "scheduler", "data", "trainer", "callbacks", "logger"):
+            assert f"\n{group}: " in ran.out, group
+        assert "\nexperiment/exp11a: v1" in ran.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_hydras_own_flags_work_without_data_and_leave_nothing(verb: str, av1part: Command) -> None:
+    ran = av1part(*verb.split(), "--cfg", "job")
+    assert ran.code == 0, ran.err
+    assert ran.out.strip()
+    assert not list(Path.cwd().iterdir())
+
+
+def test_info_and_own_configurations(av1part: Command, tmp_path: Path) -> None:
+    assert av1part("train", "--info", "defaults-tree").code == 0
+    (tmp_path / "mine" / "head").mkdir(parents=True)
+    (tmp_path / "mine" / "head" / "wide.yaml").write_text(
+        "kind: mlp\ndropout: 0.3\nhidden: [512]\n"
+    )
+    ran = av1part("train", "--config-dir", tmp_path / "mine", "head=wide", "--cfg", "job")
+    assert "hidden:\n  - 512" in ran.out
+
+
+def test_typos_in_what_the_demo_hands_on(av1part: Command) -> None:
+    refused(av1part("demo", "trainer.max_epoch=1"), "max_epoch")
+
+
+def test_unknown_verbs(av1part: Command) -> None:
+    refused(av1part("trian"), "did you mean 'train'")
+    refused(av1part("data", "biuld"), "did you mean 'data build'")
+    refused(av1part("frobnicate"), "verbs are")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("trainer.max_epoch=3",), "max_epoch"),
+        (("stage=stage9",), "stage9"),
+        (("method=frozn",), "frozn"),
+        (("experiment=none/such",), "none/such"),
+        (("data.batch_size=many",), "data.batch_size must be an integer"),
+        (("resume=perhaps",), "resume must be true or false"),
+        (("adapter.layers=3",), "adapter.layers must be a list"),
+        (("adapter.layers=[7]", "method=adapter", "stage1=x"), "adapter layers"),
+        (("data.sampling=balanced",), ["balances", "class", "balance", "twice"][-1]),
+        (("data.split=by_magic",), "data.split"),
+        (("data.size=12",), "data.size"),
+        (("taxonomy=v5",), "v5"),
+        (("conditioning=time",), "conditioning"),
+        (("trainer.max_epochs=few",), "trainer"),
+        (("trainer.accelerator=abacus",), "abacus"),
+        (("logger.names=[wandb]",), "wandb"),
+        (("loss.beta=high",), "loss.beta"),
+        (("+loss.zeta=1",), "zeta"),
+        (("name=a/b",), "name"),
+        (("seed=1", "seed"), "seed"),
+        (("data.path=/no/such/dataset",), "/no/such/dataset"),
+        (("data.split_list=/no/list.csv",), "/no/list.csv"),
+        (("method=frozen",), "give stage1=CKPT"),
+        (("backbone.weights=/no/weights.pth", "method=finetune"), "/no/weights.pth"),
+        (("{broken",), "{broken"),
+        (("--config-dir", "/no/folder"), "/no/folder"),
+    ],
+)
+def test_bad_configuration_is_one_line(words: tuple[str, ...], said: str, av1part: Command) -> None:
+    refused(av1part("train", *words), said)
+    assert not list(Path.cwd().iterdir()), "nothing may be left"
+
+
+def test_bad_data_is_one_line(av1part: Command, small_store: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "in" / "broken"
+    shutil.copytree(small_store, broken)
+    (broken / "planes" / "rocket.npy").write_bytes(b"short")
+    refused(av1part("train", f"data.path={broken}"), "rocket.npy")
+    refused(av1part("data", "info", broken), "rocket.npy")
+    refused(av1part("data", "info", tmp_path / "none"), "not a dataset folder")
+    refused(av1part("report", tmp_path / "none"), "none")
+    refused(av1part("validate"), "CKPT")
+    refused(av1part("data", "build", "x.y4m"), "out=DIR")
+    refused(av1part("data", "build", "x.y4m", "out=o"), "x.y4m")
+    refused(av1part("pipeline"), "stage1=CKPT")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_constant_qindex_cannot_be_a_condition(
+    av1part: Command, small_store: Path, tmp_path: Path
+) -> None:
+    """All of the study's data had qp 80."""
+    whole = Store.open(small_store)
+    writer = StoreWriter(tmp_path / "one", {})
+    for sequence in whole.sequences:
+        writer.add_plane(sequence, whole.plane(sequence), 8)
+    nodes = whole.nodes.filter(pl.col("qindex") == whole.nodes["qindex"].min())
+    writer.finish(nodes, {s: {"bit_depth": 8} for s in whole.sequences}, {})
+    words = ("train", f"data.path={tmp_path / 'one'}", f"data.split_list={embedded.SPLIT_LIST}")
+    refused(av1part(*words, "conditioning=qindex"), "conditioning=qindex", "constant")
+
+
+def test_validate_repeats_what_training_recorded(
+    av1part: Command, stage1: Path, stage1_run: Path
+) -> None:
+    ran = av1part("validate", stage1, "out=again")
+    assert ran.code == 0, ran.err
+    assert "every figure" in ran.out
+    recorded = json.loads((stage1_run / "metrics.json").read_text())
+    again = json.loads(Path("again/metrics.json").read_text())
+    assert all(recorded[key] == value for key, value in again.items())
+    test = av1part("validate", stage1, "split=test", "out=test")
+    assert test.code == 0
+    assert json.loads(Path("test/metrics.json").read_text())["split"] == "test"
+
+
+def test_other_pixels_than_training_saw_are_refused(
+    av1part: Command, stage1: Path, small_store: Path, tmp_path: Path
+) -> None:
+    """Scaling twice, or by the wrong depth, cannot pass: the study's first defect."""
+    whole = Store.open(small_store)
+
+    def copy(name: str, scale: float, depth: int) -> Path:
+        writer = StoreWriter(tmp_path / name, {})
+        for s in whole.sequences:
+            writer.add_plane(s, (whole.plane(s) * scale).astype(np.uint16), depth)
+        facts = {s: {"bit_depth": depth} for s in whole.sequences}
+        return writer.finish(whole.nodes, facts, {}).path
+
+    listed = f"data.split_list={embedded.SPLIT_LIST}"
+    ten = av1part("validate", stage1, f"data.path={copy('ten', 4, 10)}", listed)
+    refused(ten, "10-bit", "8-bit")
+    dark = av1part("validate", stage1, f"data.path={copy('dark', 0.1, 8)}", listed)
+    refused(dark, "look scaled")
+    same = av1part("validate", stage1, f"data.path={copy('same', 1, 8)}", listed)
+    assert same.code == 0, same.err
+
+
+def test_a_dataset_that_changed_is_not_validated_on(
+    av1part: Command, on_small: tuple[str, ...], small_store: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(small_store, mine)
+    words = [w for w in on_small if not w.startswith("data.path")]
+    assert av1part("train", "name=s1", *words, f"data.path={mine}").code == 0
+    manifest = json.loads((mine / "manifest.json").read_text())
+    (mine / "manifest.json").write_text(json.dumps({**manifest, "note": "edited"}))
+    refused(av1part("validate", "runs/s1/checkpoints/best.ckpt"), "has changed since")
+    shutil.rmtree(mine)
+    refused(av1part("validate", "runs/s1/checkpoints/best.ckpt"), "give data.path=DIR")
+
+
+def test_a_full_disk_ends_in_one_line(
+    av1part: Command, on_small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real full device: /dev/full takes no byte."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    before = Path.open
+
+    def open_full(self: Path, mode: str = "r", *args: object, **options: object) -> object:
+        if "w" in mode and self.name.startswith("samples.npz"):
+            return before(Path("/dev/full"), mode, *args, **options)  # type: ignore[call-overload]
+        return before(self, mode, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", open_full)
+    ran = av1part("train", "stage=stage1", "name=s1", *on_small)
+    assert ran.code == 2
+    assert "No space left on device" in ran.error_lines[0]
+    assert not Path("runs/s1/metrics.json").exists()
+    assert not list(Path("runs/s1").rglob("*.part"))
+
+
+ODD_NAMES = ["a b.ckpt", "x=1.ckpt", "(1).ckpt", "it's.ckpt", "${x}.ckpt", "a,b.ckpt", "ü.ckpt"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_paths_of_any_kind(
+    name: str, av1part: Command, stage1: Path, on_small: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(stage1, tmp_path / name))
+    assert av1part("validate", path.name).code == 0, "positional"
+    ran = av1part("train", "experiment=exp11a/v1", f"stage1={path.name}", "--cfg", "job")
+    assert ran.code == 0, ran.err
+    ran = av1part("train", "stage=stage2", f"stage1={path.name}", "name=s2", *on_small)
+    assert ran.code == 0, ran.err
+
+
+def test_the_home_folder_is_expanded(
+    av1part: Command, stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(stage1, tmp_path / "m.ckpt")
+    assert av1part("validate", "~/m.ckpt").code == 0
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
+def test_quoted_paths_come_back_whole(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    if text in ("null", "none", "imagenet") or text[0] in "'\"[":
+        return
+    word = _quote_word(f"stage1={text}", multirun=False)
+    value = OverridesParser.create().parse_override(word).value()
+    assert OmegaConf.create({"path": value}).path == text
+
+
+def test_lists_of_paths_are_quoted_one_by_one() -> None:
+    assert _quote_word("stage3_ab=[a b,c=d]", multirun=False) == "stage3_ab=['a b','c=d']"
+    assert _quote_word("stage1=a,b", multirun=True) == "stage1=a,b"
+    assert _quote_word("name=a b", multirun=False) == "name=a b"
+    assert "stage1" in PATH_KEYS
+
+
+def test_positionals_and_overrides_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "k=v.y4m").touch()
+    words = [str(tmp_path / "k=v.y4m"), "clip.y4m", "out=d", "-m", "--cfg", "job", "sizes=[16]"]
+    positional, rest = split_positionals(words, (1, None))
+    assert positional == words[:2]
+    assert rest == words[2:]
+
+
+def test_the_console_script_from_another_folder(tmp_path: Path) -> None:
+    """As a user starts it: a process of its own, wherever it stands."""
+    script = Path(sys.executable).with_name("av1part")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [script, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    typo = run("train", "trainer.max_epoch=3")
+    assert (typo.returncode, len(typo.stderr.splitlines())) == (2, 1)
+    info = run("data", "info", str(embedded.STORE))
+    assert info.returncode == 0, info.stderr
+    assert "every file as its manifest says" in info.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,111 @@
+"""Every file under conf/ composes, and every option of it fits what it configures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from av1part.cli import VERBS, config_folder
+from av1part.configuration import plain, register_resolvers
+from av1part.data.datamodule import BlockDataModule
+from av1part.models.losses import build_loss
+from av1part.stages.base import StageModule, stage_class
+
+CONF = config_folder()
+PRIMARY = sorted(p.stem for p in CONF.glob("*.yaml") if p.stem != "base")
+GROUP_FILES = sorted(
+    p.relative_to(CONF).with_suffix("").as_posix()
+    for p in CONF.rglob("*.yaml")
+    if p.parent != CONF and p.relative_to(CONF).parts[0] != "hydra"
+)
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    return plain(compose("train", list(overrides)))
+
+
+def module(values: dict[str, Any]) -> StageModule:
+    """Build the module that a configuration describes, for made-up data."""
+    classes = {"stage1": 2, "stage2": 3, "stage3_rect": 2, "stage3_ab": 4, "stage3_1to4": 2}
+    stage = values["stage"]["name"]
+    backbone = {k: v for k, v in values["backbone"].items() if k != "weights"}
+    return stage_class(stage)(
+        taxonomy="v6_1to4" if stage == "stage3_1to4" else values["taxonomy"],
+        method=values["method"]["name"],
+        backbone={**backbone, "width": 8},
+        head=values["head"],
+        loss=values["loss"],
+        optimizer=values["optimizer"],
+        scheduler=values["scheduler"],
+        data={"bit_depth": 8, "class_counts": [5] * classes[stage]},
+        adapter=values["adapter"] if values["method"]["name"] == "adapter" else None,
+        conditioning=values["conditioning"],
+    )
+
+
+def test_there_is_a_configuration_a_verb() -> None:
+    assert set(PRIMARY) == {verb.config for verb in VERBS.values()}
+
+
+@pytest.mark.parametrize("name", GROUP_FILES)
+def test_every_option_composes_and_builds(name: str) -> None:
+    group, _, option = name.partition("/")
+    values = settings(f"{group}={option}")
+    assert module(values).stage_name == values["stage"]["name"]
+    BlockDataModule(**values["data"])
+
+
+def test_the_study_s_training_defaults() -> None:
+    """DESIGN section 4, the contract for exp11a."""
+    v1 = settings("experiment=exp11a/v1")
+    assert v1["stage"]["name"] == "stage2"
+    assert v1["method"]["name"] == "adapter"
+    assert v1["adapter"] == {
+        "layers": [1, 2, 3, 4],
+        "bottleneck": 64,
+        "dropout": 0.1,
+        "init_std": 1e-3,
+    }
+    assert v1["head"] == {"kind": "mlp", "dropout": 0.5, "hidden": [256, 128]}
+    assert v1["loss"] == {"kind": "cb_focal", "beta": 0.9999, "gamma": 2.0}
+    assert (v1["optimizer"]["lr"]["adapters"], v1["optimizer"]["lr"]["head"]) == (1e-4, 5e-4)
+    assert v1["optimizer"]["weight_decay"] == 1e-4
+    assert v1["scheduler"] == {"kind": "cosine", "eta_min": 1e-6}
+    assert (v1["data"]["batch_size"], v1["trainer"]["max_epochs"]) == (128, 50)
+    assert (v1["callbacks"]["patience"], v1["seed"], v1["conditioning"]) == (5, 42, "none")
+    assert (v1["backbone"]["se"], v1["backbone"]["attention"]) == (True, True)
+
+
+def test_the_demo_trains_the_study_s_adapter_architecture_unreduced() -> None:
+    demo = plain(compose("demo"))
+    adapter = settings(*demo["plan"]["stage2-adapter"])
+    reference = settings("experiment=exp11a/v1")
+    for key in ("backbone", "adapter", "head", "conditioning"):
+        assert adapter[key] == reference[key]
+    assert demo["cascade"]["stage3_ab"] == ["stage3_ab-1", "stage3_ab-2", "stage3_ab-3"]
+    seeds = [settings(*demo["plan"][name])["seed"] for name in demo["cascade"]["stage3_ab"]]
+    assert len(set(seeds)) == 3
+
+
+def test_loss_options_are_all_used() -> None:
+    for option in ("cb_focal", "focal", "cross_entropy"):
+        build_loss([4, 5, 6], **settings(f"loss={option}")["loss"])
+
+
+def test_experiments_say_question_and_launch() -> None:
+    for file in (CONF / "experiment").rglob("*.yaml"):
+        text = file.read_text()
+        assert "# Question:" in text, file
+        assert "# Launch:" in text, file
+    assert Path(CONF / "experiment" / "exp11a" / "v1.yaml").is_file()
