@@ -272,9 +272,12 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
 
     register_resolvers()
     failure: list[Exception] = []
+    words_given = list(sys.argv)
     multirun = bool({"-m", "--multirun"} & set(rest))
 
     def task(cfg: DictConfig) -> Any:
+        # Lightning starts the other processes of DDP with the words of this one.
+        sys.argv = list(words_given)
         try:
             with _no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
                 check_types(cfg, verb.config)

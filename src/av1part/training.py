@@ -74,12 +74,15 @@ class TrainResult:
     metrics: FlatMetrics
 
 
-def train_stage(settings: Settings, folder: Path) -> TrainResult:
+def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     """Train one stage and write its run folder.
 
     Args:
         settings: The composed configuration, plain values.
         folder: Run folder; must exist.
+
+    Returns:
+        The result, or None in the further processes of a distributed run.
 
     Raises:
         Av1partError: if the settings, the data or a checkpoint are at fault; nothing is written
@@ -115,7 +118,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult:
             weights_only=True,
         )
     if not trainer.is_global_zero:
-        return TrainResult(folder, folder / "checkpoints" / "best.ckpt", {})
+        return None
     return _finish(settings, folder, data, facts, timing)
 
 

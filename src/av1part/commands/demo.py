@@ -71,7 +71,9 @@ def train_plan(
         if results:
             cfg.stage1 = str(next(iter(results.values())).best)
         log.info("\n%s: %s", name, " ".join(overrides))
-        results[name] = train_in(cfg, folder / name)
+        result = train_in(cfg, folder / name)
+        assert result is not None  # one process
+        results[name] = result
     return results
 
 

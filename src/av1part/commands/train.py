@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,20 +19,31 @@ from av1part.training import TrainResult, train_stage
 log = logging.getLogger(__name__)
 
 
-def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float:
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
     """Train a stage; returns val macro-F1, for sweepers."""
-    check_run_name(cfg.name)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    return float(train_in(cfg, folder).metrics["macro_f1"])
+    check_run_name(str(cfg.name))
+    result = train_in(cfg, Path(HydraConfig.get().runtime.output_dir))
+    return None if result is None else float(result.metrics["macro_f1"])
 
 
-def train_in(cfg: DictConfig, folder: Path) -> TrainResult:
-    """Train a stage into a folder, with its configuration and log beside it."""
+def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
+    """Train a stage into a folder, with its configuration and log beside it.
+
+    Returns:
+        The result, or None in the further processes of a distributed run.
+    """
     settings = plain(cfg)
     folder.mkdir(parents=True, exist_ok=True)
-    with _log_file(folder / "train.log"):
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    with _log_file(folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")):
         result = train_stage(settings, folder)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        if result is not None:
+            write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+            _log_result(result)
+    return result
+
+
+def _log_result(result: TrainResult) -> None:
     scores = result.metrics
     log.info(
         "%s: val macro-F1 %.2f %%, accuracy %.2f %% (best constant %.2f %%), best epoch %d, in %s",
@@ -42,7 +54,6 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult:
         scores["epoch"],
         result.best,
     )
-    return result
 
 
 @contextmanager

@@ -114,7 +114,14 @@ class StageModule(pl.LightningModule):
         labels = self.labels(batch)
         logits = self(batch["block"], batch["qindex"])
         loss: Tensor = self.loss(logits, labels)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(
+            f"{split}/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(labels),
+            sync_dist=True,
+        )
         return {"loss": loss, "logits": logits.detach(), "labels": labels}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
