@@ -22,6 +22,13 @@ from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
 from av1part.stages.base import FORMAT, StageModule, stage_class
 
+_FACTS = {
+    *("path", "manifest_sha256", "taxonomy", "size", "context", "split", "split_seed"),
+    *("split_sha256", "split_list", "eval_batch_size", "bit_depth", "class_counts", "type_counts"),
+    *("qindex", "input_statistics"),
+}
+"""What every checkpoint says of its data (`BlockDataModule.facts`)."""
+
 
 def sidecar_path(path: Path) -> Path:
     """Return where the verification record of a checkpoint lies."""
@@ -81,7 +88,7 @@ def load_stage(
         raise CheckpointError(f"checkpoint {path} is of {entry['stage']}, expected one of {stage}")
     try:
         module = (cls or stage_class(entry["stage"]))(**checkpoint["hyper_parameters"])
-    except (ConfigError, TypeError, KeyError, ValueError) as error:
+    except (ConfigError, TypeError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {path} does not describe a stage: {error}") from None
     classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
     if classes != entry["classes"]:
@@ -105,7 +112,8 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: if the file is not a whole Stage-1 checkpoint, was made for another bit
-            depth, or its backbone has other names or shapes.
+            depth or with another split of the same data, or its backbone has other names or
+            shapes.
     """
     checkpoint = read_checkpoint(path)
     stage = checkpoint["av1part"]["stage"]
@@ -114,6 +122,13 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
     depth, own = (h["data"]["bit_depth"] for h in (checkpoint["hyper_parameters"], module.hparams))
     if depth != own:
         raise CheckpointError(f"stage1={path} was trained on {depth}-bit blocks, these have {own}")
+    theirs, ours = checkpoint["hyper_parameters"]["data"], module.hparams["data"]
+    same_nodes = all(theirs[key] == ours[key] for key in ("manifest_sha256", "size"))
+    if same_nodes and theirs["split_sha256"] != ours["split_sha256"]:
+        raise CheckpointError(
+            f"stage1={path} was trained with another split of this dataset (data.split="
+            f"{theirs['split']}): val nodes here would be its training nodes; train it alike"
+        )
     prefix = "classifier.backbone."
     state = {
         name.removeprefix(prefix): tensor
@@ -156,6 +171,9 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
         raise CheckpointError(
             f"checkpoint {path} has format {entry.get('format')!r}, this release reads {FORMAT}"
         )
+    missing = sorted(_FACTS - checkpoint["hyper_parameters"].get("data", {}).keys())
+    if missing:
+        raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise CheckpointError(f"checkpoint {path} holds a state that is not of tensors")
     if state_sha256(state) != entry.get("state_sha256"):

@@ -8,6 +8,7 @@ configuration, 1 anything else).
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 from av1part import __version__
 from av1part.errors import Av1partError, ConfigError
+from av1part.files import no_empty_folder
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,13 @@ def main(argv: Sequence[str]) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         print("av1part: interrupted", file=sys.stderr)
-        return 130
+        return 1
     except OSError as error:
         # A full disk, a folder without permission: the system's words name thing and reason.
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}: free space or choose another folder")
+        mendable = error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+        remedy = ": free space or choose another folder" if mendable else ""
+        return _fail(f"{where}{error.strerror or error}{remedy}")
 
 
 def _fail(message: str) -> int:
@@ -268,7 +272,7 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from av1part.configuration import check_types, register_resolvers
+    from av1part.configuration import check_values, register_resolvers
 
     register_resolvers()
     failure: list[Exception] = []
@@ -279,8 +283,8 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
         # Lightning starts the other processes of DDP with the words of this one.
         sys.argv = list(words_given)
         try:
-            with _no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
-                check_types(cfg, verb.config)
+            with no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
+                check_values(cfg, verb.config)
                 command = importlib.import_module(f"av1part.commands.{verb.command}")
                 return command.run(name, cfg, words)
         except (Av1partError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -300,19 +304,6 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
                 raise failure[0]
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{error} (see av1part {name} --help)") from error
-
-
-@contextmanager
-def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """Remove the run folder that Hydra made if the input is refused before anything is in it."""
-    try:
-        yield
-    except BaseException:
-        for made in (folder, *folder.parents):
-            if made == Path.cwd() or not made.is_dir() or any(made.iterdir()):
-                break
-            made.rmdir()
-        raise
 
 
 @contextmanager

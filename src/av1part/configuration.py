@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from hydra import compose
@@ -12,17 +13,18 @@ from av1part.errors import ConfigError
 
 
 def register_resolvers() -> None:
-    """Register `slug`: text to a name of `[A-Za-z0-9_.-]`; safe to call again."""
+    """Register `slug`, text to a name of `[A-Za-z0-9_.-]`; safe to call again."""
     OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 
 def slug(text: str) -> str:
-    """Return text as a run name.
+    """Return text as a run name; `sweep` if it is empty or stands for nothing.
 
     >>> slug("adapter.layers-[3,4]_seed-1")
     'adapter.layers-3-4_seed-1'
     """
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", str(text)).replace("-_", "_").strip("-") or "run"
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", str(text)).replace("-_", "_").strip("-")
+    return "sweep" if name in ("", "None") else name
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -32,8 +34,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(k): v for k, v in values.items()}
 
 
-def check_types(cfg: DictConfig, config: str) -> None:
-    """Check that values are of the kind their defaults are of.
+def check_values(cfg: DictConfig, config: str) -> None:
+    """Check that values are of the kind their defaults are of, and in their range.
 
     Args:
         cfg: The composed configuration.
@@ -42,17 +44,72 @@ def check_types(cfg: DictConfig, config: str) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    defaults = compose(config_name=config)
-    for key, default in _leaves(defaults):
-        if key in _MANY_KINDS:
-            continue
-        value = OmegaConf.select(cfg, key, throw_on_missing=False, default=None)
-        if value is None or default is None:
-            continue
-        kinds, name = _KINDS[type(default)]
-        if type(value) not in kinds:
-            raise ConfigError(f"{key} must be {name}, got {value!r}")
+    defaults = dict(_leaves(compose(config_name=config)))
+    for key, value in _leaves(cfg):
+        default = defaults.get(key)
+        if value is None and default is not None and key not in _NULLABLE:
+            raise ConfigError(f"{key} must have a value, got null")
+        if default is not None and value is not None and key not in _MANY_KINDS:
+            kinds, name = _KINDS[type(default)]
+            if type(value) not in kinds:
+                raise ConfigError(f"{key} must be {name}, got {value!r}")
+        if key in CHOICES and value not in CHOICES[key]:
+            raise ConfigError(f"{key} must be one of {', '.join(CHOICES[key])}, got {value!r}")
+        group = key.rpartition(".")[0]
+        if value is not None and (key in RANGES or group in RANGES):
+            _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
 
+
+def _check_range(key: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise ConfigError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}")
+
+
+_TINY, _MANY = 1e-30, float("inf")
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "data.split_seed": (0, 2**32 - 1),
+    "data.batch_size": (2, _MANY),  # BatchNorm needs two values
+    "data.eval_batch_size": (1, _MANY),
+    "data.context": (0, 256),
+    "data.num_workers": (0, _MANY),
+    "backbone.width": (1, 4096),
+    "adapter.bottleneck": (1, _MANY),
+    "adapter.dropout": (0, 1),
+    "adapter.init_std": (0, _MANY),
+    "head.dropout": (0, 1),
+    "loss.beta": (0, 1 - 1e-12),  # at 1 the effective number of samples is 0 / 0
+    "loss.gamma": (0, _MANY),
+    "optimizer.lr": (_TINY, _MANY),  # each of its parts
+    "optimizer.weight_decay": (0, _MANY),
+    "scheduler.eta_min": (0, _MANY),
+    "scheduler.pct_start": (_TINY, 1 - 1e-12),
+    "trainer.max_epochs": (1, _MANY),
+    "callbacks.patience": (1, _MANY),
+    "callbacks.verify_batches": (1, _MANY),
+    "callbacks.tolerance_pp": (0, 100),
+}
+"""Key, or the group of all keys in it, to the least and greatest value."""
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "callbacks.verify_every": ("improvement", "epoch"),
+    "callbacks.save_every": ("improvement", "epoch"),
+    "scheduler.kind": ("cosine", "onecycle", "constant"),
+    # Other precisions change the dtype of the state, which is not what a reload would build.
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+"""Key to its values, where the code behind it would not notice another."""
+
+_NULLABLE = {
+    "callbacks.patience",
+    "callbacks.verify_batches",
+    "optimizer.lr.backbone",  # of a frozen backbone
+    "method.lr_backbone",
+    "stage3_ab",
+}
+"""Keys with a default that may be null all the same."""
 
 _MANY_KINDS = {"trainer.devices", "trainer.deterministic"}
 """Keys that Lightning takes in several kinds, and checks."""

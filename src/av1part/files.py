@@ -32,6 +32,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a run folder if its input is refused before anything is in it.
+
+    With it go the folders around it that are then empty, as far as the current one.
+    """
+    try:
+        yield
+    except BaseException:
+        here = Path.cwd()
+        for made in (folder, *folder.parents):
+            inside = made.resolve().is_relative_to(here) and made.resolve() != here
+            if not inside or not made.is_dir() or any(made.iterdir()):
+                break
+            made.rmdir()
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as part:

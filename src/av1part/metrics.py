@@ -45,7 +45,7 @@ def figure(value: SupportsFloat) -> float:
     return round(float(value), DIGITS)
 
 
-def stage_metrics(class_names: Sequence[str]) -> MetricCollection:
+def stage_metrics(class_names: Sequence[str], *, across_ranks: bool = True) -> MetricCollection:
     """Return the metrics of one classifier, to be updated with predictions and labels.
 
     `update(predictions, labels)` takes two int64 tensors of shape (n,) of class indices and
@@ -54,10 +54,12 @@ def stage_metrics(class_names: Sequence[str]) -> MetricCollection:
 
     Args:
         class_names: Names in class-index order.
+        across_ranks: Whether `compute` adds up the counts of all processes of a distributed
+            run, which all must then call it.
     """
 
     def of(kind: type[Metric], average: str | None) -> Metric:
-        return kind(num_classes=len(class_names), average=average)
+        return kind(num_classes=len(class_names), average=average, sync_on_compute=across_ranks)
 
     scores: dict[str, Metric | MetricCollection] = {
         # Recall weighted by support is accuracy, and shares its counts with the others here;
@@ -72,7 +74,7 @@ def stage_metrics(class_names: Sequence[str]) -> MetricCollection:
         "f1": of(MulticlassF1Score, None),
         "stat_scores": of(MulticlassStatScores, None),
     }
-    matrix = MulticlassConfusionMatrix(num_classes=len(class_names))
+    matrix = MulticlassConfusionMatrix(num_classes=len(class_names), sync_on_compute=across_ranks)
     return MetricCollection(
         {**scores, "confusion_matrix": matrix},
         compute_groups=[list(scores), ["confusion_matrix"]],
@@ -147,7 +149,7 @@ def from_predictions(
     predicted, true = _class_indices(predictions, labels, len(class_names))
     if not true.size:
         raise ValueError(NOTHING)
-    metrics = stage_metrics(class_names)
+    metrics = stage_metrics(class_names, across_ranks=False)
     metrics.update(torch.from_numpy(predicted), torch.from_numpy(true))
     support = np.bincount(true, minlength=len(class_names))
     return flatten(metrics.compute(), class_names, support=support)
@@ -335,7 +337,21 @@ def _closed_forms(matrix: NDArray[Any]) -> dict[str, Any]:
         "accuracy": figure(accuracy_from_confusion(matrix)),
         "macro_f1": figure(macro_f1_from_confusion(matrix)),
         "weighted_f1": figure(weighted_f1_from_confusion(matrix)),
+        **_macro_rates(matrix),
     }
     if matrix.shape[-1] == 2:
         scores["f1_positive"] = figure(f1_from_confusion(matrix)[POSITIVE])
     return scores
+
+
+def _macro_rates(matrix: NDArray[Any]) -> dict[str, float]:
+    """Return macro precision and recall as torchmetrics counts them, and balanced accuracy."""
+    counts = np.asarray(matrix, dtype=np.float64)
+    hits, true, said = np.diagonal(counts), counts.sum(1), counts.sum(0)
+    present = true + said > 0
+    recall = _ratio(hits, true)
+    return {
+        "macro_precision": figure(_ratio(hits, said)[present].mean()),
+        "macro_recall": figure(recall[present].mean()),
+        "balanced_accuracy": figure(recall[true > 0].mean()),
+    }

@@ -18,16 +18,16 @@ from av1part.data.datamodule import BlockDataModule
 from av1part.errors import CheckpointError
 from av1part.evaluation import Evaluation, evaluate
 from av1part.files import sha256_file, write_json
-from av1part.partition import Partition
 from av1part.results import (
     node_columns,
+    write_config,
     write_confusion,
     write_environment,
     write_predictions,
     write_samples,
 )
 from av1part.stages.base import StageModule
-from av1part.validation import attach_data, check_pixels
+from av1part.validation import attach_data, check_pixels, device_of
 
 Members = Mapping[str, Sequence[StageModule]]
 """Stage name to its ensemble, one module or several."""
@@ -74,7 +74,9 @@ def run_pipeline(
     checkpoints: Mapping[str, Sequence[Path]],
     folder: Path,
     *,
+    config: Mapping[str, Any],
     data_path: str | None = None,
+    protocol: str | None = None,
     split_list: str | None = None,
     split: str = "val",
     device: str = "cpu",
@@ -87,7 +89,9 @@ def run_pipeline(
     Args:
         checkpoints: Stage name to the files of its ensemble.
         folder: Result folder, made if missing.
+        config: What to write as config.yaml.
         data_path: Another dataset than the one the stages were trained on.
+        protocol: Its split protocol.
         split_list: Its split list.
         split: `val`, or `test` if it is really meant.
         device: Where to run.
@@ -97,18 +101,17 @@ def run_pipeline(
         StoreError: if the data is missing or does not fit.
     """
     started = time.perf_counter()
+    device_of(device)
     members = load_members(checkpoints)
-    data = attach_data(members["stage1"][0], path=data_path, split_list=split_list)
+    data = attach_data(members["stage1"][0], path=data_path, split=protocol, split_list=split_list)
     check_pixels(members["stage1"][0], data, split)
     nodes, evaluation = _outputs(members, data, split, device)
     choices = None
     if split != "val":
         choices = fit_choices(_outputs(members, data, "val", device)[0])
-    partition = data.store.nodes["partition"].to_numpy()
-    train = partition[data.reader("train").nodes].astype(np.int64)
     result = analyse(
         nodes,
-        train_counts=np.bincount(train, minlength=len(Partition)),
+        train_counts=np.array(members["stage1"][0].hparams["data"]["type_counts"]),
         split=split,
         protocol=data.split,
         choices=choices,
@@ -118,13 +121,11 @@ def run_pipeline(
         for stage, paths in checkpoints.items()
         if paths
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, result, data, evaluation, {**result.to_json(), "checkpoints": files})
+    write_config(folder, config)
     seconds = time.perf_counter() - started
-    write_json(
-        folder / "timing.json",
-        {"seconds": seconds, "blocks_per_second": len(evaluation.node) / seconds},
-    )
+    speed = {"seconds": seconds, "blocks_per_second": len(evaluation.node) / seconds}
+    write_json(folder / "timing.json", speed)
+    _write(folder, result, data, evaluation, {**result.to_json(), "checkpoints": files})
     return result
 
 
@@ -165,7 +166,8 @@ def _write(
         result.probabilities,
     )
     write_samples(folder, data.reader(report["split"]), evaluation.partition, result.prediction)
-    write_environment(folder, seed=None, dataset=data.facts())
+    dataset = {"path": str(data.path.resolve()), "manifest_sha256": data.store.manifest_sha256}
+    write_environment(folder, seed=None, dataset=dataset)
     write_json(folder / "pipeline.json", report)
     write_json(folder / "metrics.json", _flat(report))
 
@@ -177,8 +179,7 @@ def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
         flat |= {f"baselines.{guesser}.{name}": value for name, value in figures.items()}
     for metric, kinds in report["intervals"].items():
         for kind, interval in kinds.items():
-            flat |= {
-                f"intervals.{metric}.{kind}.{key}": interval[key]
-                for key in ("estimate", "low", "high")
-            }
+            limits = {key: interval[key] for key in ("estimate", "low", "high")}
+            flat |= {f"intervals.{metric}.{kind}.{key}": value for key, value in limits.items()}
+            flat["clusters"] = interval["clusters"]
     return flat | {key: report[key] for key in ("class_names", "taxonomy", "split", "protocol")}

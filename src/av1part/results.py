@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from av1part.data.blocks import BlockReader
 from av1part.environment import git_commit, hardware, versions
 from av1part.errors import ConfigError
-from av1part.files import atomic_path, write_csv, write_json
+from av1part.files import atomic_path, write_csv, write_json, write_text
 
 MOST_SAMPLES = 500
 """Validation blocks that samples.npz holds at most."""
@@ -31,9 +32,46 @@ def check_run_name(name: str) -> str:
     Raises:
         ConfigError: if it holds anything but `[A-Za-z0-9_.-]`, or is a dot name.
     """
-    if not _NAME.fullmatch(name) or set(name) == {"."}:
+    if not _NAME.fullmatch(name) or set(name) == {"."} or name == "None":
         raise ConfigError(f"name={name!r}: run names are made of [A-Za-z0-9_.-] only")
     return name
+
+
+def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write config.yaml, the composed configuration; a run writes it before anything else."""
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+
+
+def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Return the keys that differ from a folder's config.yaml.
+
+    Left out is what does not change a result: names, places of files (their hashes are compared),
+    progress and loggers.
+
+    Raises:
+        ConfigError: if the file is missing or damaged.
+    """
+    try:
+        then = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        before, now = dict(_flat_settings(then)), dict(_flat_settings(dict(settings)))
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(f"{folder / 'config.yaml'} cannot be read ({error})") from None
+    return sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+
+
+_IRRELEVANT = (
+    *("name", "resume", "stage1", "data.path", "data.split_list", "data.num_workers"),
+    *("backbone.weights", "callbacks.progress_bar", "logger.names"),
+)
+
+
+def _flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat_settings(value, f"{name}.")
+        elif name not in _IRRELEVANT:
+            yield name, value
 
 
 def write_confusion(folder: Path, names: Sequence[str], matrix: ArrayLike) -> None:

@@ -35,7 +35,9 @@ from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, summarise
 from av1part.models.weights import load_pretrained
 from av1part.results import (
+    changed_settings,
     node_columns,
+    write_config,
     write_confusion,
     write_environment,
     write_predictions,
@@ -88,15 +90,15 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
         Av1partError: if the settings, the data or a checkpoint are at fault; nothing is written
             before they have been checked.
     """
-    finished = folder / "metrics.json"
     last = _resumable(settings, folder)
-    pl.seed_everything(settings["seed"], workers=True, verbose=False)
+    pl.seed_everything(int(settings["seed"]), workers=True, verbose=False)
     data = build_datamodule(settings)
     facts = data.facts()
     _check_settings(settings, facts)
     module = build_module(settings, facts)
     if last is not None:
-        _check_same_run(read_checkpoint(last), module, last)
+        _check_same_run(settings, read_checkpoint(last), module, last)
+        finished = folder / "metrics.json"
         if finished.is_file():
             log.info("%s holds this run, finished: it stays as it is", folder)
             best = folder / "checkpoints" / "best.ckpt"
@@ -107,6 +109,8 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     callbacks += _stopping_and_progress(settings)
     callbacks += _checkpoints(settings, folder / "checkpoints", live)
     trainer = _trainer(settings, folder, callbacks)
+    if last is None:
+        write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
     with warnings.catch_warnings():
         for expected in _EXPECTED_WARNINGS:
@@ -141,7 +145,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         ConfigError: if the method needs a start that is not given.
         CheckpointError: if the start cannot be loaded, strictly.
     """
-    method, stage = settings["method"]["name"], settings["stage"]["name"]
+    method, stage = str(settings["method"]["name"]), settings["stage"]["name"]
     options = dict(settings["backbone"])
     weights, stage1 = options.pop("weights"), settings["stage1"]
     if method == "scratch" and (stage1 is not None or weights != "none"):
@@ -258,8 +262,16 @@ def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
         )
 
 
-def _check_same_run(checkpoint: Mapping[str, Any], module: StageModule, last: Path) -> None:
-    """Refuse to resume a run under other hyper-parameters than it was begun with."""
+def _check_same_run(
+    settings: Settings, checkpoint: Mapping[str, Any], module: StageModule, last: Path
+) -> None:
+    """Refuse to resume a run under another configuration, data or start than it was begun with."""
+    changed = changed_settings(last.parent.parent, settings)
+    if changed:
+        raise ConfigError(
+            f"{last.parent.parent} was begun with another {', '.join(changed)}: resume=true goes "
+            "on with the same configuration; choose another name=... for a new one"
+        )
     theirs, ours = (_without_paths(h) for h in (checkpoint["hyper_parameters"], module.hparams))
     differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
     if differing:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from av1part import embedded
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
-from av1part.errors import StoreError
+from av1part.errors import ConfigError, StoreError
 from av1part.files import sha256_file
 from av1part.stages.base import StageModule
 
@@ -61,10 +63,11 @@ def attach_data(
             f"{data.path} has changed since this checkpoint was trained (its manifest has another "
             "SHA-256): give data.path=DIR to evaluate on other data"
         )
-    if path is None and data.split_sha256 != facts["split_sha256"]:
+    same = data.store.manifest_sha256 == facts["manifest_sha256"]
+    if same and data.split_sha256 != facts["split_sha256"]:
         raise StoreError(
-            f"the split of {data.path} is not the one this checkpoint was trained with: restore "
-            f"{facts['split_list']}, or give data.path and data.split_list"
+            f"the split of {data.path} is not the one this checkpoint was trained with "
+            f"({facts['split']}, {facts['split_list']}): its training nodes would be evaluated on"
         )
     return data
 
@@ -92,6 +95,20 @@ def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None
             f"the checkpoint was trained on {theirs['mean']:.1f} and {theirs['std']:.1f}: they "
             "look scaled; a store holds the source's own integers"
         )
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device that is really there.
+
+    Raises:
+        ConfigError: if there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={name}: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def _dataset_path(facts: Mapping[str, Any]) -> Path:

@@ -16,9 +16,18 @@ from .conftest import TINY, Command
 
 
 @pytest.fixture(scope="module")
-def demo_words(small_store: Path) -> tuple[str, ...]:
+def demo_words(larger_store: Path) -> tuple[str, ...]:
     listed = f"data.split_list={embedded.SPLIT_LIST}"
-    return (*TINY, f"data.path={small_store}", listed, "trainer.max_epochs=3")
+    return (*TINY, f"data.path={larger_store}", listed, "trainer.max_epochs=3")
+
+
+def test_the_demo_fails_if_stage_1_learns_nothing(
+    av1part: Command, demo_words: tuple[str, ...]
+) -> None:
+    still = [f"optimizer.lr.{part}=1e-12" for part in ("backbone", "conditioning", "head")]
+    ran = av1part("demo", *demo_words, *still, "trainer.max_epochs=1")
+    assert ran.code == 1
+    assert "does not beat both guessers" in ran.err
 
 
 def test_demo_pipeline_and_report(
@@ -72,15 +81,23 @@ def test_stages_of_different_splits_are_refused(
     av1part: Command, stage1: Path, small_store: Path
 ) -> None:
     """Val nodes of one stage would be training nodes of another."""
-    words = ("stage=stage2", f"stage1={stage1}", *TINY, f"data.path={small_store}")
-    assert av1part("train", *words, "data.split=random_blocks", "name=s2").code == 0
-    s2 = "runs/s2/checkpoints/best.ckpt"
-    ran = av1part(
-        "pipeline", f"stage1={stage1}", f"stage2={s2}", f"stage3_rect={s2}", "stage3_ab=x"
-    )
+    words = ("train", *TINY, f"data.path={small_store}")
+    other = ("data.split=random_blocks",)
+    ran = av1part(*words, *other, "stage=stage2", f"stage1={stage1}")
     assert ran.code == 2
-    ran = av1part("validate", s2)
-    assert ran.code == 0, ran.err
+    assert "another split of this dataset" in ran.error_lines[0]
+    listed = (f"data.split_list={embedded.SPLIT_LIST}",)
+    for stage in ("stage2", "stage3_rect", "stage3_ab"):
+        split = other if stage == "stage2" else listed
+        ran = av1part(*words, *split, f"stage={stage}", "method=scratch", f"name={stage}")
+        assert ran.code == 0, ran.err
+    best = [f"{s}=runs/{s}/checkpoints/best.ckpt" for s in ("stage2", "stage3_rect", "stage3_ab")]
+    ran = av1part("pipeline", f"stage1={stage1}", *best)
+    assert ran.code == 2
+    assert "another split_sha256 than stage1" in ran.error_lines[0]
+    ran = av1part("validate", stage1, f"data.path={small_store}", "data.split=random_blocks")
+    assert ran.code == 2
+    assert "its training nodes would be evaluated on" in ran.error_lines[0]
 
 
 @pytest.mark.libaom
@@ -100,6 +117,8 @@ def test_one_clip_from_start_to_finish(av1part: Command, tmp_path: Path) -> None
         assert ran.code == 0, ran.err
     rest = [f"{s}=runs/{s}/checkpoints/best.ckpt" for s in ("stage2", "stage3_rect", "stage3_ab")]
     ran = av1part("pipeline", one, *rest)
+    assert ran.code == 0, ran.err
+    ran = av1part("pipeline", one, *rest, "data.path=mine", "data.split=by_segment", "name=again")
     assert ran.code == 0, ran.err
     ran = av1part("report", "runs/pipeline", "runs/s1")
     assert ran.code == 0, ran.err

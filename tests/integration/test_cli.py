@@ -74,6 +74,9 @@ def test_info_and_own_configurations(av1part: Command, tmp_path: Path) -> None:
 
 def test_typos_in_what_the_demo_hands_on(av1part: Command) -> None:
     refused(av1part("demo", "trainer.max_epoch=1"), "max_epoch")
+    refused(av1part("demo", "seed=7"), "the demo's plan sets seed")
+    refused(av1part("demo", "data.size=12"), "data.size")
+    assert not list(Path.cwd().iterdir())
 
 
 def test_unknown_verbs(av1part: Command) -> None:
@@ -110,6 +113,29 @@ def test_unknown_verbs(av1part: Command) -> None:
         (("method=frozen",), "give stage1=CKPT"),
         (("backbone.weights=/no/weights.pth", "method=finetune"), "/no/weights.pth"),
         (("{broken",), "{broken"),
+        (("backbone.stem=smal",), "smal"),
+        (("callbacks.verify_every=epohc",), "epohc"),
+        (("callbacks.save_every=epohc",), "epohc"),
+        (("scheduler.kind=cosin",), "cosin"),
+        (("optimizer.lr.head=-1",), "optimizer.lr.head"),
+        (("optimizer.lr.head=null",), "optimizer.lr.head"),
+        (("name=null",), "name"),
+        (("seed=-1",), "seed"),
+        (("seed=null",), "seed"),
+        (("data.split_seed=-1",), "data.split_seed"),
+        (("data.batch_size=null",), "data.batch_size"),
+        (("data.batch_size=1",), "data.batch_size"),
+        (("data.context=null",), "data.context"),
+        (("data.context=16", "data.split=by_segment"), "data.context=16"),
+        (("loss.beta=1.0",), "loss.beta"),
+        (("backbone.width=0",), "backbone.width"),
+        (("callbacks.tolerance_pp=null",), "callbacks.tolerance_pp"),
+        (("callbacks.verify_batches=0",), "callbacks.verify_batches"),
+        (("callbacks.patience=0",), "callbacks.patience"),
+        (("scheduler=onecycle", "scheduler.pct_start=abc"), "scheduler.pct_start"),
+        (("scheduler=onecycle", "scheduler.pct_start=7"), "scheduler.pct_start"),
+        (("trainer.precision=64-true",), "trainer.precision"),
+        (("trainer.max_epochs=0",), "trainer.max_epochs"),
         (("--config-dir", "/no/folder"), "/no/folder"),
     ],
 )
@@ -148,7 +174,7 @@ def test_a_constant_qindex_cannot_be_a_condition(
 
 
 def test_validate_repeats_what_training_recorded(
-    av1part: Command, stage1: Path, stage1_run: Path
+    av1part: Command, stage1: Path, stage1_run: Path, tmp_path: Path
 ) -> None:
     ran = av1part("validate", stage1, "out=again")
     assert ran.code == 0, ran.err
@@ -156,9 +182,12 @@ def test_validate_repeats_what_training_recorded(
     recorded = json.loads((stage1_run / "metrics.json").read_text())
     again = json.loads(Path("again/metrics.json").read_text())
     assert all(recorded[key] == value for key, value in again.items())
-    test = av1part("validate", stage1, "split=test", "out=test")
+    os.chdir(stage1.parent)
+    assert "every figure" in av1part("validate", "best.ckpt").out
+    refused(av1part("validate", stage1, "device=abacus"), "abacus")
+    test = av1part("validate", stage1, "split=test", f"out={tmp_path / 'test'}")
     assert test.code == 0
-    assert json.loads(Path("test/metrics.json").read_text())["split"] == "test"
+    assert json.loads((tmp_path / "test" / "metrics.json").read_text())["split"] == "test"
 
 
 def test_other_pixels_than_training_saw_are_refused(

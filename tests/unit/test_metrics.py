@@ -204,3 +204,13 @@ def test_baselines_need_labels_and_a_prior():
         m.baselines([0, 0, 0], [0], NAMES)
     with pytest.raises(ValueError, match="prior"):
         m.baselines([1, 1], [0], NAMES)
+
+
+def test_figures_of_the_constant_are_those_of_predicting_it():
+    """Also macro precision, macro recall and balanced accuracy, by the collection itself."""
+    labels = np.array([0] * 7 + [1] * 5 + [2] * 2)
+    own = m.baselines([7, 5, 2], labels, names(3))["constant"]
+    scored = m.from_predictions(np.zeros(14, dtype=int), labels, names(3))
+    keys = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
+    for key in (*keys, "balanced_accuracy"):
+        assert own[key] == pytest.approx(scored[key], abs=1e-6), key

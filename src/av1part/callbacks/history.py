@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import resource
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from av1part.errors import ConfigError
 from av1part.files import write_csv
 from av1part.stages.base import StageModule
 
@@ -45,14 +47,24 @@ class History(Callback):
         }
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's row."""
+        """Write the epoch's row.
+
+        Raises:
+            ConfigError: if the run has diverged; no checkpoint of it is saved.
+        """
         assert isinstance(pl_module, StageModule)
         result, metrics = pl_module.val_result, trainer.callback_metrics
+        losses = [float(metrics[key]) for key in ("train/loss", "val/loss")]
+        if not all(map(math.isfinite, losses)):
+            raise ConfigError(
+                f"the loss is not finite in epoch {trainer.current_epoch} (train {losses[0]}, val "
+                f"{losses[1]}): lower optimizer.lr or set trainer.gradient_clip_val"
+            )
         self.rows.append(
             {
                 "epoch": trainer.current_epoch,
-                "train_loss": float(metrics["train/loss"]),
-                "val_loss": float(metrics["val/loss"]),
+                "train_loss": losses[0],
+                "val_loss": losses[1],
                 "macro_f1": result["macro_f1"],
                 "accuracy": result["accuracy"],
                 **{f"f1.{n}": result[f"per_class.{n}.f1"] for n in pl_module.class_names},
@@ -71,8 +83,8 @@ class History(Callback):
                 100 * last["macro_f1"],
                 100 * last["accuracy"],
             )
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(self._rates, step=trainer.global_step)
+        for logger in trainer.loggers:
+            logger.log_metrics(self._rates, step=trainer.global_step)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -120,6 +120,23 @@ class VerifiedCheckpoint(ModelCheckpoint):
         """Key of this callback's state in a checkpoint; `best` and `last` must not share it."""
         return f"{type(self).__name__}[{self.name}]"
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was best so far, also where the run folder has been moved since."""
+        folder = str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(Path(folder) / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_k_models": {moved(k): v for k, v in state_dict["best_k_models"].items()},
+                **{key: moved(state_dict[key]) for key in paths},
+            }
+        )
+
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         final = Path(filepath)
         part = final.with_name(f"{final.name}.part")
@@ -128,7 +145,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
             if trainer.is_global_zero:
                 self._verify_and_name(trainer, part, final, self.level)
         finally:
-            part.unlink(missing_ok=True)
+            if trainer.is_global_zero:
+                part.unlink(missing_ok=True)
         trainer.strategy.barrier()
         self._last_global_step_saved = trainer.global_step
         self._last_checkpoint_saved = filepath

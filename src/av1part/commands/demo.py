@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from av1part.commands.train import train_in
-from av1part.configuration import plain
-from av1part.files import write_text
+from av1part.configuration import check_values, plain
+from av1part.errors import ConfigError
 from av1part.pipeline import run_pipeline
 from av1part.report import write_report
 from av1part.results import check_run_name
 from av1part.training import TrainResult
 
 log = logging.getLogger(__name__)
+
+_FIXED = {"stage", "method", "experiment", "seed", "stage1", "resume"}
+"""Keys that tell the runs of the plan apart."""
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -40,17 +43,16 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             for stage, names in settings["cascade"].items()
         },
         folder / "pipeline",
+        config={**settings, "train": list(words)},
     )
-    write_text(folder / "pipeline" / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     files = write_report([folder], folder / "report")
     console = Console()
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
     console.print(f"{time.perf_counter() - started:.0f} s; report: {files.html}", soft_wrap=True)
-    first = rows[next(iter(rows))]
-    margins = [margin(first, guesser) for guesser in ("constant", "prior")]
-    if min(margins) <= 0:
-        log.error("Stage 1 does not beat both guessers in macro-F1: something is wrong")
+    behind = lost_against_guessers(rows[next(iter(rows))])
+    if behind:
+        log.error("Stage 1 does not beat both guessers (%s): something is wrong", behind)
         raise SystemExit(1)
 
 
@@ -65,9 +67,13 @@ def train_plan(
         folder: Where the run folders go; finished ones are kept.
     """
     results: dict[str, TrainResult] = {}
+    fixed = sorted({word.partition("=")[0] for word in common} & _FIXED)
+    if fixed:
+        raise ConfigError(f"the demo's plan sets {', '.join(fixed)}: change plan= instead")
     for name, overrides in plan.items():
         check_run_name(name)
         cfg = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
+        check_values(cfg, "train")
         if results:
             cfg.stage1 = str(next(iter(results.values())).best)
         log.info("\n%s: %s", name, " ".join(overrides))
@@ -77,30 +83,37 @@ def train_plan(
     return results
 
 
-def margin(metrics: Mapping[str, Any], guesser: str, metric: str = "macro_f1") -> float:
-    """Return a metric's margin over a guesser, as a fraction."""
-    return float(metrics[metric] - metrics[f"baselines.{guesser}.{metric}"])
+def lost_against_guessers(metrics: Mapping[str, Any]) -> str:
+    """Name what a guesser that never looks does at least as well; empty if nothing."""
+    return ", ".join(
+        f"{name} {100 * metrics[name]:.2f} % against {100 * guess:.2f} % of the {guesser}"
+        for name in ("macro_f1", "accuracy", "f1_positive")
+        for guesser in ("constant", "prior")
+        if metrics[name] <= (guess := metrics[f"baselines.{guesser}.{name}"])
+    )
 
 
 def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> Table:
     """Return macro-F1 of each run and of the cascade with its margins, 95 % by picture."""
     table = Table("on val", title="macro-F1, and margins in pp with 95 % intervals by picture")
-    for column in ("macro-F1", "over best constant", "over class prior", "accuracy"):
+    for column in ("macro-F1", "over best constant", "over class prior", "accuracy (constant)"):
         table.add_column(column, justify="right")
     for name, metrics in runs.items():
         found = {
             kind: {k: metrics.get(f"intervals.macro_f1.{kind}.{k}") for k in _LIMITS}
             for kind in ("margin_constant", "margin_prior")
         }
-        table.add_row(name, *_row(metrics, found))
-    table.add_row("cascade", *_row(cascade["overall"], cascade["intervals"].get("macro_f1", {})))
+        table.add_row(name, *_row(metrics, found, metrics["baselines.constant.accuracy"]))
+    found = cascade["intervals"].get("macro_f1", {})
+    constant = cascade["baselines"]["constant"]["accuracy"]
+    table.add_row("cascade", *_row(cascade["overall"], found, constant))
     return table
 
 
 _LIMITS = ("estimate", "low", "high")
 
 
-def _row(metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[str]:
+def _row(metrics: Mapping[str, Any], intervals: Mapping[str, Any], constant: float) -> list[str]:
     cells = [f"{100 * metrics['macro_f1']:.2f} %"]
     for kind in ("margin_constant", "margin_prior"):
         values = [intervals.get(kind, {}).get(k) for k in _LIMITS]
@@ -108,4 +121,4 @@ def _row(metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[str]:
             cells.append("-")
         else:
             cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * v for v in values)))
-    return [*cells, f"{100 * metrics['accuracy']:.2f} %"]
+    return [*cells, f"{100 * metrics['accuracy']:.2f} % ({100 * constant:.2f} %)"]

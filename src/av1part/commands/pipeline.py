@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from av1part.configuration import plain
 from av1part.errors import ConfigError
-from av1part.files import write_text
 from av1part.pipeline import run_pipeline
 from av1part.results import check_run_name
 from av1part.stages.base import STAGES
@@ -29,12 +29,13 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     result = run_pipeline(
         checkpoints,
         folder,
+        config=plain(cfg),
         data_path=cfg.data.path,
+        protocol=cfg.data.split,
         split_list=cfg.data.split_list,
         split=cfg.split,
         device=cfg.device,
     )
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     console = Console()
     console.print(cascade_table(result.report))
     console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)

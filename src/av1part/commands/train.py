@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from av1part.configuration import plain
-from av1part.files import write_text
+from av1part.files import no_empty_folder
+from av1part.report import write_run_plots
 from av1part.results import check_run_name
 from av1part.training import TrainResult, train_stage
 
@@ -32,13 +33,15 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
     Returns:
         The result, or None in the further processes of a distributed run.
     """
-    settings = plain(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    with _log_file(folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")):
-        result = train_stage(settings, folder)
+    with (
+        no_empty_folder(folder),
+        _log_file(folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")),
+    ):
+        result = train_stage(plain(cfg), folder)
         if result is not None:
-            write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+            write_run_plots(folder)
             _log_result(result)
     return result
 
@@ -46,11 +49,14 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
 def _log_result(result: TrainResult) -> None:
     scores = result.metrics
     log.info(
-        "%s: val macro-F1 %.2f %%, accuracy %.2f %% (best constant %.2f %%), best epoch %d, in %s",
+        "%s on val: macro-F1 %.2f %% (best constant %.2f %%, class prior %.2f %%), "
+        "accuracy %.2f %% (%.2f %%, %.2f %%), best epoch %d, in %s",
         scores["stage"],
-        100 * scores["macro_f1"],
-        100 * scores["accuracy"],
-        100 * scores["baselines.constant.accuracy"],
+        *(
+            100 * scores[key]
+            for metric in ("macro_f1", "accuracy")
+            for key in (metric, f"baselines.constant.{metric}", f"baselines.prior.{metric}")
+        ),
         scores["epoch"],
         result.best,
     )

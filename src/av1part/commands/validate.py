@@ -11,18 +11,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from av1part.checkpoint import load_stage
+from av1part.checkpoint import load_stage, sidecar_path
 from av1part.errors import CheckpointMismatchError
 from av1part.files import write_json
 from av1part.results import write_confusion
 from av1part.training import split_scores
-from av1part.validation import attach_data, check_pixels
+from av1part.validation import attach_data, check_pixels, device_of
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Validate a checkpoint and print what it scores."""
-    path = Path(words[0]).expanduser()
-    module = load_stage(path).to(cfg.device)
+    path = Path(words[0]).expanduser().resolve()
+    module = load_stage(path).to(device_of(cfg.device))
     data = attach_data(
         module, path=cfg.data.path, split=cfg.data.split, split_list=cfg.data.split_list
     )
@@ -74,12 +74,16 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
     recorded = path.parent.parent / "metrics.json"
     if path.stem != "best" or not recorded.is_file():
         return "no record of training beside this checkpoint to compare with"
-    said = json.loads(recorded.read_text(encoding="utf-8"))
+    try:
+        said = json.loads(recorded.read_text(encoding="utf-8"))
+        tolerance = json.loads(sidecar_path(path).read_text(encoding="utf-8"))["tolerance_pp"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"the record of training beside this checkpoint cannot be read ({error})"
     differing = [key for key in scores if said.get(key) != scores[key]]
     if not differing:
         return f"equal to what training recorded in {recorded}, every figure"
     delta = 100 * (scores["macro_f1"] - said["macro_f1"])
-    if abs(delta) > 1.0:
+    if not abs(delta) <= tolerance:
         raise CheckpointMismatchError(
             f"{path} scores macro-F1 {100 * scores['macro_f1']:.2f} %, training recorded "
             f"{100 * said['macro_f1']:.2f} % in {recorded}: {delta:+.2f} pp"

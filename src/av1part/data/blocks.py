@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from av1part.data.store import Store
+from av1part.errors import StoreError
 
 Batch = dict[str, Tensor]
 """`block` [b, 1, s, s] uint8 or int16; `qindex`, `partition`, `node` int64 [b]."""
@@ -45,7 +46,10 @@ class BlockReader(Dataset[Batch]):
         self._frame, self._row, self._col = (table[c].to_numpy() for c in ("frame", "row", "col"))
         self._qindex = table["qindex"].to_numpy()
         self._partition = table["partition"].to_numpy()
-        self._dtype = np.uint8 if store.bit_depth() <= 8 else np.int16
+        depth = store.bit_depth()
+        if depth > 15:
+            raise StoreError(f"{store.path} has {depth}-bit samples; batches hold at most 15 bits")
+        self._dtype = np.uint8 if depth <= 8 else np.int16
         self._windows: dict[int, NDArray[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -141,14 +145,16 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         """Choose the order of this epoch; Lightning calls it before each."""
         self.epoch = epoch
 
+    @property
+    def _batches(self) -> int:
+        """Batches of all ranks; at least one each, since a rank without any would stop the run."""
+        return max(self.ranks, -(-self.count // self.batch_size))
+
     def __len__(self) -> int:
         """Return the batches an epoch, on this rank."""
-        batches = -(-self.count // self.batch_size)
-        return (
-            -(-batches // self.ranks)
-            if self.shuffle
-            else len(range(self.rank, batches, self.ranks))
-        )
+        if self.shuffle:
+            return -(-self._batches // self.ranks)
+        return len(range(self.rank, self._batches, self.ranks))
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yield int64 arrays of positions."""
@@ -159,7 +165,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
                 order = rng.permutation(self.count)
             else:
                 order = rng.choice(self.count, self.count, p=self.weights)
-        batches = np.array_split(order, max(1, -(-self.count // self.batch_size)))
+        batches = np.array_split(order, self._batches)
         if self.shuffle and len(batches) % self.ranks:
             # Training ranks must take equally many steps; the first batches come again.
             batches += batches[: self.ranks - len(batches) % self.ranks]

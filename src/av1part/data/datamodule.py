@@ -21,6 +21,8 @@ from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
 from av1part.partition import SIZES, Partition, taxonomy
 
+_MOST_CONTEXT_BY_SEGMENT = 8
+"""Half of the narrowest gap that `splits` leaves: margins of two segments must not meet."""
 _STATISTICS_NODES = 4096
 """Training blocks, evenly spaced, whose pixel statistics a checkpoint records."""
 
@@ -82,6 +84,11 @@ class BlockDataModule(pl.LightningDataModule):
                 raise ConfigError(f"{name} must be one of {known}, got {value!r}")
         if min(batch_size, eval_batch_size) < 1 or min(context, num_workers) < 0:
             raise ConfigError("data: batch sizes must be positive, context and workers >= 0")
+        if split == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
+            raise ConfigError(
+                f"data.context={context} reaches over the gap between segments: at most "
+                f"{_MOST_CONTEXT_BY_SEGMENT} with data.split=by_segment"
+            )
         self.path = embedded.STORE if path is None else Path(path).expanduser()
         if path is None and split_list is None and split == "by_sequence":
             split_list = embedded.SPLIT_LIST
@@ -124,6 +131,9 @@ class BlockDataModule(pl.LightningDataModule):
             protocol=self.split,
             seed=self.split_seed,
             listed=listed,
+        )
+        self.type_counts = np.bincount(
+            partition[split == SPLITS.index("train")].astype(np.int64), minlength=len(Partition)
         )
         self.split_sha256 = hashlib.sha256(sized.tobytes() + split.tobytes()).hexdigest()
         reaches = self.stage.labels[partition] >= 0
@@ -184,6 +194,7 @@ class BlockDataModule(pl.LightningDataModule):
             "eval_batch_size": self.eval_batch_size,
             "bit_depth": self.store.bit_depth(),
             "class_counts": self.class_counts("train"),
+            "type_counts": self.type_counts.tolist(),
             "qindex": np.unique(self.store.nodes["qindex"].to_numpy()[train.nodes]).tolist(),
             "input_statistics": self.input_statistics("train"),
         }

@@ -75,6 +75,8 @@ class ResNet18(nn.Module):
                 without pool, so that a 16x16 block keeps 16, 8, 4, 2 samples a side.
         """
         super().__init__()
+        if stem not in ("imagenet", "small"):
+            raise ValueError(f"stem must be imagenet or small, got {stem!r}")
         small = stem == "small"
         self.channels = tuple(width << level for level in range(4))
         self.conv1 = (

@@ -39,7 +39,13 @@ def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
         state["conv1.weight"] = first.mean(dim=1, keepdim=True)
     own = backbone.state_dict()
-    expected = {name for name in own if not name.startswith(_OWN_PARTS)}
+    # Older files, torchvision's ImageNet weights among them, have no counters of batches.
+    expected = {
+        name
+        for name in own
+        if not name.startswith(_OWN_PARTS)
+        and (name in state or not name.endswith("num_batches_tracked"))
+    }
     check_names(f"weights {weights}", expected, state, own)
     backbone.load_state_dict(state, strict=False)
 

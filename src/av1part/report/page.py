@@ -14,8 +14,10 @@ from av1part.files import write_text
 from av1part.report.comparison import comparison_chapter, run_scores
 from av1part.report.document import Chapter, Document, document_markdown, item_html
 from av1part.report.pipeline_chapter import pipeline_chapter
+from av1part.report.plots import confusion_figure, learning_curves
 from av1part.report.runs import PipelineRun, StageRun, find_runs, load_run
-from av1part.report.stage_chapter import stage_chapter
+from av1part.report.stage_chapter import best_epoch, stage_chapter
+from av1part.report.svg import to_svg
 from av1part.report.tables import inline_html
 
 PICTURED = 8
@@ -155,3 +157,26 @@ def render_html(document: Document) -> str:
     environment.filters["item"] = lambda item: Markup(item_html(item))
     environment.filters["code"] = lambda text: Markup(inline_html(text))
     return environment.get_template("page.html.j2").render(document=document) + "\n"
+
+
+def write_run_plots(folder: Path) -> None:
+    """Write a stage run's learning curves and confusion matrix to `plots/` of its folder.
+
+    Args:
+        folder: A finished run of a stage.
+
+    Raises:
+        ReportError: as `write_report`.
+    """
+    run = load_run(folder)
+    assert isinstance(run, StageRun)
+    guesses = {
+        name: run.metrics.number("baselines", guesser, "macro_f1")
+        for name, guesser in (("best constant", "constant"), ("class prior", "prior"))
+    }
+    figures = {
+        "learning": learning_curves(run.history, best_epoch(run), guesses),
+        "confusion": confusion_figure(run.confusion, run.class_names),
+    }
+    for name, figure in figures.items():
+        write_text(folder / "plots" / f"{name}.svg", to_svg(figure))

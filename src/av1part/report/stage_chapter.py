@@ -53,13 +53,14 @@ def _what(run: StageRun) -> Section:
             "Parameters",
             f"{count(trainable)} trained of {count(total)} ({percent(trainable / total)}%)",
         ),
-        ("Epochs", f"{run.history.height}, best {_best_epoch(run)} (counted from 0)"),
+        ("Epochs", f"{run.history.height}, best {best_epoch(run)} (counted from 0)"),
         *(fact for fact in environment_facts(run) if fact[0] in ("Dataset", "Seed")),
     ]
     return Section("What was run", (Facts(tuple(facts)),))
 
 
-def _best_epoch(run: StageRun) -> int:
+def best_epoch(run: StageRun) -> int:
+    """Return the epoch of best.ckpt."""
     return run.metrics.integer("epoch")
 
 
@@ -80,7 +81,7 @@ def _result(run: StageRun) -> Section:
 
 
 def _training(run: StageRun, prefix: str) -> Section:
-    best = _best_epoch(run)
+    best = best_epoch(run)
     caption = (
         "Learning curves, an epoch a point: loss on training and validation, macro-F1 and accuracy "
         f"on validation with the epoch whose weights were kept ({best}) marked and the macro-F1 of "

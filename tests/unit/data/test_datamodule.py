@@ -183,4 +183,6 @@ def test_ranks_share_an_epoch() -> None:
     seen = [list(EpochBatches(103, 10, rank=r, ranks=2)) for r in (0, 1)]
     positions = np.concatenate([b for part in seen for b in part])
     assert sorted(positions.tolist()) == list(range(103))
+    few = [list(EpochBatches(5, 10, rank=r, ranks=2)) for r in (0, 1)]
+    assert [len(b) for part in few for b in part] == [3, 2]
     assert [len(s) for s in seen] == [len(EpochBatches(103, 10, rank=r, ranks=2)) for r in (0, 1)]
