@@ -9,7 +9,9 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from av1part.data.splits import PROTOCOLS
 from av1part.errors import ConfigError
+from av1part.partition import SIZES, TAXONOMIES
 
 
 def register_resolvers() -> None:
@@ -53,8 +55,9 @@ def check_values(cfg: DictConfig, config: str) -> None:
             kinds, name = _KINDS[type(default)]
             if type(value) not in kinds:
                 raise ConfigError(f"{key} must be {name}, got {value!r}")
-        if key in CHOICES and value not in CHOICES[key]:
-            raise ConfigError(f"{key} must be one of {', '.join(CHOICES[key])}, got {value!r}")
+        if value is not None and value not in CHOICES.get(key, (value,)):
+            known = ", ".join(map(str, CHOICES[key]))
+            raise ConfigError(f"{key} must be one of {known}, got {value!r}")
         group = key.rpartition(".")[0]
         if value is not None and (key in RANGES or group in RANGES):
             _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
@@ -94,13 +97,19 @@ RANGES: Mapping[str, tuple[float, float]] = {
 """Key, or the group of all keys in it, to the least and greatest value."""
 
 CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "taxonomy": tuple(TAXONOMIES),
+    "conditioning": ("none", "qindex"),
+    "data.size": SIZES,
+    "data.split": tuple(PROTOCOLS),
+    "data.sampling": ("natural", "balanced"),
+    "data.augment": ("none", "symmetries"),
     "callbacks.verify_every": ("improvement", "epoch"),
     "callbacks.save_every": ("improvement", "epoch"),
     "scheduler.kind": ("cosine", "onecycle", "constant"),
     # Other precisions change the dtype of the state, which is not what a reload would build.
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
-"""Key to its values, where the code behind it would not notice another."""
+"""Key to its values; checked here so that a mistake is told before anything is opened."""
 
 _NULLABLE = {
     "callbacks.patience",

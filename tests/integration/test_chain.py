@@ -18,7 +18,9 @@ from .conftest import TINY, Command
 @pytest.fixture(scope="module")
 def demo_words(larger_store: Path) -> tuple[str, ...]:
     listed = f"data.split_list={embedded.SPLIT_LIST}"
-    return (*TINY, f"data.path={larger_store}", listed, "trainer.max_epochs=3")
+    # Wide enough for Stage 1 to beat both guessers in every metric, with room.
+    learns = ("backbone.width=16", "loss=cross_entropy", "trainer.max_epochs=3")
+    return (*TINY, f"data.path={larger_store}", listed, *learns)
 
 
 def test_the_demo_fails_if_stage_1_learns_nothing(

@@ -67,16 +67,18 @@ def train_plan(
         folder: Where the run folders go; finished ones are kept.
     """
     results: dict[str, TrainResult] = {}
+    configs = {}
     fixed = sorted({word.partition("=")[0] for word in common} & _FIXED)
     if fixed:
         raise ConfigError(f"the demo's plan sets {', '.join(fixed)}: change plan= instead")
     for name, overrides in plan.items():
         check_run_name(name)
-        cfg = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
-        check_values(cfg, "train")
+        configs[name] = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
+        check_values(configs[name], "train")
+    for name, cfg in configs.items():
         if results:
             cfg.stage1 = str(next(iter(results.values())).best)
-        log.info("\n%s: %s", name, " ".join(overrides))
+        log.info("\n%s: %s", name, " ".join(plan[name]))
         result = train_in(cfg, folder / name)
         assert result is not None  # one process
         results[name] = result
