@@ -54,6 +54,7 @@ _EXPECTED_WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",  # a resumed run
     r"The 'train_dataloader' does not have many workers",  # batches are gathered in bulk
     r"The 'val_dataloader' does not have many workers",
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
 )
 
