@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -47,6 +48,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     )
     files = write_report([folder], folder / "report")
     console = Console()
+    console = Console(width=max(console.width, 110))  # a log file is no narrower for being a file
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
     console.print(f"{time.perf_counter() - started:.0f} s; report: {files.html}", soft_wrap=True)
@@ -96,14 +98,19 @@ def lost_against_guessers(metrics: Mapping[str, Any]) -> str:
 
 
 def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> Table:
-    """Return macro-F1 of each run and of the cascade with its margins, 95 % by picture."""
-    table = Table("on val", title="macro-F1, and margins in pp with 95 % intervals by picture")
-    for column in ("macro-F1", "over best constant", "over class prior", "accuracy (constant)"):
-        table.add_column(column, justify="right")
+    """Return each run and the cascade in percent, with margins in points by picture."""
+    table = Table(
+        "on val",
+        title="macro-F1 with margins (95 % intervals by picture), and accuracy, in percent",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    for column in ("macro-F1", "over best constant", "over class prior", "accuracy", "constant"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, metrics in runs.items():
         found = {
             kind: {k: metrics.get(f"intervals.macro_f1.{kind}.{k}") for k in _LIMITS}
-            for kind in ("margin_constant", "margin_prior")
+            for kind in _MARGINS
         }
         table.add_row(name, *_row(metrics, found, metrics["baselines.constant.accuracy"]))
     found = cascade["intervals"].get("macro_f1", {})
@@ -112,15 +119,15 @@ def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, A
     return table
 
 
+_MARGINS = ("margin_constant", "margin_prior")
 _LIMITS = ("estimate", "low", "high")
 
 
 def _row(metrics: Mapping[str, Any], intervals: Mapping[str, Any], constant: float) -> list[str]:
-    cells = [f"{100 * metrics['macro_f1']:.2f} %"]
-    for kind in ("margin_constant", "margin_prior"):
-        values = [intervals.get(kind, {}).get(k) for k in _LIMITS]
-        if None in values:
-            cells.append("-")
-        else:
-            cells.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * v for v in values)))
-    return [*cells, f"{100 * metrics['accuracy']:.2f} % ({100 * constant:.2f} %)"]
+    cells = []
+    for kind in _MARGINS:
+        limits = [intervals.get(kind, {}).get(k) for k in _LIMITS]
+        whole = "{:+.2f} [{:+.2f}, {:+.2f}]"
+        cells.append("-" if None in limits else whole.format(*(100 * v for v in limits)))
+    accuracies = [f"{100 * value:.2f}" for value in (metrics["accuracy"], constant)]
+    return [f"{100 * metrics['macro_f1']:.2f}", *cells, *accuracies]
