@@ -1,0 +1,128 @@
+"""The Trainer of a run: callbacks, verified checkpoints, loggers, and what not to warn of."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from rich.console import Console
+
+from av1part.callbacks.freeze_guard import FreezeGuard
+from av1part.callbacks.history import BestEpochWarning, History, Timing
+from av1part.callbacks.stopping import ResumableEarlyStopping
+from av1part.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
+from av1part.data.datamodule import BlockDataModule
+from av1part.errors import ConfigError
+from av1part.stages.base import StageModule
+
+# Lightning lists devices and advertises; what a run needs to say it says itself.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+_EXPECTED_WARNINGS = (
+    r"Found \d+ module\(s\) in eval mode",  # the frozen part, on purpose
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run
+    r"The 'train_dataloader' does not have many workers",  # batches are gathered in bulk
+    r"The 'val_dataloader' does not have many workers",
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
+)
+
+Settings = Mapping[str, Any]
+"""A composed train configuration as plain values; conf/train.yaml names its keys."""
+
+
+def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Trainer:
+    """Build the Trainer of a run folder, with everything that watches over a run.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument, or a logger is unknown.
+    """
+    live = LivePredictions(settings["callbacks"]["verify_batches"])
+    history = History(folder / "history.csv")
+    callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
+    callbacks += _stopping_and_progress(settings)
+    callbacks += _checkpoints(settings, folder / "checkpoints", live)
+    return _trainer(settings, folder, callbacks)
+
+
+def fit(trainer: pl.Trainer, module: StageModule, data: BlockDataModule, last: Path | None) -> None:
+    """Train, from the checkpoint `last` if there is one, without warnings of what is meant."""
+    with warnings.catch_warnings():
+        for expected in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=None if last is None else str(last),
+            weights_only=True,
+        )
+
+
+def _stopping_and_progress(settings: Settings) -> list[Callback]:
+    options = settings["callbacks"]
+    callbacks: list[Callback] = []
+    if options["patience"] is not None:
+        patience = options["patience"]
+        callbacks.append(ResumableEarlyStopping(monitor=MONITOR, mode="max", patience=patience))
+    # In a log file the bar would be thousands of lines; History logs a line an epoch there.
+    if options["progress_bar"] and Console().is_terminal:
+        callbacks.append(RichProgressBar())
+    return callbacks
+
+
+def _checkpoints(settings: Settings, folder: Path, live: LivePredictions) -> list[Callback]:
+    options = settings["callbacks"]
+    tolerance = options["tolerance_pp"]
+    every_epoch = options["verify_every"] == "epoch"
+    kinds = [
+        VerifiedCheckpoint(folder, "best", live, monitor=MONITOR, tolerance_pp=tolerance),
+        VerifiedCheckpoint(
+            folder,
+            "last",
+            live,
+            tolerance_pp=tolerance,
+            level="full" if every_epoch else "tensors",
+        ),
+    ]
+    if options["save_every"] == "epoch":
+        kinds.insert(
+            0, VerifiedCheckpoint(folder, "epoch", live, tolerance_pp=tolerance, keep_all=True)
+        )
+    return list(kinds)
+
+
+def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+    """Build the Trainer.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument.
+    """
+    try:
+        return pl.Trainer(
+            **settings["trainer"],
+            callbacks=callbacks,
+            logger=_loggers(settings, folder),
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
+            use_distributed_sampler=False,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {error}") from None
+
+
+def _loggers(settings: Settings, folder: Path) -> list[Logger]:
+    kinds = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    names = settings["logger"]["names"]
+    unknown = sorted(set(names) - kinds.keys())
+    if unknown:
+        raise ConfigError(f"logger.names: {unknown} unknown, there are {sorted(kinds)}")
+    return [kinds[name](save_dir=str(folder / "logs"), name=name, version="") for name in names]
