@@ -76,7 +76,7 @@ bench: setup ## Run the benchmarks
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
 	@test -n "$(wildcard experiments/*/)" || \
 	  { echo "make experiments-report: experiments/ holds no experiment yet" >&2; exit 2; }
-	@$(BIN)/av1part report $(wildcard experiments/*/) $(ARGS)
+	@$(BIN)/av1part report $(wildcard experiments/*/) out=runs/experiments-report $(ARGS)
 
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew
