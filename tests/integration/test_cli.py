@@ -313,3 +313,30 @@ def test_the_console_script_from_another_folder(tmp_path: Path) -> None:
     assert info.returncode == 0, info.stderr
     assert "every file as its manifest says" in info.stdout
     assert not list(tmp_path.iterdir())
+
+
+Y4M = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n"
+
+
+@pytest.mark.libaom
+@pytest.mark.parametrize(
+    ("name", "content", "words", "said"),
+    [
+        ("empty.y4m", b"", (), "empty.y4m"),
+        ("cut.y4m", Y4M + b"FRAME\n" + bytes(1000), (), "cut.y4m"),
+        ("none.y4m", Y4M, (), "none.y4m"),
+        ("text.mp4", b"this is no video at all", (), "text.mp4"),
+        ("plain.yuv", bytes(64 * 48 * 3 // 2), (), "plain.yuv"),
+        ("a_64x48.yuv", bytes(64 * 48), (), "a_64x48.yuv"),
+        ("b.yuv", bytes(4608), ("width=64", "height=47"), "b.yuv"),
+        ("c_64x48_12bit.yuv", bytes(64 * 48 * 3), (), "12"),
+        ("d_64x48.yuv", bytes(4608), ("sizes=[16,17]",), "17"),
+        ("e_64x48.yuv", bytes(4608), ("cq_levels=[64]",), "64"),
+    ],
+)
+def test_bad_sources_are_one_line_and_leave_nothing(
+    name: str, content: bytes, words: tuple[str, ...], said: str, av1part: Command, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    refused(av1part("data", "build", name, "out=made", *words), said)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
