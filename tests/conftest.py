@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch is imported: networks this small are fastest, and the same, on one thread, and
+# waiting threads must not spin on a machine that does other things.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from functools import cache
 from pathlib import Path
 
