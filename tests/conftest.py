@@ -44,20 +44,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of real decisions: a corner of each embedded picture, nodes of 16x16."""
-    return cut_store(tmp_path_factory.mktemp("data") / "small", CORNER)
-
-
-def cut_store(out: Path, side: int) -> Path:
-    """Store the corner of each embedded picture with its 16x16 nodes."""
+    out, side = tmp_path_factory.mktemp("data") / "small", CORNER
     whole, writer = Store.open(embedded.STORE), StoreWriter(out, {"made": "by the tests"})
     for sequence in whole.sequences:
         writer.add_plane(sequence, whole.plane(sequence)[:, :side, :side], 8)
     inside = (pl.col("row") + 16 <= side) & (pl.col("col") + 16 <= side)
     nodes = whole.nodes.filter(inside & (pl.col("size") == 16))
     return writer.finish(nodes, {s: {"bit_depth": 8} for s in whole.sequences}, {}).path
-
-
-@pytest.fixture(scope="session")
-def larger_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Likewise, enough for a small Stage 1 to learn something that holds on other pictures."""
-    return cut_store(tmp_path_factory.mktemp("data") / "larger", 256)

@@ -154,7 +154,6 @@ def test_bad_data_is_one_line(av1part: Command, small_store: Path, tmp_path: Pat
     refused(av1part("report", tmp_path / "none"), "none")
     refused(av1part("validate"), "CKPT")
     refused(av1part("data", "build", "x.y4m"), "out=DIR")
-    refused(av1part("data", "build", "x.y4m", "out=o"), "x.y4m")
     refused(av1part("pipeline"), "stage1=CKPT")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
@@ -316,6 +315,24 @@ def test_the_console_script_from_another_folder(tmp_path: Path) -> None:
 
 
 Y4M = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n"
+
+
+@pytest.mark.libaom
+def test_a_missing_source_is_one_line(av1part: Command) -> None:
+    refused(av1part("data", "build", "x.y4m", "out=o"), "x.y4m")
+    assert not list(Path.cwd().iterdir())
+
+
+def test_without_libaom_one_line_names_the_target(
+    av1part: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AV1PART_CACHE", str(tmp_path / "nothing"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("AV1PART_AOMENC", "AV1PART_INSPECT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "a.y4m").write_bytes(Y4M + b"FRAME\n" + bytes(64 * 48 * 3 // 2))
+    refused(av1part("data", "build", "a.y4m", "out=made"), "make libaom")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.y4m"]
 
 
 @pytest.mark.libaom
