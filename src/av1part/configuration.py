@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part.data.splits import PROTOCOLS
 from av1part.errors import ConfigError
+from av1part.options import AUGMENTATIONS, CONDITIONINGS, SAMPLINGS, SCHEDULES
 from av1part.partition import SIZES, TAXONOMIES
 
 
@@ -98,14 +99,14 @@ RANGES: Mapping[str, tuple[float, float]] = {
 
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "taxonomy": tuple(TAXONOMIES),
-    "conditioning": ("none", "qindex"),
+    "conditioning": CONDITIONINGS,
     "data.size": SIZES,
     "data.split": tuple(PROTOCOLS),
-    "data.sampling": ("natural", "balanced"),
-    "data.augment": ("none", "symmetries"),
+    "data.sampling": SAMPLINGS,
+    "data.augment": AUGMENTATIONS,
     "callbacks.verify_every": ("improvement", "epoch"),
     "callbacks.save_every": ("improvement", "epoch"),
-    "scheduler.kind": ("cosine", "onecycle", "constant"),
+    "scheduler.kind": SCHEDULES,
     # Other precisions change the dtype of the state, which is not what a reload would build.
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
@@ -116,7 +117,6 @@ _NULLABLE = {
     "callbacks.verify_batches",
     "optimizer.lr.backbone",  # of a frozen backbone
     "method.lr_backbone",
-    "stage3_ab",
 }
 """Keys with a default that may be null all the same."""
 

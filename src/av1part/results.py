@@ -32,7 +32,7 @@ def check_run_name(name: str) -> str:
     Raises:
         ConfigError: if it holds anything but `[A-Za-z0-9_.-]`, or is a dot name.
     """
-    if not _NAME.fullmatch(name) or set(name) == {"."} or name == "None":
+    if not _NAME.fullmatch(name) or set(name) == {"."}:
         raise ConfigError(f"name={name!r}: run names are made of [A-Za-z0-9_.-] only")
     return name
 

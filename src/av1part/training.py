@@ -94,14 +94,13 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     return _finish(settings, folder, data, facts, timing)
 
 
-def build_datamodule(settings: Settings, **overrides: Any) -> BlockDataModule:
+def build_datamodule(settings: Settings) -> BlockDataModule:
     """Return the data module of a configuration."""
     arguments = {
         **settings["data"],
         "stage": settings["stage"]["name"],
         "taxonomy": settings["taxonomy"],
         "seed": settings["seed"],
-        **overrides,
     }
     return BlockDataModule(**arguments)
 

@@ -29,7 +29,6 @@ def attach_data(
     path: str | None = None,
     split: str | None = None,
     split_list: str | None = None,
-    stage: str | None = None,
 ) -> BlockDataModule:
     """Return the data a checkpoint was trained on, or another dataset, checked to fit.
 
@@ -38,7 +37,6 @@ def attach_data(
         path: Dataset folder; None is the one recorded, whose manifest must not have changed.
         split: Protocol for another dataset; None is the recorded one.
         split_list: CSV for another dataset.
-        stage: Whose nodes to serve; None is the module's own stage.
 
     Raises:
         StoreError: if the dataset is missing, has changed, or holds other pixels than the module
@@ -47,7 +45,7 @@ def attach_data(
     facts = module.hparams["data"]
     data = BlockDataModule(
         _dataset_path(facts) if path is None else path,
-        stage=stage or module.stage_name,
+        stage=module.stage_name,
         taxonomy=module.taxonomy.name,
         size=facts["size"],
         context=facts["context"],

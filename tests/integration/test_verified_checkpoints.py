@@ -184,8 +184,12 @@ def test_verification_leaves_the_training_trace_unchanged(
     assert Path("runs/some/history.csv").read_text() == Path("runs/all/history.csv").read_text()
 
 
-@pytest.mark.parametrize("damage", [flip_byte, truncate, change_tensor, put_code])
-@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize(
+    ("damage", "record"),
+    # Without a record, a consistent checkpoint of another model is a checkpoint.
+    [(d, r) for d in (flip_byte, truncate, put_code) for r in (True, False)]
+    + [(change_tensor, True)],
+)
 def test_damaged_checkpoints_are_refused_by_the_command_line(
     damage: Damage, record: bool, av1part: Command, stage1: Path, tmp_path: Path
 ) -> None:
@@ -193,8 +197,6 @@ def test_damaged_checkpoints_are_refused_by_the_command_line(
     path = Path(shutil.copy(stage1, tmp_path / "mine.ckpt"))
     if record:
         shutil.copy(sidecar_path(stage1), sidecar_path(path))
-    if damage is change_tensor and not record:
-        pytest.skip("without a record, a consistent checkpoint is a checkpoint")
     assert av1part("validate", path).code == 0
     damage(path)
     ran = av1part("validate", path)

@@ -10,7 +10,6 @@ module, a forgotten buffer or a forward that is not deterministic shows as a dif
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +26,6 @@ from av1part.files import sha256_file, write_json
 from av1part.metrics import from_predictions
 from av1part.models.freeze import moved_tensors, state_sha256
 from av1part.stages.base import StageModule
-
-log = logging.getLogger(__name__)
 
 Level = Literal["full", "tensors"]
 

@@ -19,6 +19,7 @@ from av1part.data.blocks import Batch, BlockReader, EpochBatches
 from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, read_split_list
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
+from av1part.options import AUGMENTATIONS, SAMPLINGS
 from av1part.partition import SIZES, Partition, taxonomy
 
 _MOST_CONTEXT_BY_SEGMENT = 8
@@ -75,8 +76,8 @@ class BlockDataModule(pl.LightningDataModule):
         """
         super().__init__()
         for name, value, known in (
-            ("data.sampling", sampling, ("natural", "balanced")),
-            ("data.augment", augment, ("none", "symmetries")),
+            ("data.sampling", sampling, SAMPLINGS),
+            ("data.augment", augment, AUGMENTATIONS),
             ("data.split", split, tuple(PROTOCOLS)),
             ("data.size", size, SIZES),
         ):

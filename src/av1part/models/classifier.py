@@ -9,7 +9,7 @@ Shapes: b batch, c channels, s samples a side, k classes of the stage.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,8 +18,7 @@ from av1part.models.backbone import LEVELS, ResNet18
 from av1part.models.freeze import freeze
 from av1part.models.heads import QindexFiLM, build_head
 from av1part.models.normalise import PixelNormalise
-
-Conditioning = Literal["none", "qindex"]
+from av1part.options import CONDITIONINGS, Conditioning
 
 PARTS = ("backbone", "adapters", "conditioning", "head")
 """Parts that have parameters, in the order of the data flow; also names of parameter groups."""
@@ -58,8 +57,8 @@ class Classifier(nn.Module):
             ValueError: if an option is unknown.
         """
         super().__init__()
-        if conditioning not in ("none", "qindex"):
-            raise ValueError(f"conditioning must be none or qindex, got {conditioning!r}")
+        if conditioning not in CONDITIONINGS:
+            raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
         if not set(frozen) <= set(PARTS):
             raise ValueError(f"parts that can be frozen are {PARTS}, got {list(frozen)}")
         self.normalise = PixelNormalise(bit_depth)

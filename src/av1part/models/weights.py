@@ -47,7 +47,7 @@ def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
         and (name in state or not name.endswith("num_batches_tracked"))
     }
     check_names(f"weights {weights}", expected, state, own)
-    backbone.load_state_dict(state, strict=False)
+    backbone.load_state_dict({**own, **state}, strict=True)
 
 
 def check_names(

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch import nn, optim
 
 from av1part.errors import ConfigError
+from av1part.options import SCHEDULES
 
 
 def build_optimizer(
@@ -76,4 +77,4 @@ def build_scheduler(
             pct_start=pct_start,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
-    raise ConfigError(f"scheduler kind must be cosine, onecycle or constant, got {kind!r}")
+    raise ConfigError(f"scheduler kind must be one of {SCHEDULES}, got {kind!r}")

@@ -15,7 +15,7 @@ from av1part.data.datamodule import BlockDataModule
 from av1part.models.adapters import build_adapters
 from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier
-from av1part.models.heads import build_head
+from av1part.models.heads import QindexFiLM, build_head
 from av1part.models.normalise import MEAN, STD, PixelNormalise
 from av1part.models.summary import count_parameters, summarise
 
@@ -66,6 +66,10 @@ def test_adapter_counts(layers: list[int], bottleneck: int, parameters: int) -> 
 @pytest.mark.parametrize(("kind", "parameters"), [("linear", 1_539), ("mlp", 164_611)])
 def test_head_counts(kind: Any, parameters: int) -> None:
     assert count_parameters(build_head(512, 3, kind=kind))[0] == parameters
+
+
+def test_conditioning_count() -> None:
+    assert count_parameters(QindexFiLM(512))[0] == 66_688
 
 
 def test_backbone_is_torchvisions() -> None:

@@ -1,0 +1,15 @@
+"""Values of options that the configuration checks and the code behind it acts on."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Conditioning = Literal["none", "qindex"]
+Sampling = Literal["natural", "balanced"]
+Augmentation = Literal["none", "symmetries"]
+Schedule = Literal["cosine", "onecycle", "constant"]
+
+CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
+SAMPLINGS: tuple[str, ...] = get_args(Sampling)
+AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
