@@ -183,10 +183,34 @@ class Taxonomy:
         name: What a dataset, a configuration or a checkpoint calls it.
         stages: Stages in the order of the cascade; a class of several types is refined by the
             stage whose population is exactly those types.
+        size: Luma samples a side of the nodes it is for; None for sizes that have all its types.
     """
 
     name: str
     stages: tuple[Stage, ...]
+    size: int | None = None
+
+    def at(self, size: int) -> Taxonomy:
+        """Return this taxonomy with the types AV1 allows for nodes of `size` alone.
+
+        Classes and stages that are left without a type go: at 8x8 there is no AB, no 1:4.
+
+        Args:
+            size: Luma samples a side, among `SIZES`.
+
+        Raises:
+            ValueError: if nodes have no such size.
+        """
+        if size not in SIZES:
+            raise ValueError(f"nodes have sizes {', '.join(map(str, SIZES))}, got {size}")
+        legal = set(legal_partitions(size))
+        stages = []
+        for stage in self.stages:
+            kept = {n: tuple(p for p in m if p in legal) for n, m in stage.classes.items()}
+            classes = {name: members for name, members in kept.items() if members}
+            if len(classes) > 1:
+                stages.append(Stage(stage.name, classes))
+        return Taxonomy(self.name, tuple(stages), size)
 
     def stage(self, name: str) -> Stage:
         """Return the stage of this name.
@@ -198,7 +222,8 @@ class Taxonomy:
             if stage.name == name:
                 return stage
         names = ", ".join(s.name for s in self.stages)
-        raise ValueError(f"taxonomy {self.name} has no stage {name!r}; it has {names}")
+        where = f" at {self.size}x{self.size}" if self.size else ""
+        raise ValueError(f"taxonomy {self.name} has no stage {name!r}{where}; it has {names}")
 
     def child(self, stage: Stage, class_name: str) -> Stage | None:
         """Return the stage that refines a class, or None if the class is a single type."""

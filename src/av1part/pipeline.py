@@ -53,10 +53,15 @@ def load_members(checkpoints: Mapping[str, Sequence[Path]]) -> dict[str, list[St
     }
     first = members["stage1"][0]
     wanted = [stage.name for stage in first.taxonomy.stages]
-    if sorted(members) != sorted(wanted):
+    missing = [f"{stage}=CKPT" for stage in wanted if stage not in members]
+    if missing:
+        raise CheckpointError(f"the cascade also needs {', '.join(missing)}")
+    extra = [stage for stage in members if stage not in wanted]
+    if extra:
+        size = first.hparams["data"]["size"]
         raise CheckpointError(
-            f"taxonomy {first.taxonomy.name} has the stages {', '.join(wanted)}; checkpoints were "
-            f"given of {', '.join(members)}"
+            f"taxonomy {first.taxonomy.name} has no {', '.join(extra)} at {size}x{size}: leave out "
+            f"{', '.join(f'{stage}=' for stage in extra)}"
         )
     for stage, modules in members.items():
         for module, path in zip(modules, checkpoints[stage], strict=True):

@@ -48,7 +48,7 @@ def module(values: dict[str, Any]) -> StageModule:
         loss=values["loss"],
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
-        data={"bit_depth": 8, "class_counts": [5] * classes[stage]},
+        data={"bit_depth": 8, "size": 16, "class_counts": [5] * classes[stage]},
         adapter=values["adapter"] if values["method"]["name"] == "adapter" else None,
         conditioning=values["conditioning"],
     )

@@ -25,7 +25,9 @@ from av1part.partition import (
 P = Partition
 partitions = st.sampled_from(list(Partition))
 symmetries = st.sampled_from(SYMMETRIES)
-taxonomies = st.sampled_from(list(TAXONOMIES.values()))
+taxonomies = st.sampled_from(
+    [*TAXONOMIES.values(), *(tree.at(size) for tree in TAXONOMIES.values() for size in SIZES)]
+)
 
 # Typed, not derived: what the design's contract says of each symmetry; the rest stay.
 LEFT_RIGHT = {P.VERT_A: P.VERT_B, P.VERT_B: P.VERT_A}
@@ -225,6 +227,36 @@ def test_v6_1to4_adds_a_fourth_class_and_a_stage() -> None:
         "stage3_1to4": ("HORZ_4", "VERT_4"),
     }
     assert wide.partitions == tuple(Partition)
+
+
+@pytest.mark.parametrize("name", TAXONOMIES)
+def test_an_8x8_node_has_no_ab_and_no_1to4(name: str) -> None:
+    small = taxonomy(name).at(8)
+    assert {s.name: s.class_names for s in small.stages} == {
+        "stage1": ("NONE", "PARTITION"),
+        "stage2": ("SPLIT", "RECT"),
+        "stage3_rect": ("HORZ", "VERT"),
+    }
+    with pytest.raises(ValueError, match="no stage 'stage3_ab' at 8x8; it has stage1, stage2, "):
+        small.stage("stage3_ab")
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("name", TAXONOMIES)
+def test_larger_nodes_have_every_type(name: str, size: int) -> None:
+    tree = taxonomy(name)
+    assert tree.at(size).stages == tree.stages
+
+
+@given(st.sampled_from(list(TAXONOMIES)), st.sampled_from(SIZES))
+def test_a_sized_taxonomy_covers_what_is_legal(name: str, size: int) -> None:
+    tree = taxonomy(name)
+    assert set(tree.at(size).partitions) == set(tree.partitions) & set(legal_partitions(size))
+
+
+def test_a_size_no_dataset_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="sizes 8, 16, 32, 64, got 128"):
+        taxonomy("v6").at(128)
 
 
 @given(taxonomies)

@@ -17,6 +17,7 @@ from rich.table import Table
 from av1part.commands.train import train_in
 from av1part.configuration import check_values, plain
 from av1part.errors import ConfigError
+from av1part.partition import taxonomy
 from av1part.pipeline import run_pipeline
 from av1part.report import write_report
 from av1part.results import check_run_name
@@ -40,7 +41,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     results = train_plan(settings["plan"], words, folder)
     cascade = run_pipeline(
         {
-            stage: [results[name].best for name in names]
+            stage: [results[name].best for name in names if name in results]
             for stage, names in settings["cascade"].items()
         },
         folder / "pipeline",
@@ -64,7 +65,8 @@ def train_plan(
     """Train the runs of a plan in order; all but the first start from the first's backbone.
 
     Args:
-        plan: Run name to overrides of `av1part train`.
+        plan: Run name to overrides of `av1part train`; runs of a stage that the taxonomy has
+            not, at the size of the nodes, are left out.
         common: Overrides for all.
         folder: Where the run folders go; finished ones are kept.
     """
@@ -75,8 +77,11 @@ def train_plan(
         raise ConfigError(f"the demo's plan sets {', '.join(fixed)}: change plan= instead")
     for name, overrides in plan.items():
         check_run_name(name)
-        configs[name] = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
-        check_values(configs[name], "train")
+        cfg = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
+        check_values(cfg, "train")
+        tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
+        if cfg.stage.name in [stage.name for stage in tree.stages]:
+            configs[name] = cfg
     for name, cfg in configs.items():
         if results:
             cfg.stage1 = str(next(iter(results.values())).best)

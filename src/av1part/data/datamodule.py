@@ -111,7 +111,7 @@ class BlockDataModule(pl.LightningDataModule):
         if self.readers:
             return
         try:
-            self.taxonomy = taxonomy(self.taxonomy_name)
+            self.taxonomy = taxonomy(self.taxonomy_name).at(self.size)
             self.stage = self.taxonomy.stage(self.stage_name)
         except ValueError as error:
             raise ConfigError(str(error)) from None

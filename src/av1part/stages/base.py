@@ -58,7 +58,7 @@ class StageModule(pl.LightningModule):
             loss: `kind` and parameters of `build_loss`.
             optimizer: Arguments of `build_optimizer`.
             scheduler: Arguments of `build_scheduler`.
-            data: What `BlockDataModule.facts` says: bit depth, class counts, provenance.
+            data: What `BlockDataModule.facts` says: bit depth, size, class counts, provenance.
             adapter: Arguments of `build_adapters`, for the method that has them.
             conditioning: `none` or `qindex`.
             seed: From which every step derives its random numbers.
@@ -74,7 +74,7 @@ class StageModule(pl.LightningModule):
         if (method == "adapter") != (adapter is not None):
             raise ConfigError("method=adapter needs an adapter, and only that method has one")
         try:
-            self.taxonomy = taxonomy_of(taxonomy)
+            self.taxonomy = taxonomy_of(taxonomy).at(data["size"])
             self.stage = self.taxonomy.stage(self.stage_name)
             self.classifier = Classifier(
                 classes=len(self.stage.classes),
