@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part.data.splits import PROTOCOLS
 from av1part.errors import ConfigError
-from av1part.options import AUGMENTATIONS, CONDITIONINGS, SAMPLINGS, SCHEDULES
+from av1part.options import AUGMENTATIONS, CONDITIONINGS, PLACEMENTS, SAMPLINGS, SCHEDULES
 from av1part.partition import SIZES, TAXONOMIES
 
 
@@ -81,9 +81,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "data.num_workers": (0, _MANY),
     "backbone.width": (1, 4096),
     "adapter.bottleneck": (1, _MANY),
+    "adapter.rank": (1, _MANY),
+    "adapter.alpha": (_TINY, _MANY),
     "adapter.dropout": (0, 1),
     "adapter.init_std": (0, _MANY),
     "head.dropout": (0, 1),
+    "method.lr_decay": (1, _MANY),
+    "method.unfreeze": (0, _MANY),  # each layer's epoch
     "loss.beta": (0, 1 - 1e-12),  # at 1 the effective number of samples is 0 / 0
     "loss.gamma": (0, _MANY),
     "optimizer.lr": (_TINY, _MANY),  # each of its parts
@@ -100,6 +104,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "taxonomy": tuple(TAXONOMIES),
     "conditioning": CONDITIONINGS,
+    "adapter.placement": PLACEMENTS,
+    "adapter.kernel": (1, 3),
     "data.size": SIZES,
     "data.split": tuple(PROTOCOLS),
     "data.sampling": SAMPLINGS,

@@ -8,8 +8,10 @@ Conditioning = Literal["none", "qindex"]
 Sampling = Literal["natural", "balanced"]
 Augmentation = Literal["none", "symmetries"]
 Schedule = Literal["cosine", "onecycle", "constant"]
+Placement = Literal["layer", "block"]
 
 CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
+PLACEMENTS: tuple[str, ...] = get_args(Placement)

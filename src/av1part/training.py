@@ -22,9 +22,9 @@ from av1part.evaluation import evaluate, stage_scores
 from av1part.files import write_json
 from av1part.intervals import flatten_intervals, metric_intervals
 from av1part.metrics import FlatMetrics, baselines
-from av1part.models.freeze import state_sha256
+from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
-from av1part.models.summary import count_parameters, summarise
+from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
 from av1part.results import (
     changed_settings,
@@ -85,6 +85,11 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
             return TrainResult(folder, best, json.loads(finished.read_text(encoding="utf-8")))
     timing = Timing()
     trainer = build_trainer(settings, folder, timing)
+    if trainer.world_size > 1 and any(module.classifier.thaw.values()):
+        raise ConfigError(
+            f"method={settings['method']['name']} thaws layers while it trains, which several "
+            "processes cannot follow: use trainer.devices=1"
+        )
     if last is None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
@@ -112,7 +117,9 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         ConfigError: if the method needs a start that is not given.
         CheckpointError: if the start cannot be loaded, strictly.
     """
-    method, stage = str(settings["method"]["name"]), settings["stage"]["name"]
+    method_options = dict(settings["method"])
+    method, stage = str(method_options.pop("name")), settings["stage"]["name"]
+    del method_options["lr_backbone"]  # the optimizer's
     options = dict(settings["backbone"])
     weights, stage1 = options.pop("weights"), settings["stage1"]
     if method == "scratch" and (stage1 is not None or weights != "none"):
@@ -135,6 +142,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         data=dict(facts),
         adapter=settings["adapter"] if method == "adapter" else None,
         conditioning=settings["conditioning"],
+        method_options=method_options,
         seed=settings["seed"],
     )
     start: dict[str, Any] = {"weights": str(weights)}
@@ -149,7 +157,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
 
 def log_summary(module: StageModule, side: int) -> None:
     """Log the layers with their spatial size, and what is trained and what is frozen."""
-    total, trainable = count_parameters(module.classifier)
+    total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
     log.info(
         "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",
         module.stage_name,
@@ -157,7 +165,7 @@ def log_summary(module: StageModule, side: int) -> None:
         f"{trainable:,}",
         f"{total:,}",
         100 * trainable / total,
-        ", ".join(module.classifier.frozen) or "nothing",
+        frozen_text(module.classifier.thaw),
     )
     for row in summarise(module.classifier, side):
         where = f"{row.side}x{row.side}" if row.side else "-"
@@ -280,7 +288,7 @@ def _finish(
     write_samples(folder, data.reader("val"), labels, evaluation.predictions)
     write_environment(folder, seed=settings["seed"], dataset=facts)
     write_json(folder / "timing.json", timing.summary())
-    total, trainable = count_parameters(module.classifier)
+    total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
     metrics = {
         "stage": module.stage_name,
         "method": settings["method"]["name"],

@@ -40,16 +40,20 @@ def module(values: dict[str, Any]) -> StageModule:
     classes = {"stage1": 2, "stage2": 3, "stage3_rect": 2, "stage3_ab": 4, "stage3_1to4": 2}
     stage = values["stage"]["name"]
     backbone = {k: v for k, v in values["backbone"].items() if k != "weights"}
+    method = dict(values["method"])
+    name = method.pop("name")
+    del method["lr_backbone"]
     return stage_class(stage)(
         taxonomy="v6_1to4" if stage == "stage3_1to4" else values["taxonomy"],
-        method=values["method"]["name"],
+        method=name,
+        method_options=method,
         backbone={**backbone, "width": 8},
         head=values["head"],
         loss=values["loss"],
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
-        data={"bit_depth": 8, "size": 16, "class_counts": [5] * classes[stage]},
-        adapter=values["adapter"] if values["method"]["name"] == "adapter" else None,
+        data={"bit_depth": 8, "size": 16, "context": 0, "class_counts": [5] * classes[stage]},
+        adapter=values["adapter"] if name == "adapter" else None,
         conditioning=values["conditioning"],
     )
 
@@ -72,7 +76,9 @@ def test_the_study_s_training_defaults() -> None:
     assert v1["stage"]["name"] == "stage2"
     assert v1["method"]["name"] == "adapter"
     assert v1["adapter"] == {
+        "kind": "bottleneck",
         "layers": [1, 2, 3, 4],
+        "placement": "layer",
         "bottleneck": 64,
         "dropout": 0.1,
         "init_std": 1e-3,

@@ -13,7 +13,10 @@ from av1part.stages.base import StageModule
 
 
 class FreezeGuard(Callback):
-    """Hashes every frozen tensor before training, at each checkpoint and at the end."""
+    """Hashes every frozen tensor before training, at each checkpoint and at the end.
+
+    A layer that its method's schedule thaws is watched until then.
+    """
 
     def __init__(self) -> None:
         self._before: dict[str, str] = {}
@@ -23,7 +26,7 @@ class FreezeGuard(Callback):
         module = _stage(pl_module)
         self._before = _hashes(module)
         start = module.hparams["start"] or {}
-        if "backbone" in module.classifier.frozen and start.get("sha256"):
+        if set(module.classifier.thaw.values()) == {None} and start.get("sha256"):
             now = state_sha256(module.classifier.backbone.state_dict())
             if now != start["sha256"]:
                 raise FreezeError(
@@ -65,8 +68,10 @@ class FreezeGuard(Callback):
             for group in optimizer.param_groups
             for parameter in group["params"]
         ]
-        wanted = [id(p) for p in module.parameters() if p.requires_grad]
-        if sorted(held) != sorted(wanted):
+        groups = module.classifier.parameter_groups().values()
+        wanted = [id(parameter) for group in groups for parameter in group]
+        training = {id(p) for p in module.parameters() if p.requires_grad}
+        if sorted(held) != sorted(wanted) or not training <= set(held):
             raise FreezeError(
                 f"the optimizer holds {len(held)} parameters, {len(wanted)} are trainable: each "
                 "must be in exactly one group, and no frozen one in any"

@@ -39,9 +39,11 @@ class History(Callback):
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the learning rates that this epoch trains with."""
+        """Note the learning rates that this epoch trains with; 0 of a layer still frozen."""
+        assert isinstance(pl_module, StageModule)
+        frozen = pl_module.classifier.frozen_at(trainer.current_epoch)
         self._rates = {
-            f"lr.{group['name']}": float(group["lr"])
+            f"lr.{group['name']}": 0.0 if group["name"] in frozen else float(group["lr"])
             for optimizer in trainer.optimizers
             for group in optimizer.param_groups
         }

@@ -2,11 +2,18 @@
 
     block -> stem -> layer1 -> SE -> layer2 -> SE -> layer3 -> SE -> layer4 -> SE -> attention
 
-The classifier walks these levels one by one, since adapters sit between them.
+The classifier walks these levels one by one. Each level has named places ("sites") at which an
+adapter may act without being part of the backbone:
+
+    x -> conv1 -> bn1 -> relu -> conv2 -> bn2 -> (+) -> relu      layerK_B_conv1, layerK_B_bn1,
+    `----------- (downsample conv -> bn) --------^                layerK_B_conv2, layerK_B_bn2,
+                                                                  layerK_B (before the sum),
+    SE, attention -> layerK                                       layerK_B_down, layerK
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -16,7 +23,31 @@ from torchvision.models.resnet import BasicBlock
 LEVELS = (1, 2, 3, 4)
 """Numbers of the residual layers, after each of which an adapter may sit."""
 
+LAYERS = ("stem", *(f"layer{level}" for level in LEVELS))
+"""Groups of the backbone's parameters, from the input on; a layer has its attention with it."""
+
 Stem = Literal["imagenet", "small"]
+
+_OWNERS = {
+    **dict.fromkeys(("conv1", "bn1", "relu", "maxpool"), "stem"),
+    "attention": "layer4",
+    **{f"{part}{level}": f"layer{level}" for level in LEVELS for part in ("layer", "se")},
+}
+
+
+Adapters = Mapping[str, nn.Module] | nn.ModuleDict
+"""Site to adapter."""
+
+NO_ADAPTERS: Adapters = {}
+
+
+def layer_of(name: str) -> str:
+    """Return which of `LAYERS` a parameter, buffer or module of the backbone belongs to.
+
+    >>> layer_of("se2.squeeze.weight")
+    'layer2'
+    """
+    return _OWNERS[name.partition(".")[0]]
 
 
 class SqueezeExcitation(nn.Module):
@@ -105,22 +136,62 @@ class ResNet18(nn.Module):
         features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return features
 
-    def level(self, level: int, x: Tensor) -> Tensor:
-        """Apply residual layer `level` (1..4) with its attention modules.
+    def level(self, level: int, x: Tensor, adapters: Adapters = NO_ADAPTERS) -> Tensor:
+        """Apply residual layer `level` (1..4) with its attention modules and its adapters.
 
         Args:
             level: Which layer.
             x: Features of the level before, shape (b, c, h, w).
+            adapters: Site to adapter; those of other levels are ignored.
 
         Returns:
             Features, shape (b, channels[level - 1], h', w').
         """
-        names = [f"layer{level}", f"se{level}", *(["attention"] if level == 4 else [])]
-        for name in names:
-            module = self._modules.get(name)
+        name = f"layer{level}"
+        for index, block in enumerate(self.blocks(level)):
+            x = _residual(block, x, adapters, f"{name}_{index}")
+        for attention in (f"se{level}", *(["attention"] if level == 4 else [])):
+            module = self._modules.get(attention)
             if module is not None:
                 x = module(x)
-        return x
+        return _adapted(x, adapters, name)
+
+    def blocks(self, level: int) -> list[BasicBlock]:
+        """Return the residual blocks of a layer."""
+        layer = self.get_submodule(f"layer{level}")
+        assert isinstance(layer, nn.Sequential)
+        return list(layer)
+
+    def map_sides(self, side: int) -> tuple[int, ...]:
+        """Return the samples a side after layers 1 to 4 for blocks of `side` luma samples.
+
+        Every stride halves and rounds up, since kernels are odd and padded by half.
+        """
+        strides = 0 if isinstance(self.maxpool, nn.Identity) else 2
+        return tuple(-(-side // (1 << (strides + level - 1))) for level in LEVELS)
+
+
+def _residual(block: BasicBlock, x: Tensor, adapters: Adapters, site: str) -> Tensor:
+    """Apply torchvision's BasicBlock, with the sites of its adapters."""
+    y = _convolved(block.conv1, x, adapters, f"{site}_conv1")
+    y = block.relu(_adapted(block.bn1(y), adapters, f"{site}_bn1"))
+    y = _convolved(block.conv2, y, adapters, f"{site}_conv2")
+    y = _adapted(block.bn2(y), adapters, f"{site}_bn2")
+    y = _adapted(y, adapters, site)
+    if block.downsample is not None:
+        x = _adapted(block.downsample(x), adapters, f"{site}_down")
+    summed: Tensor = block.relu(y + x)
+    return summed
+
+
+def _convolved(conv: nn.Conv2d, x: Tensor, adapters: Adapters, site: str) -> Tensor:
+    """Convolve; an adapter of this site works beside the convolution, on the same input."""
+    y: Tensor = conv(x)
+    return y + adapters[site](x) if site in adapters else y
+
+
+def _adapted(x: Tensor, adapters: Adapters, site: str) -> Tensor:
+    return adapters[site](x) if site in adapters else x
 
 
 def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:

@@ -1,21 +1,23 @@
-"""The network of one stage: normalise, backbone with adapters between its layers, head.
+"""The network of one stage: normalise, backbone with adapters in it, head.
 
     block (ints) -> normalise -> stem -> [layer k -> SE k -> adapter k] k = 1..3
         -> layer 4 -> SE 4 -> attention -> adapter 4 -> mean -> (FiLM by qindex) -> head -> logits
+
+Other forms of adapter sit inside the layers, see `adapters`.
 
 Shapes: b batch, c channels, s samples a side, k classes of the stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from av1part.models.adapters import build_adapters
-from av1part.models.backbone import LEVELS, ResNet18
-from av1part.models.freeze import freeze
+from av1part.models.backbone import LAYERS, LEVELS, ResNet18, layer_of
+from av1part.models.freeze import Thaw
 from av1part.models.heads import QindexFiLM, build_head
 from av1part.models.normalise import PixelNormalise
 from av1part.options import CONDITIONINGS, Conditioning
@@ -25,11 +27,7 @@ PARTS = ("backbone", "adapters", "conditioning", "head")
 
 
 class Classifier(nn.Module):
-    """A stage's network; knows which of its parts are frozen and keeps them so.
-
-    Attributes:
-        frozen: Names of the frozen parts.
-    """
+    """A stage's network; knows which layers are frozen in an epoch and keeps them so."""
 
     def __init__(
         self,
@@ -40,9 +38,9 @@ class Classifier(nn.Module):
         head: Mapping[str, Any],
         adapter: Mapping[str, Any] | None = None,
         conditioning: Conditioning = "none",
-        frozen: Sequence[str] = (),
+        thaw: Thaw | None = None,
     ) -> None:
-        """Build the network.
+        """Build the network, as it is in epoch 0.
 
         Args:
             classes: Classes of the stage.
@@ -51,7 +49,8 @@ class Classifier(nn.Module):
             head: Arguments of `build_head`.
             adapter: Arguments of `build_adapters`, or None for no adapters.
             conditioning: `qindex` adds a FiLM layer on the pooled features.
-            frozen: Parts to freeze, among `PARTS`.
+            thaw: When each layer of the backbone is trained, see `freeze.thaw_epochs`; None
+                trains all of them.
 
         Raises:
             ValueError: if an option is unknown.
@@ -59,50 +58,66 @@ class Classifier(nn.Module):
         super().__init__()
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
-        if not set(frozen) <= set(PARTS):
-            raise ValueError(f"parts that can be frozen are {PARTS}, got {list(frozen)}")
         self.normalise = PixelNormalise(bit_depth)
         self.backbone = ResNet18(**backbone)
         channels = self.backbone.channels
-        self.adapters = build_adapters(channels, **adapter) if adapter else nn.ModuleDict()
+        self.adapters = build_adapters(self.backbone, **adapter) if adapter else nn.ModuleDict()
         self.conditioning = QindexFiLM(channels[-1]) if conditioning == "qindex" else None
         self.head = build_head(channels[-1], classes, **head)
-        self.frozen = tuple(frozen)
-        for _, module in self.frozen_modules():
-            freeze(module)
+        self.thaw = dict.fromkeys(LAYERS, 0) if thaw is None else dict(thaw)
+        self.frozen: tuple[str, ...] = ()
+        self.set_epoch(0)
 
-    def frozen_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield name and module of every frozen part."""
-        for name in self.frozen:
-            module = self._modules.get(name)
-            if module is not None:
-                yield name, module
+    def frozen_at(self, epoch: int) -> tuple[str, ...]:
+        """Return the layers of the backbone that are not trained in an epoch, input first."""
+        return tuple(k for k, first in self.thaw.items() if first is None or epoch < first)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Freeze and train what the method's schedule says of an epoch."""
+        self.frozen = self.frozen_at(epoch)
+        for name, module in self.backbone.named_children():
+            module.requires_grad_(layer_of(name) not in self.frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set training mode; frozen layers stay in eval mode whatever is asked.
+
+        `requires_grad=False` alone would leave BatchNorm's running statistics moving, and eval
+        mode is undone by any later `.train()` of a parent: so it is set again here.
+        """
+        super().train(mode)
+        for name, module in self.backbone.named_children():
+            if layer_of(name) in self.frozen:
+                module.eval()
+        return self
 
     def frozen_state(self) -> dict[str, Tensor]:
         """Return every frozen parameter and buffer by its full name (not copies)."""
         return {
-            f"{part}.{name}": tensor
-            for part, module in self.frozen_modules()
-            for name, tensor in module.state_dict().items()
+            f"backbone.{name}": tensor
+            for name, tensor in self.backbone.state_dict().items()
+            if layer_of(name) in self.frozen
         }
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trainable parameters of each part that has any, each exactly once."""
-        groups = {}
-        for part in PARTS:
-            module = self._modules.get(part)
-            if module is not None:
-                parameters = [p for p in module.parameters() if p.requires_grad]
-                if parameters:
-                    groups[part] = parameters
-        return groups
+    def parameter_groups(self, *, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters that are trained in any epoch, each exactly once.
 
-    def train(self, mode: bool = True) -> Classifier:
-        """Set training mode; frozen parts stay in eval mode whatever is asked."""
-        super().train(mode)
-        for _, module in self.frozen_modules():
-            module.eval()
-        return self
+        Args:
+            by_layer: Have a group for each layer of the backbone instead of one for all of it.
+
+        Returns:
+            Part (or layer) to its parameters; those without any are left out.
+        """
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            part, _, rest = name.partition(".")
+            if part == "backbone":
+                layer = layer_of(rest)
+                if self.thaw[layer] is None:
+                    continue
+                part = layer if by_layer else part
+            groups.setdefault(part, []).append(parameter)
+        return groups
 
     def features(self, block: Tensor) -> Tensor:
         """Return pooled features.
@@ -115,10 +130,7 @@ class Classifier(nn.Module):
         """
         x = self.backbone.stem(self.normalise(block))
         for level in LEVELS:
-            x = self.backbone.level(level, x)
-            name = f"layer{level}"
-            if name in self.adapters:
-                x = self.adapters[name](x)
+            x = self.backbone.level(level, x, self.adapters)
         return x.mean((2, 3))
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:

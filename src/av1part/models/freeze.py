@@ -1,31 +1,119 @@
-"""Freezing, in one place: which parts a method freezes, and the proof that they did not move."""
+"""Freezing, in one place: which layers a method trains and when, and the proof of the rest.
+
+A method says for each layer of the backbone from which epoch on it is trained. What is not (yet)
+trained is frozen: no gradient, no BatchNorm statistic, no dropout. Adapters, conditioning and head
+are trained from the start by every method.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-FROZEN_PARTS: Mapping[str, tuple[str, ...]] = {
-    "scratch": (),
-    "finetune": (),
-    "frozen": ("backbone",),
-    "adapter": ("backbone",),
+from av1part.models.backbone import LAYERS
+
+Thaw = Mapping[str, int | None]
+"""Layer of the backbone to the first epoch in which it is trained; None is never."""
+
+
+def _all() -> Thaw:
+    return dict.fromkeys(LAYERS, 0)
+
+
+def _none() -> Thaw:
+    return dict.fromkeys(LAYERS)
+
+
+def _partial(*, layers: Sequence[str]) -> Thaw:
+    _check_layers("method.layers", layers)
+    if not layers:
+        raise ValueError("method.layers names no layer: that is method=frozen")
+    return {layer: 0 if layer in layers else None for layer in LAYERS}
+
+
+def _ulmfit(*, unfreeze: Mapping[str, int | None], lr_decay: float = 1.0) -> Thaw:
+    _check_layers("method.unfreeze", list(unfreeze))
+    epochs = [unfreeze.get(layer) for layer in LAYERS]
+    for layer, epoch in zip(LAYERS, epochs, strict=True):
+        if epoch is not None and (type(epoch) is not int or epoch < 0):
+            raise ValueError(
+                f"method.unfreeze.{layer} must be an epoch from 0 or null, got {epoch!r}"
+            )
+    if all(epoch is None for epoch in epochs):
+        raise ValueError("method.unfreeze names no epoch: that is method=frozen")
+    if not lr_decay >= 1:
+        raise ValueError(f"method.lr_decay must be at least 1, got {lr_decay!r}")
+    return dict(zip(LAYERS, epochs, strict=True))
+
+
+METHODS: Mapping[str, Callable[..., Thaw]] = {
+    "scratch": _all,
+    "finetune": _all,
+    "partial": _partial,
+    "ulmfit": _ulmfit,
+    "frozen": _none,
+    "adapter": _none,
 }
-"""Method to the parts of a classifier that it freezes."""
+"""Method to what it trains, given the method's own options."""
 
 
-def freeze(module: nn.Module) -> None:
-    """Stop gradients and put the module into eval mode (BatchNorm statistics, dropout).
+def thaw_epochs(method: str, options: Mapping[str, Any]) -> Thaw:
+    """Return when each layer of the backbone is trained.
 
-    `requires_grad=False` alone leaves BatchNorm's running statistics moving; and eval mode is
-    undone by any later `.train()` of a parent, which must therefore keep frozen parts in eval
-    mode (`Classifier.train` does).
+    Args:
+        method: A key of `METHODS`.
+        options: Of that method: `layers` of `partial`; `unfreeze` and `lr_decay` of `ulmfit`.
+
+    Raises:
+        ValueError: if the method or a layer is unknown, or an option does not fit.
     """
-    module.requires_grad_(False)
-    module.eval()
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    try:
+        return METHODS[method](**options)
+    except TypeError as error:
+        raise ValueError(f"method {method}: {error}") from None
+
+
+def frozen_text(thaw: Thaw) -> str:
+    """Return what is frozen and until when, for a log.
+
+    >>> frozen_text({"stem": None, "layer1": 3, "layer2": 0, "layer3": 0, "layer4": 0})
+    'stem, layer1 until epoch 3'
+    """
+    if set(thaw.values()) == {None}:
+        return "backbone"
+    said = [
+        layer if epoch is None else f"{layer} until epoch {epoch}"
+        for layer, epoch in thaw.items()
+        if epoch != 0
+    ]
+    return ", ".join(said) or "nothing"
+
+
+def layer_rates(lr: float, lr_decay: float) -> dict[str, float]:
+    """Return discriminative learning rates: each layer a factor below the one after it.
+
+    Args:
+        lr: Of the last layer.
+        lr_decay: The factor.
+
+    Reference: Howard and Ruder, Universal language model fine-tuning for text classification, ACL
+        2018, section 3.2 (with a factor of 2.6).
+    """
+    return {layer: lr / lr_decay**depth for depth, layer in enumerate(reversed(LAYERS))}
+
+
+def _check_layers(key: str, layers: Sequence[str]) -> None:
+    unknown = [layer for layer in layers if layer not in LAYERS]
+    if unknown or len(set(layers)) != len(layers):
+        raise ValueError(
+            f"{key} takes each of {', '.join(LAYERS)} at most once, got {list(layers)}"
+        )
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

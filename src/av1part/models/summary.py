@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from av1part.models.backbone import LEVELS
+from av1part.models.backbone import LAYERS, layer_of
 from av1part.models.classifier import Classifier
 
 
@@ -30,56 +30,52 @@ class LayerSummary:
     trainable: int
 
 
-def count_parameters(module: nn.Module | None) -> tuple[int, int]:
-    """Return (all, trainable) parameters of a module."""
-    parameters = [] if module is None else list(module.parameters())
-    return (
-        sum(p.numel() for p in parameters),
-        sum(p.numel() for p in parameters if p.requires_grad),
-    )
+def count_parameters(module: nn.Module | None) -> int:
+    """Return the parameters of a module."""
+    return 0 if module is None else sum(p.numel() for p in module.parameters())
+
+
+def count_trainable(classifier: Classifier) -> int:
+    """Return the parameters of a classifier that its method trains, in whichever epoch."""
+    return sum(p.numel() for group in classifier.parameter_groups().values() for p in group)
 
 
 def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
     """Return the layers of a classifier with the spatial size after each.
 
     At 16x16 the ImageNet stem leaves 4, 2, 1, 1 samples after layers 1 to 4, so that 3x3 kernels
-    and the 7x7 attention there see a single one; the table makes that visible.
+    and the 7x7 attention there see a single one; the table makes that visible. Adapters have a row
+    after the layer they are in or after.
 
     Args:
         classifier: The network.
         side: Samples a side of its input blocks, context included.
     """
-    backbone = classifier.backbone
-    stem = [backbone.conv1, backbone.bn1]
+    backbone, adapters = classifier.backbone, classifier.adapters
+    trained = {id(p) for group in classifier.parameter_groups().values() for p in group}
+
+    def row(name: str, channels: int, map_side: int | None, *modules: nn.Module) -> LayerSummary:
+        parameters = [p for module in modules for p in module.parameters()]
+        trainable = sum(p.numel() for p in parameters if id(p) in trained)
+        return LayerSummary(name, channels, map_side, sum(p.numel() for p in parameters), trainable)
+
     rows = []
     training = classifier.training
     classifier.eval()
     with torch.no_grad():
         block = torch.zeros((1, 1, side, side), dtype=torch.uint8)
         x = backbone.stem(classifier.normalise(block.to(backbone.conv1.weight.device)))
-        rows.append(_row("stem", x, *stem))
-        for level in LEVELS:
-            x = backbone.level(level, x)
-            extra = [getattr(backbone, f"se{level}", None)]
-            extra += [getattr(backbone, "attention", None)] if level == 4 else []
-            rows.append(_row(f"layer{level}", x, getattr(backbone, f"layer{level}"), *extra))
-            if f"layer{level}" in classifier.adapters:
-                adapter = classifier.adapters[f"layer{level}"]
-                x = adapter(x)
-                rows.append(_row(f"adapter{level}", x, adapter))
+        for layer in LAYERS:
+            if layer != LAYERS[0]:
+                x = backbone.level(LAYERS.index(layer), x, adapters)
+            modules = [m for name, m in backbone.named_children() if layer_of(name) == layer]
+            rows.append(row(layer, x.shape[1], x.shape[2], *modules))
+            here = [m for site, m in adapters.items() if site.partition("_")[0] == layer]
+            if here:
+                rows.append(row(layer.replace("layer", "adapter"), x.shape[1], x.shape[2], *here))
     classifier.train(training)
     if classifier.conditioning is not None:
-        rows.append(
-            LayerSummary(
-                "conditioning", x.shape[1], None, *count_parameters(classifier.conditioning)
-            )
-        )
+        rows.append(row("conditioning", x.shape[1], None, classifier.conditioning))
     logits = [m for m in classifier.head if isinstance(m, nn.Linear)][-1].out_features
-    rows.append(LayerSummary("head", logits, None, *count_parameters(classifier.head)))
+    rows.append(row("head", logits, None, classifier.head))
     return rows
-
-
-def _row(name: str, x: torch.Tensor, *modules: nn.Module | None) -> LayerSummary:
-    counts = [count_parameters(m) for m in modules]
-    total, trainable = (sum(c) for c in zip(*counts, strict=True))
-    return LayerSummary(name, x.shape[1], x.shape[2], total, trainable)

@@ -12,8 +12,9 @@ from torch import Tensor
 from av1part.data.blocks import Batch
 from av1part.errors import ConfigError
 from av1part.metrics import FlatMetrics, flatten, stage_metrics
+from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
-from av1part.models.freeze import FROZEN_PARTS, state_sha256
+from av1part.models.freeze import layer_rates, state_sha256, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.stages.optimisation import build_optimizer, build_scheduler
@@ -45,6 +46,7 @@ class StageModule(pl.LightningModule):
         data: Mapping[str, Any],
         adapter: Mapping[str, Any] | None = None,
         conditioning: str = "none",
+        method_options: Mapping[str, Any] | None = None,
         seed: int = 42,
         start: Mapping[str, Any] | None = None,
     ) -> None:
@@ -52,7 +54,7 @@ class StageModule(pl.LightningModule):
 
         Args:
             taxonomy: Name of the taxonomy.
-            method: A key of `FROZEN_PARTS`, which says what is frozen.
+            method: A key of `freeze.METHODS`, which says what is trained.
             backbone: Arguments of `ResNet18`.
             head: Arguments of `build_head`.
             loss: `kind` and parameters of `build_loss`.
@@ -61,6 +63,7 @@ class StageModule(pl.LightningModule):
             data: What `BlockDataModule.facts` says: bit depth, size, class counts, provenance.
             adapter: Arguments of `build_adapters`, for the method that has them.
             conditioning: `none` or `qindex`.
+            method_options: Of the method, see `freeze.thaw_epochs`.
             seed: From which every step derives its random numbers.
             start: Where the backbone's first weights came from, with their SHA-256.
 
@@ -69,8 +72,6 @@ class StageModule(pl.LightningModule):
         """
         super().__init__()
         self.save_hyperparameters()
-        if method not in FROZEN_PARTS:
-            raise ConfigError(f"method must be one of {', '.join(FROZEN_PARTS)}, got {method!r}")
         if (method == "adapter") != (adapter is not None):
             raise ConfigError("method=adapter needs an adapter, and only that method has one")
         try:
@@ -83,8 +84,10 @@ class StageModule(pl.LightningModule):
                 head=head,
                 adapter=adapter,
                 conditioning=conditioning,  # type: ignore[arg-type]  # checked by Classifier
-                frozen=FROZEN_PARTS[method],
+                thaw=thaw_epochs(method, method_options or {}),
             )
+            side = data["size"] + 2 * data["context"]
+            check_adapter_maps(self.classifier.backbone, self.classifier.adapters, side)
             self.loss = build_loss(data["class_counts"], **loss)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.stage_name}: {error}") from None
@@ -124,6 +127,10 @@ class StageModule(pl.LightningModule):
         )
         return {"loss": loss, "logits": logits.detach(), "labels": labels}
 
+    def on_train_epoch_start(self) -> None:
+        """Freeze and train what the method's schedule says of this epoch."""
+        self.classifier.set_epoch(self.current_epoch)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, step), so that a resumed run draws what it would have drawn."""
         torch.manual_seed((self.hparams["seed"] + 1) * 1_000_003 + self.global_step)
@@ -146,8 +153,13 @@ class StageModule(pl.LightningModule):
             self.log(f"val/{name}", self.val_result[name], prog_bar=name == "macro_f1")
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer over the trainable parameters alone, and its schedule."""
-        optimizer = build_optimizer(self.classifier.parameter_groups(), **self.hparams["optimizer"])
+        """Return the optimizer over the parameters that are ever trained, and its schedule."""
+        options = dict(self.hparams["optimizer"])
+        decay = (self.hparams["method_options"] or {}).get("lr_decay")
+        if decay is not None:
+            options["lr"] = {**options["lr"], **layer_rates(options["lr"]["backbone"], decay)}
+        groups = self.classifier.parameter_groups(by_layer=decay is not None)
+        optimizer = build_optimizer(groups, **options)
         return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

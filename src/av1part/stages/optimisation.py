@@ -18,11 +18,11 @@ def build_optimizer(
     lr: Mapping[str, float],
     weight_decay: float = 1e-4,
 ) -> optim.Optimizer:
-    """Build AdamW with one named group a part.
+    """Build AdamW with one named group a part, or a layer.
 
     Args:
-        groups: Part to its trainable parameters.
-        lr: Part to its learning rate; parts without trainable parameters are ignored.
+        groups: Part or layer to its trainable parameters.
+        lr: Part or layer to its learning rate; those without trainable parameters are ignored.
         weight_decay: Decoupled, for all groups.
 
     Raises:

@@ -15,9 +15,10 @@ from av1part.data.datamodule import BlockDataModule
 from av1part.models.adapters import build_adapters
 from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier
+from av1part.models.freeze import thaw_epochs
 from av1part.models.heads import QindexFiLM, build_head
 from av1part.models.normalise import MEAN, STD, PixelNormalise
-from av1part.models.summary import count_parameters, summarise
+from av1part.models.summary import count_parameters, count_trainable, summarise
 
 ADAPTER = {"layers": [1, 2, 3, 4], "bottleneck": 64, "dropout": 0.1, "init_std": 1e-3}
 
@@ -41,10 +42,10 @@ QINDEX = torch.tensor([80, 80, 128, 128, 172, 220])
 
 
 def test_parameter_counts_are_the_contracts() -> None:
-    assert count_parameters(ResNet18(se=False, attention=False))[0] == 11_170_240
-    assert count_parameters(ResNet18())[0] == 11_213_858
-    whole = classifier(backbone={}, adapter=ADAPTER, frozen=("backbone",))
-    assert count_parameters(whole) == (11_502_565, 288_707)
+    assert count_parameters(ResNet18(se=False, attention=False)) == 11_170_240
+    assert count_parameters(ResNet18()) == 11_213_858
+    whole = classifier(backbone={}, adapter=ADAPTER, thaw=thaw_epochs("adapter", {}))
+    assert (count_parameters(whole), count_trainable(whole)) == (11_502_565, 288_707)
 
 
 @pytest.mark.parametrize(
@@ -58,18 +59,18 @@ def test_parameter_counts_are_the_contracts() -> None:
 )
 def test_adapter_counts(layers: list[int], bottleneck: int, parameters: int) -> None:
     adapters = build_adapters(
-        ResNet18().channels, layers=layers, bottleneck=bottleneck, dropout=0.1, init_std=1e-3
+        ResNet18(), layers=layers, bottleneck=bottleneck, dropout=0.1, init_std=1e-3
     )
-    assert count_parameters(adapters)[0] == parameters
+    assert count_parameters(adapters) == parameters
 
 
 @pytest.mark.parametrize(("kind", "parameters"), [("linear", 1_539), ("mlp", 164_611)])
 def test_head_counts(kind: Any, parameters: int) -> None:
-    assert count_parameters(build_head(512, 3, kind=kind))[0] == parameters
+    assert count_parameters(build_head(512, 3, kind=kind)) == parameters
 
 
 def test_conditioning_count() -> None:
-    assert count_parameters(QindexFiLM(512))[0] == 66_688
+    assert count_parameters(QindexFiLM(512)) == 66_688
 
 
 def test_backbone_is_torchvisions() -> None:
@@ -103,12 +104,11 @@ def test_summary_counts_every_parameter_once(method: str, conditioning: Any) -> 
     model = classifier(
         adapter=ADAPTER if method == "adapter" else None,
         conditioning=conditioning,
-        frozen=("backbone",) if method == "adapter" else (),
+        thaw=thaw_epochs("adapter" if method == "adapter" else "finetune", {}),
     )
     rows = summarise(model, 16)
-    assert (sum(r.parameters for r in rows), sum(r.trainable for r in rows)) == count_parameters(
-        model
-    )
+    assert sum(r.parameters for r in rows) == count_parameters(model)
+    assert sum(r.trainable for r in rows) == count_trainable(model)
 
 
 def test_adapters_start_as_the_identity() -> None:
