@@ -27,8 +27,7 @@ PARTS = ("backbone", "adapters", "conditioning", "head")
 class Classifier(nn.Module):
     """A stage's network; knows which of its parts are frozen and keeps them so.
 
-    Attributes:
-        frozen: Names of the frozen parts.
+    `frozen` holds the names of the frozen parts.
     """
 
     def __init__(

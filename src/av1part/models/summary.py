@@ -40,7 +40,7 @@ def count_parameters(module: nn.Module | None) -> tuple[int, int]:
 
 
 def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
-    """Return the layers of a classifier with the spatial size after each.
+    """List the layers of a classifier with the spatial size after each.
 
     At 16x16 the ImageNet stem leaves 4, 2, 1, 1 samples after layers 1 to 4, so that 3x3 kernels
     and the 7x7 attention there see a single one; the table makes that visible.
@@ -48,6 +48,9 @@ def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
     Args:
         classifier: The network.
         side: Samples a side of its input blocks, context included.
+
+    Returns:
+        Rows in the order the data passes them.
     """
     backbone = classifier.backbone
     stem = [backbone.conv1, backbone.bn1]
