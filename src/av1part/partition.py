@@ -201,12 +201,15 @@ class Taxonomy:
     size: int | None = None
 
     def at(self, size: int) -> Taxonomy:
-        """Return this taxonomy with the types AV1 allows for nodes of `size` alone.
+        """Restrict the taxonomy to the types AV1 allows for nodes of one size.
 
         Classes and stages that are left without a type go: at 8x8 there is no AB, no 1:4.
 
         Args:
             size: Luma samples a side, among `SIZES`.
+
+        Returns:
+            The taxonomy at this size, the types and classes that stay in their order.
 
         Raises:
             ValueError: if nodes have no such size.

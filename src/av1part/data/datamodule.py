@@ -110,7 +110,7 @@ class BlockDataModule(pl.LightningDataModule):
 
         Raises:
             StoreError: if the dataset cannot be opened or does not suit the settings.
-            ConfigError: if there is no such taxonomy or stage.
+            ConfigError: if there is no such taxonomy, or it has no such stage at this size.
         """
         if self.readers:
             return
