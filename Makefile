@@ -31,8 +31,9 @@ test-all: setup ## Every test
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: setup ## Lint, formatting and types, changing nothing
+check: setup ## Lint, docstrings, formatting and types, changing nothing
 	@$(BIN)/ruff check
+	@$(BIN)/pydoclint src
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 

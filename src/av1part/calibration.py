@@ -32,11 +32,14 @@ Fitted = TypeVar("Fitted")
 
 
 def softmax(logits: ArrayLike, temperature: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Return the class probabilities of logits divided by a temperature, float64.
+    """Divide logits by a temperature and turn them into class probabilities.
 
     Args:
         logits: Shape (n, k).
         temperature: A scalar, or one a node, shape (n,).
+
+    Returns:
+        Probabilities, float64 of shape (n, k), rows that sum to 1.
     """
     scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature)[..., None]
     probabilities: NDArray[np.float64] = torch.softmax(torch.from_numpy(scaled), dim=-1).numpy()
@@ -80,13 +83,16 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Return the mean gap between confidence and accuracy, in `BINS` bins of equal width.
+    """Measure the mean gap between confidence and accuracy, in `BINS` bins of equal width.
 
     Confidence is the largest probability (top-label); bins are weighted by their nodes.
 
     Args:
         probabilities: Shape (n, k), rows that sum to 1.
         labels: Class indices, shape (n,).
+
+    Returns:
+        The gap, a fraction.
     """
     # Rounding may leave 1 + 1e-16, which torchmetrics would take for a logit.
     predicted = torch.from_numpy(np.clip(np.asarray(probabilities, dtype=np.float64), 0.0, 1.0))

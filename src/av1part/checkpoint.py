@@ -78,6 +78,9 @@ def load_stage(
         stage: The stage it must be of, if that matters.
         cls: Class to build instead of the stage's own.
 
+    Returns:
+        The stage, frozen parts and all, with exactly the file's tensors.
+
     Raises:
         CheckpointError: as `read_checkpoint`, or if it is of another stage or its tensors do not
             fit the module its hyper-parameters describe.

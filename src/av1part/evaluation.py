@@ -53,6 +53,9 @@ def evaluate(
         module: The stage; its training mode is restored.
         batches: Batches of integer blocks.
         limit: Only the first so many batches.
+
+    Returns:
+        Logits and the nodes they are of, in the batches' order, on the CPU.
     """
     training = module.training
     module.eval()
@@ -68,11 +71,14 @@ def evaluate(
 
 
 def stage_scores(module: StageModule, evaluation: Evaluation) -> FlatMetrics:
-    """Return the flat metrics of a stage on the nodes of its own population.
+    """Score a stage on the nodes of its own population.
 
     Args:
         module: Whose taxonomy gives the labels.
         evaluation: Its output on nodes that all belong to the stage.
+
+    Returns:
+        The flat metrics.
     """
     labels = module.stage.labels[evaluation.partition]
     return from_predictions(evaluation.predictions, labels, module.class_names)

@@ -92,7 +92,15 @@ class Bootstrap:
         return (drawn @ stack.reshape(g, -1)).reshape(-1, *stack.shape[1:])
 
     def interval(self, estimate: float, draws: NDArray[np.float64], clusters: int) -> Interval:
-        """Return the percentile interval of a figure from its value on each resample.
+        """Take the percentile interval of a figure from its value on each resample.
+
+        Args:
+            estimate: The figure on the nodes as they are.
+            draws: Its value on each resample, shape (r,).
+            clusters: Sequences that were resampled.
+
+        Returns:
+            The estimate between the quantiles that leave out 1 - level in all.
 
         Raises:
             ValueError: if there are fewer than two clusters to tell a spread from.
@@ -104,11 +112,14 @@ class Bootstrap:
         return Interval(estimate, low, high, self.level, clusters)
 
     def difference(self, of: ArrayLike, minus: ArrayLike | None = None) -> dict[str, Interval]:
-        """Return intervals of each metric of one set of matrices, less that of another.
+        """Resample each metric of one set of matrices, less that of another.
 
         Args:
             of: One matrix a sequence, shape (g, k, k).
             minus: Matrices of the same nodes, shape (g, k, k), or None for zero.
+
+        Returns:
+            Metric name to its interval.
 
         Raises:
             ValueError: if g is below 2.
@@ -128,13 +139,16 @@ class Bootstrap:
 def sequence_confusions(
     predictions: ArrayLike, labels: ArrayLike, sequences: ArrayLike, k: int
 ) -> NDArray[np.int64]:
-    """Return the confusion matrix of each sequence, shape (g, k, k), in sorted order.
+    """Count a confusion matrix for each sequence.
 
     Args:
         predictions: Class indices, shape (n,).
         labels: True class indices, shape (n,).
         sequences: Name or code of each node's sequence, shape (n,).
         k: Number of classes.
+
+    Returns:
+        Counts, int64 of shape (g, k, k), sequences in sorted order.
 
     Raises:
         ValueError: if there are no nodes or the arrays do not fit each other.
@@ -165,7 +179,7 @@ def bootstrap_margin(
     baseline: Baseline,
     bootstrap: Bootstrap | None = None,
 ) -> dict[str, Interval]:
-    """Return the interval of each metric less a baseline's on the same resample.
+    """Resample the margin of each metric over a baseline on the same nodes.
 
     The constant is the class that is best on all labels here (`metrics.best_constant`) and stays
     the same in every resample, so that the estimate is the difference of the printed figures.
@@ -177,6 +191,9 @@ def bootstrap_margin(
         train_counts: Nodes of each class in training, shape (k,), for the prior.
         baseline: `constant` or `prior`.
         bootstrap: How to resample.
+
+    Returns:
+        Metric name to the interval of the margin.
     """
     k = np.asarray(train_counts).shape[0]
     matrices = sequence_confusions(predictions, labels, sequences, k)
@@ -197,7 +214,7 @@ def bootstrap_difference(
     k: int,
     bootstrap: Bootstrap | None = None,
 ) -> dict[str, Interval]:
-    """Return the interval of each metric of one predictor less that of another, paired.
+    """Resample each metric of one predictor less that of another, paired.
 
     Both are scored on the same nodes and the same resamples, so what makes a picture hard for
     both cancels out. An interval around zero says that these pictures do not tell them apart.
@@ -209,6 +226,9 @@ def bootstrap_difference(
         sequences: Name or code of each node's sequence, shape (n,).
         k: Number of classes.
         bootstrap: How to resample.
+
+    Returns:
+        Metric name to the interval of the difference.
     """
     first = sequence_confusions(predictions, labels, sequences, k)
     second = sequence_confusions(others, labels, sequences, k)
@@ -222,7 +242,7 @@ def metric_intervals(
     train_counts: ArrayLike,
     bootstrap: Bootstrap | None = None,
 ) -> dict[str, dict[str, Interval]]:
-    """Return `value`, `margin_constant` and `margin_prior` of each metric, on equal resamples.
+    """Resample each metric and its margins over both baselines, on equal resamples.
 
     Empty if all nodes are of one sequence, which tells nothing of others.
 
@@ -232,6 +252,9 @@ def metric_intervals(
         sequences: Name or code of each node's sequence, shape (n,).
         train_counts: Nodes of each class in training, shape (k,).
         bootstrap: How to resample.
+
+    Returns:
+        Metric name to its `value`, `margin_constant` and `margin_prior`.
     """
     if np.unique(np.asarray(sequences)).size < 2:
         return {}

@@ -46,7 +46,7 @@ def figure(value: SupportsFloat) -> float:
 
 
 def stage_metrics(class_names: Sequence[str], *, across_ranks: bool = True) -> MetricCollection:
-    """Return the metrics of one classifier, to be updated with predictions and labels.
+    """Make the metrics of one classifier, to be updated with predictions and labels.
 
     `update(predictions, labels)` takes two int64 tensors of shape (n,) of class indices and
     counts twice, whatever the number of metrics: once for the scores, once for the matrix.
@@ -56,6 +56,9 @@ def stage_metrics(class_names: Sequence[str], *, across_ranks: bool = True) -> M
         class_names: Names in class-index order.
         across_ranks: Whether `compute` adds up the counts of all processes of a distributed
             run, which all must then call it.
+
+    Returns:
+        The collection, counting nothing yet.
     """
 
     def of(kind: type[Metric], average: str | None) -> Metric:
@@ -136,12 +139,15 @@ def _check_support(counts: Tensor, matrix: Tensor, support: ArrayLike | None) ->
 def from_predictions(
     predictions: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
 ) -> FlatMetrics:
-    """Return the flat metrics of predicted against true class indices.
+    """Score predicted against true class indices.
 
     Args:
         predictions: Integers, shape (n,).
         labels: Integers, shape (n,).
         class_names: Names in class-index order.
+
+    Returns:
+        The flat metrics.
 
     Raises:
         ValueError: if shapes differ, `n` is 0, or an index is outside the classes.
@@ -156,11 +162,14 @@ def from_predictions(
 
 
 def from_confusion(matrix: ArrayLike, class_names: Sequence[str]) -> FlatMetrics:
-    """Return the flat metrics of a confusion matrix, through the same collection.
+    """Score a confusion matrix, through the same collection as predictions.
 
     Args:
         matrix: Counts, shape (k, k), rows true, columns predicted.
         class_names: Names in class-index order.
+
+    Returns:
+        The flat metrics.
 
     Raises:
         ValueError: if the matrix is not square in the classes, negative, or empty.
@@ -248,11 +257,14 @@ def _ratio(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
 
 
 def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64]:
-    """Return the matrix, shape (..., k, k), of always predicting one class.
+    """Say what matrix always predicting one class gives.
 
     Args:
         support: Nodes of each class, shape (..., k).
         class_index: The class that is always predicted.
+
+    Returns:
+        Counts, int64 of shape (..., k, k), rows true, columns predicted.
     """
     counts = np.asarray(support, dtype=np.int64)
     matrix = np.zeros((*counts.shape, counts.shape[-1]), dtype=np.int64)
@@ -261,11 +273,14 @@ def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64
 
 
 def prior_confusion(support: ArrayLike, train_counts: ArrayLike) -> NDArray[np.float64]:
-    """Return the expected matrix, shape (..., k, k), of drawing each prediction from a prior.
+    """Say what matrix drawing each prediction from a prior gives on average.
 
     Args:
         support: Nodes of each class among those scored, shape (..., k).
         train_counts: Nodes of each class in training, shape (k,); the prior is their share.
+
+    Returns:
+        Expected counts, float64 of shape (..., k, k), rows true, columns predicted.
 
     Raises:
         ValueError: if the training counts are empty or of another number of classes.

@@ -60,10 +60,13 @@ _BY_RECTANGLES = {frozenset(rects): type_ for type_, rects in RECTANGLES.items()
 
 
 def partition_from_rects(rects: frozenset[Rect]) -> Partition:
-    """Return the type that cuts a block into exactly these rectangles.
+    """Find the type that cuts a block into exactly these rectangles.
 
     Args:
         rects: Rectangles in quarters of the block's side, in any order.
+
+    Returns:
+        The type.
 
     Raises:
         ValueError: if no partition type has these rectangles.
@@ -75,9 +78,16 @@ def partition_from_rects(rects: frozenset[Rect]) -> Partition:
 
 
 def legal_partitions(size: int, *, one_to_four: bool = True) -> tuple[Partition, ...]:
-    """Return the types AV1 allows for a square node of `size` luma samples a side.
+    """List the types AV1 allows for a square node.
 
     An 8x8 node has no AB and no 1:4 type; a 128x128 node has no 1:4 type.
+
+    Args:
+        size: Luma samples a side.
+        one_to_four: Whether the encoder may use HORZ_4 and VERT_4.
+
+    Returns:
+        The types, in id order.
 
     Raises:
         ValueError: if `size` is not 8, 16, 32, 64 or 128.
@@ -191,12 +201,15 @@ class Taxonomy:
     size: int | None = None
 
     def at(self, size: int) -> Taxonomy:
-        """Return this taxonomy with the types AV1 allows for nodes of `size` alone.
+        """Restrict the taxonomy to the types AV1 allows for nodes of one size.
 
         Classes and stages that are left without a type go: at 8x8 there is no AB, no 1:4.
 
         Args:
             size: Luma samples a side, among `SIZES`.
+
+        Returns:
+            The taxonomy at this size, the types and classes that stay in their order.
 
         Raises:
             ValueError: if nodes have no such size.
@@ -213,7 +226,13 @@ class Taxonomy:
         return Taxonomy(self.name, tuple(stages), size)
 
     def stage(self, name: str) -> Stage:
-        """Return the stage of this name.
+        """Find a stage by its name.
+
+        Args:
+            name: Such as `stage2`.
+
+        Returns:
+            The stage.
 
         Raises:
             ValueError: if there is none.
@@ -280,7 +299,13 @@ TAXONOMIES: Mapping[str, Taxonomy] = {
 
 
 def taxonomy(name: str) -> Taxonomy:
-    """Return the taxonomy of this name.
+    """Find a taxonomy by its name.
+
+    Args:
+        name: A key of `TAXONOMIES`.
+
+    Returns:
+        The taxonomy.
 
     Raises:
         ValueError: if there is none.

@@ -42,6 +42,9 @@ def load_members(checkpoints: Mapping[str, Sequence[Path]]) -> dict[str, list[St
     Args:
         checkpoints: Stage name to the files of its ensemble.
 
+    Returns:
+        Stage name to its members, on the CPU in eval mode.
+
     Raises:
         CheckpointError: if a file is refused, a stage of the taxonomy is missing, or the stages
             were trained on different data, block sizes or splits.
@@ -100,6 +103,9 @@ def run_pipeline(
         split_list: Its split list.
         split: `val`, or `test` if it is really meant.
         device: Where to run.
+
+    Returns:
+        What was written: answers, choices and report.
 
     Raises:
         CheckpointError: as `load_members`.

@@ -27,7 +27,13 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def check_run_name(name: str) -> str:
-    """Return `name` if it may name a run.
+    """Check that `name` may name a run.
+
+    Args:
+        name: As the user gave it.
+
+    Returns:
+        The name.
 
     Raises:
         ConfigError: if it holds anything but `[A-Za-z0-9_.-]`, or is a dot name.
@@ -43,10 +49,17 @@ def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Return the keys that differ from a folder's config.yaml.
+    """List the keys that differ from a folder's config.yaml.
 
     Left out is what does not change a result: names, places of files (their hashes are compared),
     progress and loggers.
+
+    Args:
+        folder: The run folder.
+        settings: The configuration now, plain values.
+
+    Returns:
+        Dotted keys, sorted.
 
     Raises:
         ConfigError: if the file is missing or damaged.

@@ -41,6 +41,14 @@ Settings = Mapping[str, Any]
 def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Trainer:
     """Build the Trainer of a run folder, with everything that watches over a run.
 
+    Args:
+        settings: The configuration of the run.
+        folder: The run folder.
+        timing: The callback that times the run.
+
+    Returns:
+        The Trainer.
+
     Raises:
         ConfigError: if Lightning refuses an argument, or a logger is unknown.
     """

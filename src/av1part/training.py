@@ -67,8 +67,9 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
         The result, or None in the further processes of a distributed run.
 
     Raises:
-        Av1partError: if the settings, the data or a checkpoint are at fault; nothing is written
-            before they have been checked.
+        ConfigError: if the settings do not fit the data, each other or the machine; as for the
+            further errors, nothing is written before they have been checked.
+        Av1partError: if the data or a checkpoint are at fault.
     """
     last = _resumable(settings, folder)
     pl.seed_everything(int(settings["seed"]), workers=True, verbose=False)
@@ -112,6 +113,13 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
 
 def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
     """Build a stage and give its backbone the weights it starts from.
+
+    Args:
+        settings: The configuration of the run.
+        facts: What the checkpoint shall know of the data.
+
+    Returns:
+        The stage, on the CPU; its hyper-parameter `start` says where the weights are from.
 
     Raises:
         ConfigError: if the method needs a start that is not given.
@@ -209,7 +217,11 @@ def split_scores(
 
 
 def _resumable(settings: Settings, folder: Path) -> Path | None:
-    """Return the checkpoint to resume from, or None for a new run."""
+    """Return the checkpoint to resume from, or None for a new run.
+
+    Raises:
+        ConfigError: if the folder holds a run that is not to be resumed.
+    """
     last = folder / "checkpoints" / "last.ckpt"
     if settings["resume"]:
         return last if last.is_file() else None
@@ -240,7 +252,12 @@ def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
 def _check_same_run(
     settings: Settings, checkpoint: Mapping[str, Any], module: StageModule, last: Path
 ) -> None:
-    """Refuse to resume a run under another configuration, data or start than it was begun with."""
+    """Refuse to resume a run under another configuration, data or start than it was begun with.
+
+    Raises:
+        ConfigError: if the configuration differs.
+        CheckpointError: if data or start differ.
+    """
     changed = changed_settings(last.parent.parent, settings)
     if changed:
         raise ConfigError(
@@ -304,7 +321,11 @@ def _finish(
 
 
 def _check_recorded(best: Path, scores: FlatMetrics) -> None:
-    """Compare the full validation of best.ckpt with what training recorded for it."""
+    """Compare the full validation of best.ckpt with what training recorded for it.
+
+    Raises:
+        CheckpointMismatchError: if they differ by more than the tolerance.
+    """
     said = json.loads(sidecar_path(best).read_text(encoding="utf-8"))
     delta = 100 * (scores["macro_f1"] - said["macro_f1_full"])
     if not abs(delta) <= said["tolerance_pp"]:

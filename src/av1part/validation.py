@@ -30,13 +30,16 @@ def attach_data(
     split: str | None = None,
     split_list: str | None = None,
 ) -> BlockDataModule:
-    """Return the data a checkpoint was trained on, or another dataset, checked to fit.
+    """Open the data a checkpoint was trained on, or another dataset, and check that it fits.
 
     Args:
         module: The stage, as loaded.
         path: Dataset folder; None is the one recorded, whose manifest must not have changed.
         split: Protocol for another dataset; None is the recorded one.
         split_list: CSV for another dataset.
+
+    Returns:
+        The data, set up.
 
     Raises:
         StoreError: if the dataset is missing, has changed, or holds other pixels than the module
@@ -73,6 +76,11 @@ def attach_data(
 def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None:
     """Check that a split's pixels are on the scale the module was trained on.
 
+    Args:
+        module: The stage, as loaded.
+        data: The dataset, set up.
+        split: The split that is looked at.
+
     Raises:
         StoreError: if bit depth or scale differ.
     """
@@ -96,7 +104,13 @@ def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None
 
 
 def device_of(name: str) -> torch.device:
-    """Return a device that is really there.
+    """Find a device that is really there.
+
+    Args:
+        name: Torch's name of it, such as `cuda:0`.
+
+    Returns:
+        The device.
 
     Raises:
         ConfigError: if there is no such device here.
@@ -110,7 +124,11 @@ def device_of(name: str) -> torch.device:
 
 
 def _dataset_path(facts: Mapping[str, Any]) -> Path:
-    """Return where the recorded dataset is; the embedded one moves with the installation."""
+    """Return where the recorded dataset is; the embedded one moves with the installation.
+
+    Raises:
+        StoreError: if it is not there.
+    """
     path = Path(facts["path"])
     if path.is_dir():
         return path

@@ -29,6 +29,8 @@ CONTRACT_TARGETS = (
 )
 
 
+CHECKS = {"ruff", "pydoclint", "mypy"}
+
 # Of the `make test` that may be running this, and of its user's command line.
 OUTER_MAKE = {"MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKEFILES"}
 OUTER_MAKE |= {"ARGS", "BIN", "STAGE", "SOURCE", "OUT", "CKPT", "EXP", "PYTHON"}
@@ -101,11 +103,12 @@ def test_every_bound_a_user_meets_says_why(requirement: str) -> None:
     assert len(reason.split()) > 1
 
 
-def test_ruff_has_one_pin() -> None:
-    (dev,) = (r for r in PROJECT["optional-dependencies"]["dev"] if r.startswith("ruff"))
+@pytest.mark.parametrize("tool", ["ruff", "pydoclint"])
+def test_a_hook_s_tool_has_one_pin(tool: str) -> None:
+    (dev,) = (r for r in PROJECT["optional-dependencies"]["dev"] if r.startswith(tool))
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
-    assert set(re.findall(r"ruff==[\d.]+", hooks)) == {dev}
-    assert locked()["ruff"] == [dev.removeprefix("ruff==")]
+    assert set(re.findall(rf"{tool}==[\d.]+", hooks)) == {dev}
+    assert locked()[tool] == [dev.removeprefix(f"{tool}==")]
 
 
 def test_licence_is_the_whole_apache_licence() -> None:
@@ -167,6 +170,16 @@ def test_targets_pass_their_words_whole(tmp_path: Path, words: list[str], said: 
     done = run("make", "-o", "setup", f"BIN={tmp_path}", *words)
     assert done.stderr == ""
     assert done.stdout.splitlines() == said
+
+
+def test_check_fails_with_any_of_its_tools(tmp_path: Path) -> None:
+    tools = {name: script(tmp_path, name, f'echo {name} "$@"') for name in CHECKS}
+    check = ("make", "-o", "setup", f"BIN={tmp_path}", "check")
+    assert {line.split()[0] for line in run(*check).stdout.splitlines()} == CHECKS
+    for name, tool in tools.items():
+        script(tmp_path, name, "exit 1")
+        assert run(*check).returncode == 2, name
+        tool.write_text("#!/bin/sh\n")
 
 
 @pytest.mark.parametrize("name", [".ci/run", "tools/setup.sh", "tools/libaom.sh"])
@@ -292,6 +305,67 @@ def test_libaom_copies_the_distribution_s_own_sources(tmp_path: Path) -> None:
     ]
     stanzas = (tmp_path / "to/debian.sources").read_text()
     assert stanzas.strip() == DEB822.split("\n\n")[1].replace("Types: deb", "Types: deb-src")
+
+
+# Docstrings
+
+GOOD = '''\
+"""A module."""
+
+
+def scale(block: int, depth: int) -> float:
+    """Bring a block to floats.
+
+    Args:
+        block: A luma sample.
+        depth: Bits a sample, 1 or more.
+
+    Returns:
+        The sample as a fraction of the largest.
+
+    Raises:
+        ValueError: if there are no bits.
+    """
+    if depth < 1:
+        raise ValueError(depth)
+    return block / (2**depth - 1)
+'''
+
+
+def complaints(folder: Path, text: str) -> set[str]:
+    """Codes that the docstring checks of `make check` report of a file in src."""
+    file = folder / "module.py"
+    file.write_text(text)
+    config = ROOT / "pyproject.toml"
+    options = ("--no-cache", "--output-format=json", "--config", config)
+    ruff = run(sys.executable, "-m", "ruff", "check", *options, file)
+    pydoclint = run(Path(sys.executable).with_name("pydoclint"), "--config", config, file)
+    said = ruff.stdout + pydoclint.stdout + pydoclint.stderr
+    codes = set(re.findall(r"\b(?:DOC|D)\d{3}\b", said))
+    assert bool(codes) == bool(ruff.returncode or pydoclint.returncode), said
+    return codes
+
+
+def test_a_good_docstring_passes(tmp_path: Path) -> None:
+    assert complaints(tmp_path, GOOD) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('"""A module."""', "", "D100"),
+        (GOOD[GOOD.index('    """Bring') : GOOD.index("    if depth")], "", "D103"),
+        ("        depth: Bits a sample, 1 or more.\n", "", "DOC101"),
+        ("depth: Bits", "bits: Bits", "DOC103"),
+        ("depth: Bits", "depth (int): Bits", "DOC111"),
+        ("    Returns:\n        The sample as a fraction of the largest.\n\n", "", "DOC201"),
+        ("\n    Raises:\n        ValueError: if there are no bits.\n", "", "DOC501"),
+    ],
+)
+def test_a_bad_docstring_is_reported(tmp_path: Path, old: str, new: str, code: str) -> None:
+    bad = GOOD.replace(old, new)
+    assert bad != GOOD
+    assert code in complaints(tmp_path, bad)
 
 
 # The wheel

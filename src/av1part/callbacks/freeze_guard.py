@@ -22,7 +22,16 @@ class FreezeGuard(Callback):
         self._before: dict[str, str] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hash the frozen tensors; they must be those the module started from."""
+        """Hash the frozen tensors; they must be those the module started from.
+
+        Args:
+            trainer: Whose optimizer is checked.
+            pl_module: The stage, at its start or as resumed.
+
+        Raises:
+            FreezeError: if a resumed backbone is not the one the run started from, or the optimizer
+                does not hold exactly the trainable parameters.
+        """
         module = _stage(pl_module)
         self._before = _hashes(module)
         start = module.hparams["start"] or {}
@@ -47,6 +56,9 @@ class FreezeGuard(Callback):
 
     def check(self, module: StageModule) -> None:
         """Compare with the hashes from before training.
+
+        Args:
+            module: The stage, at any time after the start of fit.
 
         Raises:
             FreezeError: naming the tensors that moved, or a frozen part in training mode.

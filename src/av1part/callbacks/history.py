@@ -51,6 +51,10 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's row.
 
+        Args:
+            trainer: Knows the epoch and its losses.
+            pl_module: The stage, with the validation result of the epoch.
+
         Raises:
             ConfigError: if the run has diverged; no checkpoint of it is saved.
         """

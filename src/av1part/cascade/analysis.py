@@ -128,6 +128,9 @@ def analyse(
         choices: Those fitted on val, when these nodes are test; nothing is then fitted.
         bootstrap: How to resample for the intervals.
 
+    Returns:
+        Answers, choices and the report on all nodes.
+
     Raises:
         ValueError: if the training counts give no prior of a stage's classes.
     """

@@ -80,6 +80,9 @@ class Nodes:
             qindex: Integers, shape (n,).
             logits: For every stage of the taxonomy, one array of shape (n, k) a member.
 
+        Returns:
+            The nodes.
+
         Raises:
             ValueError: naming the stage or the column that does not fit.
         """
@@ -150,6 +153,9 @@ def fit_choices(nodes: Nodes, objective: Objective = "macro_f1") -> Choices:
     Args:
         nodes: Nodes to fit on; with none at all the choices are neutral.
         objective: What the threshold maximises, see `calibration.fit_threshold`.
+
+    Returns:
+        The threshold, and a temperature for each member of each stage.
     """
     tree = nodes.taxonomy
     temperatures = {}
@@ -179,12 +185,15 @@ def type_index(taxonomy: Taxonomy) -> NDArray[np.int64]:
 
 
 def member_probabilities(nodes: Nodes, stage: str, temperatures: ArrayLike) -> NDArray[np.float64]:
-    """Return each member's probabilities, shape (m, n, k).
+    """Ask each member of a stage, at its temperature, about all nodes.
 
     Args:
         nodes: The nodes.
         stage: Name of the stage.
         temperatures: One a member, shape (m,), or one a member and node, shape (m, n).
+
+    Returns:
+        Probabilities, float64 of shape (m, n, k).
     """
     each = zip(nodes.logits[stage], np.asarray(temperatures), strict=True)
     return np.stack([softmax(logits, temperature) for logits, temperature in each])
@@ -222,7 +231,17 @@ class Routing:
 def decide(
     taxonomy: Taxonomy, stage: Stage, probabilities: NDArray[np.float64], threshold: Threshold
 ) -> NDArray[np.int64]:
-    """Return a stage's class indices, (n,): the root by threshold, others the most probable."""
+    """Choose a stage's class for each node: the root by threshold, others the most probable.
+
+    Args:
+        taxonomy: The tree of stages.
+        stage: One of its stages.
+        probabilities: Shape (n, k).
+        threshold: Of the root's second class.
+
+    Returns:
+        Class indices, int64 of shape (n,).
+    """
     if stage is taxonomy.root:
         return np.asarray(probabilities[:, 1] > threshold, dtype=np.int64)
     return np.asarray(probabilities.argmax(1), dtype=np.int64)
@@ -245,6 +264,9 @@ def route(
         truth: True AV1 ids, shape (n,); needed with `replaced`.
         replaced: Stages that answer from the truth. Of a node that was sent to such a stage by
             mistake the truth knows no class, so the model still answers.
+
+    Returns:
+        The id each node ends at, and what each stage on its way chose.
 
     Raises:
         ValueError: if `replaced` is given without `truth`, or names no stage.

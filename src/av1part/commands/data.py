@@ -18,7 +18,16 @@ from av1part.partition import Partition
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Build a dataset, or verify one, and print its counts."""
+    """Build a dataset, or verify one, and print its counts.
+
+    Args:
+        verb: `data build` or `data info`.
+        cfg: The composed configuration of the verb.
+        words: Sources to build from, or the one dataset folder.
+
+    Raises:
+        ConfigError: if `data build` is not told where to build.
+    """
     if verb == "data build":
         if OmegaConf.is_missing(cfg, "out"):
             raise ConfigError("av1part data build needs out=DIR, the folder to make")

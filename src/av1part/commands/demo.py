@@ -32,6 +32,11 @@ _FIXED = {"stage", "method", "experiment", "seed", "stage1", "resume"}
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Run the plan.
 
+    Args:
+        verb: `demo`.
+        cfg: The plan, the cascade and a name.
+        words: Further overrides for every training.
+
     Raises:
         SystemExit: with 1 if Stage 1 does not beat both guessers.
     """
@@ -69,6 +74,12 @@ def train_plan(
             not, at the size of the nodes, are left out.
         common: Overrides for all.
         folder: Where the run folders go; finished ones are kept.
+
+    Returns:
+        Run name to its result, in the plan's order.
+
+    Raises:
+        ConfigError: if `common` sets what the plan sets.
     """
     results: dict[str, TrainResult] = {}
     configs = {}

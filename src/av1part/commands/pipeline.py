@@ -18,7 +18,16 @@ from av1part.stages.base import STAGES
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Evaluate the cascade and print how it compares."""
+    """Evaluate the cascade and print how it compares.
+
+    Args:
+        verb: `pipeline`.
+        cfg: Checkpoints, data and a name.
+        words: None are taken.
+
+    Raises:
+        ConfigError: if Stage 1 has no checkpoint, or the folder already holds a result.
+    """
     if OmegaConf.is_missing(cfg, "stage1"):
         raise ConfigError("av1part pipeline needs stage1=CKPT, and one of each further stage")
     folder = Path("runs") / check_run_name(str(cfg.name))

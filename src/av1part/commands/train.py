@@ -30,6 +30,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
 def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
     """Train a stage into a folder, with its configuration and log beside it.
 
+    Args:
+        cfg: The composed configuration.
+        folder: The run folder; made, and removed again if the run is refused at once.
+
     Returns:
         The result, or None in the further processes of a distributed run.
     """

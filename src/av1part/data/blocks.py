@@ -23,8 +23,7 @@ Batch = dict[str, Tensor]
 class BlockReader(Dataset[Batch]):
     """Nodes of one size as batches of integer blocks; indexed by arrays of node numbers.
 
-    Attributes:
-        nodes: Node numbers (rows of nodes.parquet) it was made for, int64.
+    `nodes` holds the node numbers (rows of nodes.parquet) it was made for, int64.
     """
 
     def __init__(self, store: Store, nodes: NDArray[np.int64], *, size: int, context: int = 0):
@@ -35,6 +34,9 @@ class BlockReader(Dataset[Batch]):
             nodes: Row numbers in its node table, all of nodes of `size`.
             size: Luma samples a side.
             context: Margin around the block, in luma samples; replicated at frame edges.
+
+        Raises:
+            StoreError: if samples have more than 15 bits.
         """
         self.store = store
         self.size = size

@@ -78,11 +78,16 @@ def build_dataset(
         bit_depth: Likewise.
         progress: Show progress on stderr.
 
+    Returns:
+        The finished dataset, opened.
+
     Raises:
         ConfigError: if a setting cannot be.
         SourceError: if a source is refused; neither `out` nor `<out>.partial` is left then.
         EncoderError: if aomenc or inspect is missing or fails.
         StoreError: if `out` exists, or `<out>.partial` is another build's.
+        Av1partError: no other than these; only an EncoderError keeps what is already encoded,
+            and the same call then resumes.
     """
     settings = BuildSettings(cq_levels, sizes, cpu_used, one_to_four, frames, every)
     check_count("jobs", jobs)
@@ -214,6 +219,9 @@ class _Build:
 
     def nodes(self) -> pl.DataFrame:
         """Return all nodes.
+
+        Returns:
+            The tables of all sources and cq levels, one below the other.
 
         Raises:
             SourceError: if there is none.

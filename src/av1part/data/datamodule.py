@@ -105,8 +105,12 @@ class BlockDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the store and select the nodes of each split; idempotent.
 
+        Args:
+            stage: Lightning's name of what comes next; not used, all splits are made.
+
         Raises:
             StoreError: if the dataset cannot be opened or does not suit the settings.
+            ConfigError: if there is no such taxonomy, or it has no such stage at this size.
         """
         if self.readers:
             return
@@ -149,10 +153,17 @@ class BlockDataModule(pl.LightningDataModule):
         }
 
     def reader(self, split: str) -> BlockReader:
-        """Return the blocks of a split.
+        """Find the blocks of a split.
+
+        Args:
+            split: `train`, `val` or `test`.
+
+        Returns:
+            The blocks, at least one.
 
         Raises:
             StoreError: if the split is empty; there is no fallback to another.
+            ConfigError: if there is no such split.
         """
         self.setup()
         if split not in SPLITS:

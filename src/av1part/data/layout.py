@@ -117,7 +117,13 @@ def check_nodes(
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the parsed manifest.json of a dataset folder.
+    """Read and check the manifest.json of a dataset folder.
+
+    Args:
+        path: The dataset folder.
+
+    Returns:
+        The parsed manifest.
 
     Raises:
         StoreError: naming the file, if it is missing, damaged, foreign or of another format.
@@ -165,6 +171,10 @@ def first_line(error: BaseException) -> str:
 def check_sha256(file: Path, digest: str) -> None:
     """Check that a file is there and has this SHA-256.
 
+    Args:
+        file: The file.
+        digest: Lower-case hexadecimal.
+
     Raises:
         StoreError: naming the file, if not.
     """
@@ -178,7 +188,13 @@ def check_sha256(file: Path, digest: str) -> None:
 
 
 def read_nodes(file: Path) -> pl.DataFrame:
-    """Return the table of nodes.
+    """Read the table of nodes.
+
+    Args:
+        file: Its nodes.parquet.
+
+    Returns:
+        The table, with the columns of `NODE_SCHEMA`.
 
     Raises:
         StoreError: naming the file, if it is not Parquet with the columns of `NODE_SCHEMA`, all

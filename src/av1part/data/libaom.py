@@ -70,6 +70,13 @@ class Children:
 
         It gets a session of its own, so that Ctrl-C reaches the build alone, which then decides.
 
+        Args:
+            command: The program and its arguments.
+            **pipes: Arguments of `Popen` for its streams.
+
+        Yields:
+            The running program.
+
         Raises:
             EncoderError: if the program cannot be started, or `close` was called.
         """
@@ -109,6 +116,9 @@ def _close_quietly(pipe: IO[bytes]) -> None:
 def find_aomenc() -> Tool:
     """Find aomenc: `AV1PART_AOMENC`, then what `make libaom` built, then PATH.
 
+    Returns:
+        Where it is and which version.
+
     Raises:
         EncoderError: if there is none, or it is not libaom's.
     """
@@ -118,6 +128,9 @@ def find_aomenc() -> Tool:
 
 def find_inspect() -> Tool:
     """Find inspect: `AV1PART_INSPECT`, then what `make libaom` built, then PATH.
+
+    Returns:
+        Where it is and which version.
 
     Raises:
         EncoderError: if there is none, or it is not libaom's.
@@ -179,10 +192,19 @@ def _version(path: Path, arguments: list[str]) -> str:
 def encoder_arguments(
     cq_level: int, *, bit_depth: int, cpu_used: int = 0, one_to_four: bool = False
 ) -> list[str]:
-    """Return aomenc's arguments, without its output and input.
+    """List aomenc's arguments, without its output and input.
 
     Every frame is a key frame at one quantiser, on one thread, so the stream depends on nothing
     but the samples, these arguments and aomenc's version.
+
+    Args:
+        cq_level: Quantiser, 0 to 63.
+        bit_depth: Bits a sample of the y4m it will be given.
+        cpu_used: Speed, 0 the slowest and most thorough.
+        one_to_four: Allow 1:4 partitions.
+
+    Returns:
+        The arguments, in a fixed order.
     """
     arguments = ["--ivf", "--passes=1", "--end-usage=q", f"--cq-level={cq_level}"]
     arguments += ["--kf-max-dist=0", f"--cpu-used={cpu_used}", "--threads=1"]
@@ -197,6 +219,13 @@ def encode(
     aomenc: Path, y4m: Path, ivf: Path, arguments: Sequence[str], children: Children
 ) -> None:
     """Encode a y4m file, fed through a pipe: if this process dies, so does the encoder's input.
+
+    Args:
+        aomenc: The encoder's executable.
+        y4m: What to encode.
+        ivf: The stream to write.
+        arguments: Those of `encoder_arguments`.
+        children: What runs the encoder.
 
     Raises:
         EncoderError: if aomenc fails, with the last thing it said.
@@ -217,7 +246,15 @@ def encode(
 
 
 def inspect_stream(inspect: Path, ivf: Path, children: Children) -> Iterator[InspectedFrame]:
-    """Decode a stream frame by frame and yield the block sizes of each.
+    """Decode a stream frame by frame.
+
+    Args:
+        inspect: The inspector's executable.
+        ivf: The stream.
+        children: What runs the inspector.
+
+    Yields:
+        The block sizes of each frame, in order.
 
     Raises:
         EncoderError: if inspect fails, or prints what it should not.
@@ -247,6 +284,9 @@ def parse_inspect(lines: Iterable[bytes], name: str) -> Iterator[InspectedFrame]
     Args:
         lines: What inspect printed.
         name: What to call the stream in an error.
+
+    Yields:
+        Each frame, as soon as its last line is read.
 
     Raises:
         EncoderError: if a frame is incomplete or not a key frame, or the closing `null` is missing.

@@ -54,6 +54,9 @@ class MediaReader:
     def __init__(self, path: Path) -> None:
         """Count the packets and decode the first frame.
 
+        Args:
+            path: A video or picture of any kind FFmpeg reads.
+
         Raises:
             SourceError: if there is no video, no frame, a pixel format that is not taken, or fewer
                 packets than the container declares.
@@ -107,7 +110,11 @@ class MediaReader:
         return shown
 
     def _check_declared(self, stream: VideoStream, count: int, end: Fraction) -> None:
-        """Compare what was read with the frame count or the duration that the file declares."""
+        """Compare what was read with the frame count or the duration that the file declares.
+
+        Raises:
+            SourceError: if there is less.
+        """
         if count < stream.frames:
             raise SourceError(
                 f"{self.path} is truncated: {count} of {stream.frames} frames are there"
@@ -151,6 +158,9 @@ class MediaReader:
 def check_end(path: Path) -> None:
     """Refuse a JPEG or GIF without its end marker: FFmpeg fills up what is missing.
 
+    Args:
+        path: A file of any kind; others are not looked at.
+
     Raises:
         SourceError: if the file is cut off.
     """
@@ -190,7 +200,14 @@ def _declared_seconds(stream: VideoStream) -> Fraction | None:
 
 
 def conversion_of(frame: VideoFrame, path: Path) -> str:
-    """Return the name of the conversion a frame's pixel format needs.
+    """Tell which conversion a frame's pixel format needs.
+
+    Args:
+        frame: The first frame.
+        path: Its file, for the error.
+
+    Returns:
+        The conversion's name, as the manifest records it.
 
     Raises:
         SourceError: if the format is not taken.

@@ -62,6 +62,10 @@ class RawReader:
     def __init__(self, path: Path, said: RawFormat) -> None:
         """Work out the format and count the frames.
 
+        Args:
+            path: A raw planar 4:2:0 file.
+            said: What the user says of it; the file's name fills what is None.
+
         Raises:
             SourceError: if the size is unknown, or the file is not a whole number of frames.
         """
@@ -88,7 +92,11 @@ class RawReader:
             self._refuse_words()
 
     def _refuse_words(self) -> None:
-        """Refuse 16-bit words taken for bytes: every second byte small, and not all zero."""
+        """Refuse 16-bit words taken for bytes: every second byte small, and not all zero.
+
+        Raises:
+            SourceError: if the file looks like that.
+        """
         with self.path.open("rb") as file:
             start = np.frombuffer(file.read(1 << 20), dtype=np.uint8)
         high = start[1::2]
@@ -116,6 +124,12 @@ def raw_format_of(path: Path) -> RawFormat:
     >>> raw_format_of(Path("foreman_352x288.yuv"))
     RawFormat(width=352, height=288, bit_depth=None)
 
+    Args:
+        path: The file; only its name is read.
+
+    Returns:
+        Luma samples and bits; None for what the name does not say.
+
     Raises:
         SourceError: if the name says big endian.
     """
@@ -139,6 +153,9 @@ class Y4mReader:
 
     def __init__(self, path: Path) -> None:
         """Parse the header and count the frames.
+
+        Args:
+            path: A y4m file.
 
         Raises:
             SourceError: if the header is broken, the format not taken, or a frame incomplete.

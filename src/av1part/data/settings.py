@@ -53,6 +53,14 @@ class BuildSettings:
 def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:
     """Check what is said of raw files; None leaves it to their names.
 
+    Args:
+        width: Luma samples, or None.
+        height: Luma samples, or None.
+        bit_depth: Bits a sample, or None.
+
+    Returns:
+        The values as they were given.
+
     Raises:
         ConfigError: naming the first that cannot be.
     """
@@ -61,7 +69,14 @@ def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:
 
 
 def check_count(name: str, value: object) -> int:
-    """Return a value that must be a whole number from 1 on.
+    """Check a value that must be a whole number from 1 on.
+
+    Args:
+        name: What the user calls it.
+        value: As given.
+
+    Returns:
+        The value.
 
     Raises:
         ConfigError: if it is not.

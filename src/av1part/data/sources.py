@@ -59,6 +59,13 @@ class Source:
     def frames(self, count: int | None = None, every: int = 1) -> Iterator[Planes]:
         """Read each `every`-th frame, `count` of them at most.
 
+        Args:
+            count: Frames to read; None is all.
+            every: Step between frames, from 1 on.
+
+        Returns:
+            Y, U and V of each frame, read as they are asked for.
+
         Raises:
             SourceError: if a frame cannot be read, or there are fewer than the file declares.
         """
@@ -70,6 +77,12 @@ def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders and globs to a sorted list of files, each once.
 
     A folder stands for its own files with an ending of `SUFFIXES`, not for its subfolders'.
+
+    Args:
+        arguments: What the user typed; `~` and `**` are expanded.
+
+    Returns:
+        Existing files, sorted by name.
 
     Raises:
         SourceError: if an argument stands for nothing.
@@ -97,6 +110,13 @@ def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
 def open_sources(paths: Sequence[Path], raw: RawFormat | None = None) -> list[Source]:
     """Open and check sources.
 
+    Args:
+        paths: Files, one at least.
+        raw: What the user says of raw files.
+
+    Returns:
+        The sources, in the order given.
+
     Raises:
         SourceError: naming the first file that is damaged, shorter than it says, of a format or
             size that is not taken, or named like another.
@@ -116,7 +136,18 @@ def open_sources(paths: Sequence[Path], raw: RawFormat | None = None) -> list[So
 
 
 def open_source(path: Path, raw: RawFormat | None = None) -> Source:
-    """Open and check one source; see `open_sources`."""
+    """Open and check one source.
+
+    Args:
+        path: The file.
+        raw: What the user says of it if it is raw.
+
+    Returns:
+        The source, its SHA-256 taken.
+
+    Raises:
+        SourceError: as `open_sources`.
+    """
     try:
         if not path.is_file():
             reason = "is not a file" if path.exists() else "does not exist: check the path"

@@ -84,6 +84,12 @@ def assign_splits(
 def read_split_list(path: str | Path) -> dict[str, str]:
     """Read a split list: CSV with the header `sequence,split` and values train, val or test.
 
+    Args:
+        path: The file; `~` is expanded.
+
+    Returns:
+        Sequence to `train`, `val` or `test`.
+
     Raises:
         StoreError: if the file is missing or not of this form.
     """

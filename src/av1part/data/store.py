@@ -59,7 +59,9 @@ Verify = Literal["quick", "full"]
 class Store:
     """An opened dataset folder. Planes are mapped read-only; nodes are a table in memory.
 
-    Attributes:
+    Made by `Store.open`; its arguments are its attributes.
+
+    Args:
         path: The folder.
         manifest: The parsed manifest.json.
         nodes: Table with the columns of `NODE_SCHEMA`; a node's row number is its `node` id.
@@ -80,6 +82,9 @@ class Store:
             verify: `quick` checks version, counts, shapes, the SHA-256 of nodes.parquet and that
                 every node lies in its plane; `full` also checks the SHA-256 of every plane and
                 that no node occurs twice.
+
+        Returns:
+            The dataset, all its planes mapped.
 
         Raises:
             StoreError: naming the file, if anything is missing, foreign or does not match.
@@ -107,7 +112,10 @@ class Store:
         return sha256_file(self.path / "manifest.json")
 
     def bit_depth(self) -> int:
-        """Return the one bit depth of all sequences.
+        """Tell the one bit depth of all sequences.
+
+        Returns:
+            Bits a sample, 8 to 16.
 
         Raises:
             StoreError: if sequences differ, since one model scales by one bit depth.
@@ -120,7 +128,13 @@ class Store:
         return int(depths.pop())
 
     def plane(self, sequence: str) -> NDArray[Any]:
-        """Return the mapped luma of a sequence, uint8 or uint16 `[frames, height, width]`.
+        """Map the luma of a sequence.
+
+        Args:
+            sequence: Its name.
+
+        Returns:
+            Read-only samples, uint8 or uint16 `[frames, height, width]`.
 
         Raises:
             StoreError: if the file is missing, not an array, or not as the manifest says.
@@ -258,6 +272,9 @@ class StoreWriter:
             sequences: Per sequence, in the manifest's order: `bit_depth` and whatever else is
                 known of its origin.
             provenance: Further manifest entries: how the dataset was made.
+
+        Returns:
+            The finished dataset, opened.
 
         Raises:
             StoreError: if a node is outside its plane, occurs twice or has an illegal type.

@@ -153,6 +153,9 @@ def checked_tree(grid: Grid, name: str) -> list[Level]:
         grid: Block sizes, uint8 `[rows, cols, 2]`.
         name: What to call the frame in an error.
 
+    Returns:
+        The tree's levels, as `partition_tree` gives them.
+
     Raises:
         EncoderError: if the tree does not give back exactly this grid.
     """

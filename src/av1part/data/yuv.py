@@ -47,6 +47,12 @@ _FRACTION_BITS = 16
 def check_format(path: Path, width: int, height: int, bit_depth: int) -> None:
     """Refuse frames that are absurdly small or large, and bit depths other than 8 and 10.
 
+    Args:
+        path: The file, for the error.
+        width: Luma samples.
+        height: Luma samples.
+        bit_depth: Bits a sample.
+
     Raises:
         SourceError: saying which.
     """
@@ -115,6 +121,9 @@ def rgb_to_420(rgb: NDArray[Any], bit_depth: int) -> Planes:
     Args:
         rgb: Integers `[h, w, 3]`.
         bit_depth: Bits a sample, 8 or 10.
+
+    Returns:
+        Y, U and V, of the dtype of `rgb`.
     """
     luma_row, *chroma_rows = _rgb_coefficients(bit_depth)
     half = 1 << (_FRACTION_BITS - 1)

@@ -89,8 +89,7 @@ class ResNet18(nn.Module):
 
     Parameter names are torchvision's, so that its weights load by name.
 
-    Attributes:
-        channels: Channels after layers 1 to 4: `width` times 1, 2, 4, 8.
+    `channels` holds the channels after layers 1 to 4: `width` times 1, 2, 4, 8.
     """
 
     def __init__(
@@ -104,6 +103,9 @@ class ResNet18(nn.Module):
             attention: 7x7 spatial attention after layer 4.
             stem: `imagenet` is 7x7 stride 2 and a pool of stride 2; `small` is 3x3 stride 1
                 without pool, so that a 16x16 block keeps 16, 8, 4, 2 samples a side.
+
+        Raises:
+            ValueError: if the stem is unknown.
         """
         super().__init__()
         if stem not in ("imagenet", "small"):

@@ -27,7 +27,10 @@ PARTS = ("backbone", "adapters", "conditioning", "head")
 
 
 class Classifier(nn.Module):
-    """A stage's network; knows which layers are frozen in an epoch and keeps them so."""
+    """A stage's network; knows which layers are frozen in an epoch and keeps them so.
+
+    `thaw` holds the method's schedule, `frozen` the layers that are frozen now.
+    """
 
     def __init__(
         self,

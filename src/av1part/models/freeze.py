@@ -68,6 +68,9 @@ def thaw_epochs(method: str, options: Mapping[str, Any]) -> Thaw:
         method: A key of `METHODS`.
         options: Of that method: `layers` of `partial`; `unfreeze` and `lr_decay` of `ulmfit`.
 
+    Returns:
+        Layer to the first epoch in which it is trained, None for never.
+
     Raises:
         ValueError: if the method or a layer is unknown, or an option does not fit.
     """
@@ -101,6 +104,9 @@ def layer_rates(lr: float, lr_decay: float) -> dict[str, float]:
     Args:
         lr: Of the last layer.
         lr_decay: The factor.
+
+    Returns:
+        Layer to its rate.
 
     Reference: Howard and Ruder, Universal language model fine-tuning for text classification, ACL
         2018, section 3.2 (with a factor of 2.6).

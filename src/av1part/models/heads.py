@@ -32,6 +32,9 @@ def build_head(
         dropout: Probability.
         hidden: Units of the hidden layers of `mlp`.
 
+    Returns:
+        The head: features of shape (b, c) in, logits of shape (b, k) out.
+
     Raises:
         ValueError: if `kind` is unknown.
     """
@@ -65,6 +68,9 @@ class QindexFiLM(nn.Module):
         Args:
             features: float, shape (b, c).
             qindex: int64 0..255, shape (b,).
+
+        Returns:
+            Scaled and shifted features, shape (b, c).
         """
         unit = qindex.to(features.dtype)[:, None] / QINDEX_MAX * 2 - 1
         scale, shift = self.out(torch.relu(self.hidden(unit))).chunk(2, dim=1)

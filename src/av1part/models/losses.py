@@ -29,11 +29,14 @@ class FocalLoss(nn.Module):
         self.register_buffer("alpha", weight, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss.
+        """Average the loss over a batch.
 
         Args:
             logits: float, shape (b, k).
             labels: int64 in 0..k-1, shape (b,).
+
+        Returns:
+            The mean, a scalar.
         """
         log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
         loss = -log_p
@@ -85,6 +88,9 @@ def build_loss(counts: Sequence[int], *, kind: str, **parameters: Any) -> FocalL
         counts: Training nodes of each class.
         kind: A key of `LOSSES`.
         **parameters: Of that loss.
+
+    Returns:
+        The loss; `cb_focal` takes its class weights from the counts.
 
     Raises:
         ValueError: if the kind is unknown, or a parameter does not fit.

@@ -41,7 +41,7 @@ def count_trainable(classifier: Classifier) -> int:
 
 
 def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
-    """Return the layers of a classifier with the spatial size after each.
+    """List the layers of a classifier with the spatial size after each.
 
     At 16x16 the ImageNet stem leaves 4, 2, 1, 1 samples after layers 1 to 4, so that 3x3 kernels
     and the 7x7 attention there see a single one; the table makes that visible. Adapters have a row
@@ -50,6 +50,9 @@ def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
     Args:
         classifier: The network.
         side: Samples a side of its input blocks, context included.
+
+    Returns:
+        Rows in the order the data passes them.
     """
     backbone, adapters = classifier.backbone, classifier.adapters
     trained = {id(p) for group in classifier.parameter_groups().values() for p in group}

@@ -114,12 +114,15 @@ def class_section(run: Run, prefix: str) -> Section:
 
 
 def gallery(run: Run, prefix: str, labels: list[int]) -> Picture | None:
-    """Return sample blocks of each class, or None if the run kept none.
+    """Draw sample blocks of each class.
 
     Args:
         run: Whose samples.
         prefix: Of the picture's name.
         labels: Number of each class in samples.npz.
+
+    Returns:
+        The picture, or None if the run kept no blocks.
     """
     if not len(run.samples.block):
         return None
@@ -134,7 +137,7 @@ def gallery(run: Run, prefix: str, labels: list[int]) -> Picture | None:
 
 
 def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -> str:
-    """Return the caption of a frame's picture.
+    """Say what a frame's picture shows.
 
     Args:
         run: Whose frame.
@@ -142,6 +145,9 @@ def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -
         wrong: Nodes in the crop that are predicted wrongly.
         drawn: Nodes in the crop.
         what: What the two halves show.
+
+    Returns:
+        The caption, as Markdown.
     """
     samples = run.samples
     row, col, height, width = window

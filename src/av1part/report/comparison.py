@@ -29,12 +29,15 @@ def run_scores(run: Run) -> dict[str, Score]:
 
 
 def comparison_chapter(runs: Sequence[Run], unfinished: Sequence[str], note: str) -> Chapter:
-    """Return the comparison of several runs.
+    """Compare several runs.
 
     Args:
         runs: All of them.
         unfinished: Names of runs that were begun and left no result.
         note: What the chapters below leave out, or nothing.
+
+    Returns:
+        The chapter: all runs first, then the pipelines, then a section a stage.
     """
     pipelines = [run for run in runs if isinstance(run, PipelineRun)]
     stages = sorted({run.stage for run in runs if isinstance(run, StageRun)})
@@ -83,11 +86,14 @@ _RUN_COLUMNS = (
 
 
 def comparison_table(runs: Sequence[Run], what: str) -> Table:
-    """Return accuracy and macro-F1 of several runs beside both guessers.
+    """Put accuracy and macro-F1 of several runs beside both guessers.
 
     Args:
         runs: Runs of one stage, or pipelines.
         what: What the caption calls them.
+
+    Returns:
+        The table, a row a run.
     """
     rows = []
     for run in runs:

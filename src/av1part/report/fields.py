@@ -55,6 +55,12 @@ class Fields:
     def read(cls, file: Path) -> Fields:
         """Read a JSON file that holds one object.
 
+        Args:
+            file: The file.
+
+        Returns:
+            The object.
+
         Raises:
             ReportError: if the file is missing, not JSON, or not an object.
         """
@@ -82,11 +88,7 @@ class Fields:
         return value
 
     def number(self, *path: str) -> float:
-        """Return a finite number.
-
-        Raises:
-            ReportError: if there is none.
-        """
+        """Return the finite number at a key; ReportError if there is none."""
         value = self.get(*path)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._lacks("a number", path)
@@ -99,44 +101,28 @@ class Fields:
         return None if self.get(*path) is None else self.number(*path)
 
     def integer(self, *path: str) -> int:
-        """Return a whole number.
-
-        Raises:
-            ReportError: if there is none.
-        """
+        """Return the whole number at a key; ReportError if there is none."""
         value = self.number(*path)
         if not value.is_integer():
             raise self._lacks("a whole number", path)
         return int(value)
 
     def text(self, *path: str) -> str:
-        """Return a string.
-
-        Raises:
-            ReportError: if there is none.
-        """
+        """Return the string at a key; ReportError if there is none."""
         value = self.get(*path)
         if not isinstance(value, str):
             raise self._lacks("a string", path)
         return value
 
     def texts(self, *path: str) -> tuple[str, ...]:
-        """Return a non-empty list of strings.
-
-        Raises:
-            ReportError: if there is none.
-        """
+        """Return the strings of a non-empty list; ReportError if there is none."""
         value = self.get(*path)
         if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
             raise self._lacks("a list of strings", path)
         return tuple(value)
 
     def numbers(self, *path: str) -> tuple[float, ...]:
-        """Return a list of finite numbers.
-
-        Raises:
-            ReportError: if there is none.
-        """
+        """Return the finite numbers of a list; ReportError if there is none."""
         value = self.get(*path)
         if not isinstance(value, list):
             raise self._lacks("a list of numbers", path)
@@ -144,31 +130,19 @@ class Fields:
         return tuple(here.number(str(i)) for i in range(len(value)))
 
     def child(self, *path: str) -> Fields:
-        """Return the object at a key.
-
-        Raises:
-            ReportError: if there is none.
-        """
+        """Return the object at a key; ReportError if there is none."""
         value = self.get(*path)
         if not isinstance(value, Mapping):
             raise self._lacks("an object", path)
         return Fields(value, self.file, self._name(path))
 
     def children(self, *path: str) -> dict[str, Fields]:
-        """Return the objects inside an object, by key, in the file's order.
-
-        Raises:
-            ReportError: if a value is no object.
-        """
+        """Return the objects inside one, by key, in its order; ReportError if one is none."""
         here = self.child(*path)
         return {key: here.child(key) for key in here.data}
 
     def items(self, *path: str) -> list[Fields]:
-        """Return the objects in a list.
-
-        Raises:
-            ReportError: if there is no list or it holds anything else.
-        """
+        """Return the objects of a list; ReportError if there is none or it holds others."""
         value = self.get(*path)
         if not isinstance(value, list):
             raise self._lacks("a list of objects", path)
@@ -176,11 +150,7 @@ class Fields:
         return [here.child(str(i)) for i in range(len(value))]
 
     def interval(self, *path: str) -> Interval | None:
-        """Return an interval, or None where the run recorded none.
-
-        Raises:
-            ReportError: if one of its entries is no number.
-        """
+        """Return an interval, None if none was recorded; ReportError if it holds no numbers."""
         if self.get(*path, "estimate") is None:
             return None
         ends = (self.optional(*path, end) for end in ("low", "high"))

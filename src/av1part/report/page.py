@@ -48,6 +48,9 @@ def write_report(folders: Sequence[Path], out: Path) -> ReportFiles:
         folders: Stage runs, pipeline results, or folders that hold some at any depth.
         out: Folder to write `report.html`, `report.md` and `plots/` to; made if needed.
 
+    Returns:
+        The files that were written.
+
     Raises:
         ReportError: if a folder holds no finished run, or a file of a run is missing, damaged or
             contradicted by another; nothing is written then.
@@ -81,11 +84,14 @@ def run_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -> Document:
-    """Return what the report says of runs: of several, a comparison first.
+    """Say what there is to say of runs: of several, a comparison first.
 
     Args:
         runs: At least one.
         unfinished: Names of runs that left no result.
+
+    Returns:
+        The document, a chapter a run.
     """
     runs = sorted(runs, key=_order)
     pictured = _pictured(runs)

@@ -31,7 +31,7 @@ Window = tuple[int, int, int, int]
 
 
 def crop_window(shape: tuple[int, int], nodes: FrameNodes) -> Window:
-    """Return the crop of a frame that holds the most nodes that are cut, the first of equals.
+    """Choose the crop of a frame that holds the most nodes that are cut, the first of equals.
 
     The crop is 16 nodes a side (at most 512 samples, at least 8 nodes), so that cuts stay
     legible, and lies on the nodes' grid.
@@ -39,6 +39,9 @@ def crop_window(shape: tuple[int, int], nodes: FrameNodes) -> Window:
     Args:
         shape: Height and width of the frame.
         nodes: Nodes of one size.
+
+    Returns:
+        Row, column, height and width in luma samples.
     """
     if not len(nodes):
         return 0, 0, min(256, shape[0]), min(256, shape[1])
@@ -131,6 +134,9 @@ def partition_figure(samples: Samples, window: Window) -> Figure:
     Args:
         samples: With `nodes.prediction` as partition ids.
         window: The crop to show.
+
+    Returns:
+        Two panels side by side.
     """
     nodes = nodes_in(samples.nodes, window)
     known = nodes.prediction >= 0
@@ -164,6 +170,9 @@ def class_figure(samples: Samples, window: Window, class_names: Sequence[str]) -
             does not reach the stage.
         window: The crop to show.
         class_names: Names in class-index order.
+
+    Returns:
+        Two panels side by side.
     """
     nodes = nodes_in(samples.nodes, window)
     nodes = nodes.where(nodes.label >= 0)
@@ -270,6 +279,9 @@ def gallery_figure(
         samples: The blocks; `label` and `prediction` in the same numbering as `labels`.
         class_names: Names of the classes.
         labels: Number of each class, shape (k,).
+
+    Returns:
+        One panel of 8 columns, or 5 of blocks above 32 samples, on either side.
     """
     names = dict(zip(labels.tolist(), class_names, strict=True))
     columns = 8 if samples.block.shape[-1] <= 32 else 5

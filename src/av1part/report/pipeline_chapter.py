@@ -40,13 +40,16 @@ from av1part.report.tables import NOTHING, Table, count, percent, points, table
 def pipeline_chapter(
     run: PipelineRun, anchor: str, prefix: str = "", *, pictures: bool = True
 ) -> Chapter:
-    """Return everything a report says of one pipeline result.
+    """Say everything a report says of one pipeline result.
 
     Args:
         run: The result.
         anchor: Id of the chapter.
         prefix: Of the pictures' names, unique to the run.
         pictures: Also draw the frame and blocks, the largest part of a page.
+
+    Returns:
+        The chapter.
 
     Raises:
         ReportError: if a figure the chapter needs is not in the result's files.
@@ -339,7 +342,11 @@ def _per_qindex(run: PipelineRun, prefix: str) -> Section:
 
 
 def _guesses_at(run: PipelineRun, qindex: float) -> tuple[float, float, float]:
-    """Return the prior's accuracy, then the constant's and the prior's macro-F1, at a qindex."""
+    """Return the prior's accuracy, then the constant's and the prior's macro-F1, at a qindex.
+
+    Raises:
+        ReportError: if no node of the qindex was predicted.
+    """
     labels = run.predictions.label[run.predictions.qindex == qindex]
     support = np.bincount(labels, minlength=len(run.class_names))
     if not support.sum():

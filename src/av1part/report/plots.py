@@ -41,6 +41,9 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
         history: The rows of history.csv, all numbers.
         best_epoch: The epoch whose weights were kept; marked.
         guesses: Macro-F1 of guessers by name, fractions; a level line each.
+
+    Returns:
+        Two panels, or three where learning rates were recorded.
     """
     rates = [c for c in history.columns if c.startswith("lr.")]
     scores = [c for c in ("macro_f1", "accuracy") if c in history.columns]
@@ -127,6 +130,9 @@ def confusion_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> F
     Args:
         matrix: Counts of shape (k, k), rows true, columns predicted.
         class_names: Names in class-index order.
+
+    Returns:
+        Two panels side by side.
     """
     rows = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
@@ -206,6 +212,9 @@ def calibration_bins(
         probability: Shape (n, k).
         label: True class indices, shape (n,).
         bins: Number of bins of equal width.
+
+    Returns:
+        The bins and the expected calibration error over them.
     """
     top = probability.max(1)
     right = probability.argmax(1) == label
@@ -254,7 +263,17 @@ def qindex_figure(
     constant: Sequence[float],
     macro_f1: Sequence[float],
 ) -> Figure:
-    """Draw accuracy, its best constant and macro-F1 against the quantiser, fractions in."""
+    """Draw accuracy, its best constant and macro-F1 against the quantiser.
+
+    Args:
+        qindex: Base quantiser indices.
+        accuracy: At each qindex, a fraction.
+        constant: Accuracy of the best constant guess at each qindex, a fraction.
+        macro_f1: At each qindex, a fraction.
+
+    Returns:
+        One panel.
+    """
     series = (
         (accuracy, BLUE, "-", "accuracy"),
         (constant, MUTED, ":", "accuracy of the best constant"),
@@ -288,6 +307,9 @@ def margins_figure(names: Sequence[str], margins: Sequence[Interval], title: str
         names: What each row is called.
         margins: Fractions; an interval without ends is drawn as its estimate alone.
         title: What the margins are of.
+
+    Returns:
+        One panel.
     """
     with paper_style():
         figure = new_figure(0.75 + 0.23 * len(names))
@@ -313,7 +335,17 @@ def margins_figure(names: Sequence[str], margins: Sequence[Interval], title: str
 def cascade_figure(
     names: Sequence[str], standalone: Sequence[float], inside: Sequence[float], title: str
 ) -> Figure:
-    """Draw each stage's score given its own nodes against its score inside the cascade."""
+    """Draw each stage's score given its own nodes against its score inside the cascade.
+
+    Args:
+        names: What each row is called.
+        standalone: Score of each stage on its own nodes, fractions.
+        inside: Score of the same stages on what the cascade sends them, fractions.
+        title: What the scores are.
+
+    Returns:
+        One panel.
+    """
     with paper_style():
         figure = new_figure(0.85 + 0.27 * len(names), 6.6)
         axes = figure.subplots()

@@ -125,6 +125,12 @@ class Found:
 def find_runs(folders: Sequence[Path]) -> Found:
     """Find the runs in folders that are runs or hold runs at any depth.
 
+    Args:
+        folders: Run folders, or folders above some.
+
+    Returns:
+        The runs, each once.
+
     Raises:
         ReportError: if a folder is missing, holds no finished run, or is itself unfinished.
     """
@@ -173,6 +179,9 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
         path: The folder.
         name: What the report shall call it; the folder's name unless given.
 
+    Returns:
+        The run, of a stage or of a pipeline.
+
     Raises:
         ReportError: naming the first file that is missing, damaged or contradicted by another.
     """
@@ -210,7 +219,11 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
 def _check_counts(
     path: Path, metrics: Fields, predictions: Predictions, confusion: NDArray[np.int64]
 ) -> None:
-    """Count again from the predictions: no figure is printed that they do not support."""
+    """Count again from the predictions: no figure is printed that they do not support.
+
+    Raises:
+        ReportError: naming the file that says something else.
+    """
     counted = confusion_matrix(predictions.prediction, predictions.label, len(confusion))
     for what, matrix in (
         ("confusion.csv", confusion.tolist()),
@@ -250,7 +263,11 @@ def _read_history(file: Path) -> pl.DataFrame:
 
 
 def _read_predictions(file: Path, names: tuple[str, ...], are_ids: bool) -> Predictions:
-    """Read predictions; with `are_ids` they are partition ids, else class indices."""
+    """Read predictions; with `are_ids` they are partition ids, else class indices.
+
+    Raises:
+        ReportError: naming the file, if it is missing, damaged or not of these classes.
+    """
     if not file.is_file():
         raise ReportError(f"{file} is missing: {REMEDY}")
     try:
@@ -305,11 +322,14 @@ def _read_text(file: Path) -> str:
 
 
 def flat_settings(text: str, file: Path) -> dict[str, Any]:
-    """Return a YAML configuration as flat keys to values, references left unresolved.
+    """Flatten a YAML configuration, references left unresolved.
 
     Args:
         text: The YAML.
         file: What to call it in an error.
+
+    Returns:
+        Dotted keys to values.
 
     Raises:
         ReportError: if it is not a YAML mapping.

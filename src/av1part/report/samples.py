@@ -67,6 +67,12 @@ class Samples:
 def read_samples(file: Path) -> Samples:
     """Read samples.npz.
 
+    Args:
+        file: The file.
+
+    Returns:
+        Its contents, luma as 8 bits.
+
     Raises:
         ReportError: if it is missing, damaged, or its arrays do not fit each other.
     """

@@ -56,11 +56,14 @@ class Score:
 
 
 def read_scores(metrics: Fields, beside: Fields) -> list[Score]:
-    """Return every metric of `METRIC_NAMES` that a run recorded, accuracy and macro-F1 always.
+    """Read every metric of `METRIC_NAMES` that a run recorded, accuracy and macro-F1 always.
 
     Args:
         metrics: Holds the metrics themselves.
         beside: Holds `baselines` and `intervals`.
+
+    Returns:
+        The scores, in the order of `METRIC_NAMES`.
 
     Raises:
         ReportError: if accuracy or macro-F1 or a guesser's score of them is missing.
@@ -106,13 +109,16 @@ _SCORE_COLUMNS = (
 
 
 def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: str) -> Table:
-    """Return the headline table.
+    """Make the headline table.
 
     Args:
         scores: One a row.
         nodes: Nodes evaluated.
         sequences: Pictures or clips they come from.
         constant: The class that is best to guess always.
+
+    Returns:
+        The table, a row a score.
     """
     rows = [
         (
@@ -157,11 +163,14 @@ _CLASS_COLUMNS = (
 
 
 def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Table:
-    """Return precision, recall and F1 of each class beside both guessers.
+    """Put precision, recall and F1 of each class beside both guessers.
 
     Args:
         confusion: Counts of shape (k, k), rows true, columns predicted.
         class_names: Names in class-index order.
+
+    Returns:
+        The table, a row a class.
     """
     support, predicted = confusion.sum(1), confusion.sum(0)
     hits = np.diagonal(confusion)
@@ -199,11 +208,14 @@ _STUDY_CAPTION = (
 
 
 def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
-    """Return the study's figures of a stage or of the pipeline beside ours, or None if it has none.
+    """Put the study's figures of a stage or of the pipeline beside ours.
 
     Args:
         scope: `pipeline` or the name of a stage.
         scores: Ours.
+
+    Returns:
+        The table, or None where the study has no figure.
     """
     published = figures(scope)
     if not published:

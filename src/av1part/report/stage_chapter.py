@@ -24,13 +24,16 @@ from av1part.report.tables import NOTHING, Table, count, percent, points, table
 def stage_chapter(
     run: StageRun, anchor: str, prefix: str = "", *, pictures: bool = True
 ) -> Chapter:
-    """Return everything a report says of one stage run.
+    """Say everything a report says of one stage run.
 
     Args:
         run: The run.
         anchor: Id of the chapter.
         prefix: Of the pictures' names, unique to the run.
         pictures: Also draw blocks and the frame, the largest part of a page.
+
+    Returns:
+        The chapter.
 
     Raises:
         ReportError: if a figure the chapter needs is not in the run's files.
@@ -125,11 +128,14 @@ _RECORD_COLUMNS = (
 
 
 def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -> Table:
-    """Return what each checkpoint scored live and when read back from its file.
+    """Show what each checkpoint scored live and when read back from its file.
 
     Args:
         verified: Record per checkpoint; one that is missing is shown as not verified.
         guesses: Macro-F1 of guessers on the full split by name, fractions.
+
+    Returns:
+        The table, a row a checkpoint.
     """
     rows = []
     for stem in ("best", "last"):

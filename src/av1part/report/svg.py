@@ -109,6 +109,12 @@ def inline_svg(svg: str, name: str, label: str) -> str:
         svg: What `to_svg` gave.
         name: Prefix of the ids, unique within the page.
         label: What a screen reader says instead of the drawing; no quotation marks.
+
+    Returns:
+        The element.
+
+    Raises:
+        ValueError: if the SVG has no viewBox.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)

@@ -105,11 +105,14 @@ def percent(value: float | None) -> str:
 
 
 def points(value: float | None, scale: float = 100.0) -> str:
-    """Return a difference in percentage points with its sign.
+    """Write a difference in percentage points with its sign.
 
     Args:
         value: The difference, a fraction unless `scale` says otherwise.
         scale: What makes it percentage points.
+
+    Returns:
+        Two decimals, or `NOTHING` for None.
 
     >>> points(-0.1002), points(0.5, scale=1)
     ('−10.02', '+0.50')

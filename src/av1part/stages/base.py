@@ -103,7 +103,13 @@ class StageModule(pl.LightningModule):
         return logits
 
     def labels(self, batch: Batch) -> Tensor:
-        """Return the stage's class of each block, int64, shape (b,).
+        """Look up the stage's class of each block.
+
+        Args:
+            batch: With `partition`, AV1 ids, int64 of shape (b,).
+
+        Returns:
+            Class indices, int64 of shape (b,).
 
         Raises:
             ValueError: if a block's partition type does not reach this stage.
@@ -213,7 +219,13 @@ STAGES: Mapping[str, type[StageModule]] = {
 
 
 def stage_class(name: str) -> type[StageModule]:
-    """Return the module class of a stage.
+    """Find the module class of a stage.
+
+    Args:
+        name: The stage's.
+
+    Returns:
+        The class.
 
     Raises:
         ConfigError: if there is no such stage.

@@ -25,6 +25,9 @@ def build_optimizer(
         lr: Part or layer to its learning rate; those without trainable parameters are ignored.
         weight_decay: Decoupled, for all groups.
 
+    Returns:
+        The optimizer, its groups in the order of the parts.
+
     Raises:
         ConfigError: if a part has no learning rate, or nothing is trainable.
     """
@@ -48,7 +51,7 @@ def build_scheduler(
     eta_min: float = 0.0,
     pct_start: float = 0.3,
 ) -> Any:
-    """Return what `configure_optimizers` returns; the horizon is the run's real length.
+    """Schedule the learning rates over the run's real length.
 
     Args:
         optimizer: Whose groups are scheduled.
@@ -57,6 +60,9 @@ def build_scheduler(
             `constant`.
         eta_min: Final learning rate of `cosine`.
         pct_start: Share of `onecycle` that warms up.
+
+    Returns:
+        What `configure_optimizers` is to return.
 
     Raises:
         ConfigError: if `kind` is unknown, or the trainer has no number of epochs.
