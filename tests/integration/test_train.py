@@ -18,6 +18,7 @@ import torch
 from av1part.callbacks.history import Timing
 from av1part.checkpoint import load_stage, read_checkpoint
 from av1part.files import sha256_file
+from av1part.models.backbone import layer_of
 from av1part.models.freeze import moved_tensors, state_sha256
 from av1part.stages.base import Stage2
 
@@ -142,6 +143,88 @@ def test_stage2_starts_from_stage1_and_keeps_what_is_frozen(
     assert (moved == []) == (method != "finetune")
     start = read_checkpoint("runs/s2/checkpoints/last.ckpt")["hyper_parameters"]["start"]
     assert start["sha256"] == state_sha256(first)
+
+
+def test_ulmfit_thaws_layer_by_layer_as_declared(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = "{layer4: 1, layer3: 2, layer2: 4, layer1: null, stem: null}"
+    words = ("train", "stage=stage2", "method=ulmfit", f"method.unfreeze={schedule}")
+    words = (*words, f"stage1={stage1}", *on_small, "trainer.max_epochs=4", "scheduler=constant")
+    words = (*words, "callbacks.patience=null")
+    ran = av1part(*words, "name=whole", "callbacks.save_every=epoch")
+    assert ran.code == 0, ran.err
+    assert "frozen: stem, layer1, layer2 until epoch 4, layer3 until epoch 2" in ran.err
+    states = [read_checkpoint(stage1)["state_dict"]]
+    for epoch in range(4):
+        file = f"runs/whole/checkpoints/epoch-{epoch:04d}.ckpt"
+        states.append(read_checkpoint(file)["state_dict"])
+    for epoch, thawed in enumerate(([], ["layer4"], ["layer4", "layer3"], ["layer4", "layer3"])):
+        prefix = "classifier.backbone."
+        before, after = (
+            {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+            for state in states[epoch : epoch + 2]
+        )
+        assert {layer_of(name) for name in moved_tensors(before, after)} == set(thawed)
+    with Path("runs/whole/history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    rates = {
+        layer: [float(row[f"lr.{layer}"]) for row in history] for layer in ("layer4", "layer3")
+    }
+    assert rates["layer4"] == pytest.approx([0, 1e-4, 1e-4, 1e-4])
+    assert rates["layer3"] == pytest.approx([0, 0, 1e-4 / 2.6, 1e-4 / 2.6])
+    assert "layer3 thawed" in Path("runs/whole/plots/learning.svg").read_text()
+    metrics = load(Path("runs/whole/metrics.json"))
+    assert 0 < metrics["trainable_parameters"] < metrics["total_parameters"]
+
+    def cut(self: Timing, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 3:
+            raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Timing, "on_train_epoch_start", cut)
+        with pytest.raises(RuntimeError, match="plug"):
+            av1part(*words, "name=cut")
+    assert av1part(*words, "name=cut", "resume=true").code == 0
+    for name in ("metrics.json", "history.csv"):
+        assert Path("runs/whole", name).read_text() == Path("runs/cut", name).read_text(), name
+
+
+def test_ulmfit_is_refused_under_several_processes(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path
+) -> None:
+    words = ("train", "stage=stage2", "method=ulmfit", f"stage1={stage1}", *on_small)
+    ran = av1part(*words, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    assert ran.code == 2
+    assert "trainer.devices=1" in ran.error_lines[0]
+
+
+def test_partial_fine_tuning_moves_the_layers_it_names(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path
+) -> None:
+    words = ("train", "stage=stage2", "method=partial", f"stage1={stage1}", "name=s2", *on_small)
+    ran = av1part(*words, "method.layers=[stem,layer3]")
+    assert ran.code == 0, ran.err
+    before, after = (
+        read_checkpoint(path)["state_dict"] for path in (stage1, "runs/s2/checkpoints/last.ckpt")
+    )
+    moved = {
+        layer_of(name.removeprefix("classifier.backbone."))
+        for name in moved_tensors(before, after)
+        if name.startswith("classifier.backbone.")
+    }
+    assert moved == {"stem", "layer3"}
+
+
+def test_a_kernel_that_sees_one_sample_is_refused(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path
+) -> None:
+    words = ("train", "stage=stage2", "adapter=depthwise3x3", f"stage1={stage1}", *on_small)
+    ran = av1part(*words, "adapter.layers=[1,2,3]")
+    assert ran.code == 2
+    assert "in layer 3, where a block of 16x16 is a single sample" in ran.error_lines[0]
+    assert "adapter.layers=[1, 2]" in ran.error_lines[0]
+    assert av1part(*words, "adapter.layers=[1,2,3]", "data.context=8").code == 0
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(

@@ -63,18 +63,54 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
             _level(panels[1], 100 * value, name)
         _mark_best(panels[1], history, best_epoch)
         for name, (colour, dash) in zip(rates, LINES * (1 + len(rates) // 4), strict=False):
-            panels[2].plot(
-                epochs, history[name], dash, color=colour, label=name.removeprefix("lr.")
-            )
+            trained = np.where(history[name] > 0, history[name], np.nan)
+            panels[2].plot(epochs, trained, dash, color=colour, label=name.removeprefix("lr."))
         if rates:
             panels[2].set_title("Learning rate")
             panels[2].set_yscale("log")
+        for epoch, layers in thaws(history).items():
+            _mark_thaw(panels, epoch, layers)
         for axes in panels:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             light_grid(axes)
             legend_above(axes)
     return figure
+
+
+def thaws(history: pl.DataFrame) -> dict[int, list[str]]:
+    """Return the epochs in which frozen layers began to train, with the layers.
+
+    Args:
+        history: The rows of history.csv; the rate of a layer still frozen is 0.
+
+    Returns:
+        Epoch to layers, ascending; empty for a run that froze the same layers throughout.
+    """
+    found: dict[int, list[str]] = {}
+    for name in (c for c in history.columns if c.startswith("lr.")):
+        trained = history[name].to_numpy() > 0
+        if trained.any() and not trained[0]:
+            epoch = int(history["epoch"][int(trained.argmax())])
+            found.setdefault(epoch, []).append(name.removeprefix("lr."))
+    return dict(sorted(found.items()))
+
+
+def _mark_thaw(panels: Sequence[Axes], epoch: int, layers: Sequence[str]) -> None:
+    for axes in panels:
+        axes.axvline(epoch, color=GREEN, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
+    panels[-1].annotate(
+        f"{', '.join(layers)} thawed",
+        (epoch, 0.03),
+        xycoords=("data", "axes fraction"),
+        xytext=(-2, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="bottom",
+        fontsize=6.5,
+        color=MUTED,
+    )
 
 
 def _level(axes: Axes, value: float, name: str) -> None:

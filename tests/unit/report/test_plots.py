@@ -14,8 +14,9 @@ from av1part.report.plots import (
     margins_figure,
     qindex_figure,
     reliability_figure,
+    thaws,
 )
-from av1part.report.svg import BLUE, ORANGE
+from av1part.report.svg import BLUE, GREEN, ORANGE
 
 MATRIX = np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
 
@@ -39,6 +40,25 @@ def test_learning_curves_show_the_rows_and_mark_the_best_epoch() -> None:
     ]
     assert any(list(line.get_ydata()) == [25, 25] for line in scores.lines)
     assert [line.get_label() for line in rates.lines] == ["adapter", "head"]
+
+
+def test_the_epochs_in_which_layers_thaw_are_drawn() -> None:
+    thawing = history().with_columns(
+        pl.Series("lr.layer4", [0.0, 1e-4, 1e-4, 1e-4, 1e-4]),
+        pl.Series("lr.layer3", [0.0, 0.0, 0.0, 1e-5, 1e-5]),
+        pl.Series("lr.stem", [0.0, 0.0, 0.0, 1e-6, 1e-6]),
+        pl.Series("lr.layer1", [0.0] * 5),
+    )
+    assert thaws(thawing) == {1: ["layer4"], 3: ["layer3", "stem"]}
+    assert thaws(history()) == {}
+    figure = learning_curves(thawing, 3, {})
+    for axes in figure.axes:
+        lines = [line for line in axes.lines if line.get_color() == GREEN]
+        marked = {x[0] for x in (line.get_xdata() for line in lines) if len(set(x)) == 1}
+        assert marked == {1, 3}
+    assert "layer3, stem thawed" in {text.get_text() for text in figure.axes[2].texts}
+    (layer3,) = (line for line in figure.axes[2].lines if line.get_label() == "layer3")
+    np.testing.assert_array_equal(np.isnan(layer3.get_ydata()), [True, True, True, False, False])
 
 
 def test_one_epoch_and_no_rates_still_draw() -> None:
