@@ -9,11 +9,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from av1part import embedded
 from av1part.data.libaom import find_aomenc, find_inspect
@@ -22,6 +25,9 @@ from av1part.errors import EncoderError
 
 CORNER = 160
 """Luma samples a side of the pictures in `small_store`."""
+
+ONE_TO_FOUR = Path(__file__).parent / "data" / "one_to_four.parquet"
+"""Nodes of an encode with 1:4 partitions, see tests/data/README.md."""
 
 
 @cache
@@ -41,13 +47,41 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(_missing_tool())
 
 
-@pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of real decisions: a corner of each embedded picture, nodes of 16x16."""
-    out, side = tmp_path_factory.mktemp("data") / "small", CORNER
+def corners(out: Path, side: int, sizes: Collection[int]) -> Path:
+    """Write a dataset of real decisions: a corner of each embedded picture."""
     whole, writer = Store.open(embedded.STORE), StoreWriter(out, {"made": "by the tests"})
     for sequence in whole.sequences:
         writer.add_plane(sequence, whole.plane(sequence)[:, :side, :side], 8)
-    inside = (pl.col("row") + 16 <= side) & (pl.col("col") + 16 <= side)
-    nodes = whole.nodes.filter(inside & (pl.col("size") == 16))
+    inside = (pl.col("row") + pl.col("size") <= side) & (pl.col("col") + pl.col("size") <= side)
+    nodes = whole.nodes.filter(inside & pl.col("size").is_in(list(sizes)))
     return writer.finish(nodes, {s: {"bit_depth": 8} for s in whole.sequences}, {}).path
+
+
+def centre(sequence: str, side: int = CORNER) -> NDArray[np.uint8]:
+    """Return the middle of an embedded picture, uint8 `[side, side]`, from even row and column."""
+    plane = Store.open(embedded.STORE).plane(sequence)[0]
+    row, col = ((length - side) // 4 * 2 for length in plane.shape)
+    return np.ascontiguousarray(plane[row : row + side, col : col + side])
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real decisions in nodes of 16x16."""
+    return corners(tmp_path_factory.mktemp("data") / "small", CORNER, [16])
+
+
+@pytest.fixture(scope="session")
+def store_8x8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real decisions in nodes of 8x8."""
+    return corners(tmp_path_factory.mktemp("data") / "8x8", 128, [8])
+
+
+@pytest.fixture(scope="session")
+def one_to_four_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real decisions with 1:4 partitions among them, on the middles of six pictures."""
+    nodes = pl.read_parquet(ONE_TO_FOUR)
+    names = sorted(nodes["sequence"].unique())
+    writer = StoreWriter(tmp_path_factory.mktemp("data") / "one_to_four", {"made": "by the tests"})
+    for name in names:
+        writer.add_plane(name, centre(name)[None], 8)
+    return writer.finish(nodes, {s: {"bit_depth": 8} for s in names}, {}).path
