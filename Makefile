@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAGE ?= stage1
+# More workers cost more than they save: each imports torch and trains its own fixtures.
+WORKERS ?= --numprocesses=auto --maxprocesses=4
 # Recipes read these from the environment, quoted, so that a path may hold spaces.
 export PYTHON SOURCE OUT CKPT
 
@@ -24,11 +26,11 @@ demo: setup ## The whole chain on the embedded data, in minutes on a CPU
 
 .PHONY: test
 test: setup ## Tests and doctests, without the slow ones (ARGS=... for pytest)
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(WORKERS) $(ARGS)
 
 .PHONY: test-all
 test-all: setup ## Every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, docstrings, formatting and types, changing nothing

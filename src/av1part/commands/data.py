@@ -42,6 +42,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
 def _print_counts(store: Store) -> None:
     """Print nodes per size and type, then per sequence and qindex."""
     console = Console()
+    console = Console(width=max(console.width, 110))  # ten types and two keys have room
     count = f"{store.nodes.height:,} nodes"
     console.print(f"{store.path}: {count}, every file as its manifest says", soft_wrap=True)
     for keys in (["size"], ["size", "qindex"], ["size", "sequence"]):
