@@ -60,7 +60,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console.print(f"{time.perf_counter() - started:.0f} s; report: {files.html}", soft_wrap=True)
     behind = lost_against_guessers(rows[next(iter(rows))])
     if behind:
-        log.error("Stage 1 does not beat both guessers (%s): something is wrong", behind)
+        log.error("Stage 1 does not beat both guessers (%s): train longer or on more", behind)
         raise SystemExit(1)
 
 
