@@ -107,6 +107,15 @@ class Store:
         return tuple(self.manifest["sequences"])
 
     @cached_property
+    def groups(self) -> dict[str, str]:
+        """Sequence to the group it belongs to: what shows the same clip is one group.
+
+        Only some imports have groups of several; else a sequence is its own.
+        """
+        facts = self.manifest["sequences"]
+        return {name: str(facts[name].get("group", name)) for name in self.sequences}
+
+    @cached_property
     def manifest_sha256(self) -> str:
         """SHA-256 of manifest.json, which pins every file; the identity of the dataset."""
         return sha256_file(self.path / "manifest.json")
