@@ -65,5 +65,4 @@ def parse_numbers(data: bytes, path: Path) -> NDArray[np.int64]:
 
 def _shown(word: bytes) -> str:
     """Return what a file says, short and printable."""
-    text = word[:_MOST_SHOWN].decode("ascii", "backslashreplace")
-    return repr(text + ("..." if len(word) > _MOST_SHOWN else ""))
+    return repr(word[:_MOST_SHOWN])[1:] + (" and so on" if len(word) > _MOST_SHOWN else "")

@@ -89,17 +89,16 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
 
 def _load(file: Path) -> Mapping[Any, Any]:
     """Load a file without running anything from it; its storages are mapped."""
+    with file.open("rb"):
+        damaged = None  # a file that may not be read is told from one that is damaged
     try:
-        damaged = None
         if zipped := zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip()
         if damaged is None:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except OSError:
-        raise
     except Exception as error:
-        # torch and zipfile raise a dozen types for damaged or hostile files.
+        # torch and zipfile raise a dozen types for damaged or hostile files, OSError among them.
         raise SourceError(f"{file} is refused: {_reason(error)}") from None
     if damaged is not None:
         raise SourceError(f"{file} is damaged in {damaged}: restore it")
