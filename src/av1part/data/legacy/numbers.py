@@ -59,7 +59,8 @@ def parse_numbers(data: bytes, path: Path) -> NDArray[np.int64]:
     if bad := _NO_NUMBER.search(data):
         entry = len(data[: bad.start()].split()) + 1
         raise SourceError(f"{path}: entry {entry} is {_shown(bad[0])}, not a whole number")
-    numbers: NDArray[np.int64] = np.fromstring(data, dtype=np.int64, sep=" ")
+    # Stripped, since numpy reads nothing but white space as one 0.
+    numbers: NDArray[np.int64] = np.fromstring(data.strip(), dtype=np.int64, sep=" ")
     return numbers
 
 

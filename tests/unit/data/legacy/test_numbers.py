@@ -15,9 +15,10 @@ def test_white_space_of_any_kind_parts_numbers(tmp_path: Path) -> None:
     file = tmp_path / "n.txt"
     file.write_bytes(b" 0 1\t22\r\n333\x0b4\x0c007\n\n999999999")
     assert read_numbers(file).tolist() == [0, 1, 22, 333, 4, 7, 999_999_999]
-    file.write_bytes(b"")
-    assert read_numbers(file).shape == (0,)
-    assert read_numbers(file).dtype == np.int64
+    for nothing in (b"", b" ", b"\n\t\r\n"):
+        file.write_bytes(nothing)
+        assert read_numbers(file).shape == (0,)
+        assert read_numbers(file).dtype == np.int64
 
 
 @pytest.mark.parametrize(
