@@ -69,12 +69,17 @@ def import_dataset(
     except OSError as error:
         raise SourceError(f"{error.filename or folder} cannot be read ({error.strerror})") from None
     _check_names(contents)
-    facts = {clip.sequence: clip.facts for clip in contents.clips}
     made = {
         "made_by": {"av1part": __version__},
         "layout": layout,
         "settings": {"sizes": list(settings.sizes), **asdict(settings.raw)},
     }
+    return _write(contents, out, made)
+
+
+def _write(contents: Contents, out: str | Path, made: Mapping[str, Any]) -> Store:
+    """Store what a folder holds; `made` says how the dataset comes about."""
+    facts = {clip.sequence: clip.facts for clip in contents.clips}
     writer = StoreWriter(out, {**made, "sequences": facts})
     try:
         for clip in contents.clips:
