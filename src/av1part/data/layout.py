@@ -166,7 +166,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_import_facts(file: Path, manifest: Mapping[str, Any]) -> None:
-    """Check what an import says of what it left out and of how its dataset can be split."""
+    """Check what an import says of what it left out and of how its dataset can be split.
+
+    Raises:
+        StoreError: naming the entry that cannot be.
+    """
     protocols, given = manifest.get("protocols", ["given"]), manifest.get("given_split", {})
     if not isinstance(protocols, list) or not set(map(str, protocols)) <= PROTOCOLS.keys():
         raise StoreError(f"{file} offers protocols {protocols!r}; known are {', '.join(PROTOCOLS)}")

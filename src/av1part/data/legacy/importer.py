@@ -78,7 +78,11 @@ def import_dataset(
 
 
 def _write(contents: Contents, out: str | Path, made: Mapping[str, Any]) -> Store:
-    """Store what a folder holds; `made` says how the dataset comes about."""
+    """Store what a folder holds; `made` says how the dataset comes about.
+
+    Raises:
+        Av1partError: if the samples or the place to write are at fault; then nothing stays.
+    """
     facts = {clip.sequence: clip.facts for clip in contents.clips}
     writer = StoreWriter(out, {**made, "sequences": facts})
     try:

@@ -55,7 +55,18 @@ def read_rows(path: Path, columns: int) -> NDArray[np.int64]:
 
 
 def parse_numbers(data: bytes, path: Path) -> NDArray[np.int64]:
-    """Parse the bytes of a file; see `read_numbers`."""
+    """Parse the bytes of a file.
+
+    Args:
+        data: The bytes.
+        path: What to call them in an error.
+
+    Returns:
+        As `read_numbers`.
+
+    Raises:
+        SourceError: as `read_numbers`.
+    """
     if bad := _NO_NUMBER.search(data):
         entry = len(data[: bad.start()].split()) + 1
         raise SourceError(f"{path}: entry {entry} is {_shown(bad[0])}, not a whole number")

@@ -62,6 +62,9 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
         folder: A clip's, or one of such folders.
         settings: `yuv` names the clip where it is not the only one beside the text files.
 
+    Returns:
+        A clip a folder, and how many listed nodes were left out for which reason.
+
     Raises:
         SourceError: naming the file, if one is missing, cannot be, or contradicts another.
         ConfigError: if `yuv` is given for several clips.
@@ -123,7 +126,11 @@ def _in(folder: Path) -> list[Path]:
 
 
 def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
-    """Return the clip beside the text files, and what is known of its format."""
+    """Return the clip beside the text files, and what is known of its format.
+
+    Raises:
+        SourceError: if it is not clear which file is the clip.
+    """
     path = None if settings.yuv is None else Path(settings.yuv).expanduser()
     if path is None:
         beside = [p for p in _in(folder) if p.suffix.lower() == RAW_SUFFIX]
@@ -138,7 +145,11 @@ def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
 
 
 def _frame_files(folder: Path, source: Source) -> dict[int, Path]:
-    """Return the text files by frame, ascending, after a check that the clip has these frames."""
+    """Return the text files by frame, ascending.
+
+    Raises:
+        SourceError: if there is none, two are of one frame, or the clip has not that many frames.
+    """
     files: dict[int, Path] = {}
     for path in _in(folder):
         if match := _NAME.fullmatch(path.name):
@@ -160,6 +171,9 @@ def _read_frame(file: Path, left_out: Counter[str]) -> pl.DataFrame:
     """Return the nodes of an intra frame: `size, row, col, partition, qindex`, in luma samples.
 
     Empty for a frame that is not intra.
+
+    Raises:
+        SourceError: naming the line of what cannot be.
     """
     rows = read_rows(file, len(_COLUMNS))
     if not len(rows):

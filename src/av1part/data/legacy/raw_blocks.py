@@ -50,6 +50,9 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
         folder: The one that holds `intra_raw_blocks`, `labels` and `qps`.
         settings: Of these, `sizes` apply.
 
+    Returns:
+        A clip for each `<seq>` and size, and how many files were left out.
+
     Raises:
         SourceError: naming the file, if one is missing, cannot be, or contradicts another.
     """
@@ -75,7 +78,11 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
 
 
 def _files(folder: Path, side: str) -> tuple[dict[Key, Path], int]:
-    """Return the files of one folder by clip and size, and how many are called otherwise."""
+    """Return the files of one folder by clip and size, and how many are called otherwise.
+
+    Raises:
+        SourceError: if there is no such folder.
+    """
     if not (folder / side).is_dir():
         raise SourceError(
             f"{folder} has no folder {side}: give the one that holds {', '.join(_NAMES)}"
@@ -122,7 +129,11 @@ def _clip(key: Key, files: Mapping[str, Path]) -> Clip:
 
 
 def _map_blocks(path: Path, size: int) -> NDArray[Any]:
-    """Map a file of blocks, `[n, size, size]`."""
+    """Map a file of blocks, `[n, size, size]`.
+
+    Raises:
+        SourceError: if it is not a whole number of them.
+    """
     dtype = np.dtype("<u2")
     length, block = path.stat().st_size, size * size * dtype.itemsize
     if length % block or not length:

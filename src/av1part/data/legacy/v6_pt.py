@@ -62,6 +62,9 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
         folder: The one that holds `train.pt` and `val.pt`.
         settings: Of these, `sizes` apply: 16 must be among them.
 
+    Returns:
+        The clips `train` and `val`, how many entries were left out, and the split they bring.
+
     Raises:
         SourceError: naming the file, if one is missing, holds anything but tensors, or contradicts
             itself.
@@ -88,7 +91,11 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
 
 
 def _load(file: Path) -> Mapping[Any, Any]:
-    """Load a file without running anything from it; its storages are mapped."""
+    """Load a file without running anything from it; its storages are mapped.
+
+    Raises:
+        SourceError: if it is damaged, holds code, or lacks an entry.
+    """
     with file.open("rb"):
         damaged = None  # a file that may not be read is told from one that is damaged
     try:
@@ -145,7 +152,11 @@ def _clip(split: str, file: Path, tensors: Mapping[Any, Any], group: str) -> Cli
 
 
 def _array(file: Path, key: str, value: Any) -> NDArray[Any]:
-    """Return a tensor as an array that shares its memory."""
+    """Return a tensor as an array that shares its memory.
+
+    Raises:
+        SourceError: if it is not a plain tensor.
+    """
     plain = (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided
@@ -162,7 +173,11 @@ def _array(file: Path, key: str, value: Any) -> NDArray[Any]:
 
 
 def _check_stages(file: Path, numbers: Mapping[str, NDArray[Any]]) -> None:
-    """Check that the labels of every stage are those its taxonomy makes of the ids."""
+    """Check that the labels of every stage are those its taxonomy makes of the ids.
+
+    Raises:
+        SourceError: naming the first entry that contradicts.
+    """
     types, v6 = numbers[_TYPES].astype(np.int64), taxonomy("v6")
     foreign = {p.name: int((types == p).sum()) for p in Partition if p not in v6.partitions}
     if any(foreign.values()):
@@ -181,7 +196,11 @@ def _check_stages(file: Path, numbers: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _integers(file: Path, samples: NDArray[np.float32], work: Path) -> NDArray[Any]:
-    """Return the samples times 1023 as mapped integers `[n, 16, 16]`, if that is what they are."""
+    """Return the samples times 1023 as mapped integers `[n, 16, 16]`.
+
+    Raises:
+        SourceError: naming the first sample that is no integer divided by 1023.
+    """
     dtype = plane_dtype(BIT_DEPTH)
     with tempfile.TemporaryFile(dir=work) as made:
         for start in range(0, len(samples), _CHUNK):
