@@ -13,6 +13,7 @@ takes only the protocols that need no clips.
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import partial
@@ -103,12 +104,14 @@ def _load(file: Path) -> Mapping[Any, Any]:
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip()
         if damaged is None:
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            # What torch warns of in such a file is refused below, or harmless.
+            with warnings.catch_warnings(action="ignore"):
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:
         # torch and zipfile raise a dozen types for damaged or hostile files, OSError among them.
         raise SourceError(f"{file} is refused: {_reason(error)}") from None
     if damaged is not None:
-        raise SourceError(f"{file} is damaged in {damaged}: restore it")
+        raise SourceError(f"{file} is damaged in {damaged!r}: restore it")
     if not isinstance(content, dict):
         raise SourceError(f"{file} holds a {type(content).__name__}, not a dict of tensors")
     missing = [key for key in _KEYS if key not in content]
@@ -206,7 +209,9 @@ def _integers(file: Path, samples: NDArray[np.float32], work: Path) -> NDArray[A
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
             # NaN and what is far out of range become some integer, which then does not divide back.
-            whole = np.clip(np.nan_to_num(np.rint(chunk.astype(np.float64) * _SCALE)), 0, _SCALE)
+            with np.errstate(invalid="ignore"):
+                near = np.nan_to_num(np.rint(chunk.astype(np.float64) * _SCALE))
+            whole = np.clip(near, 0, _SCALE)
             same = whole.astype(np.float32) / np.float32(_SCALE) == chunk
             if not same.all():
                 block, *place = (int(i) for i in np.argwhere(~same)[0])

@@ -17,6 +17,7 @@ import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from av1part.data.legacy.contents import LEFT_OUT
 from av1part.data.legacy.importer import import_dataset
 from av1part.data.legacy.numbers import parse_numbers
 from av1part.data.store import Store
@@ -49,6 +50,7 @@ def imported(layout: str, folder: Path) -> Store | None:
         said = str(error)
     else:
         event("stored")
+        assert store.manifest["left_out"].keys() <= LEFT_OUT.keys()
         return Store.open(store.path, verify="full")
     event("refused")
     assert said.strip(), "an error says something"
@@ -266,7 +268,9 @@ def frame_nodes(data: bytes) -> list[dict[str, int]] | None:
     lines = data.rstrip().split(b"\n") if data.strip() else []
     for line in lines:
         fields = words(line)
-        if fields is None or len(fields) != 7 or set(line) & set(b"\x0b\x0c"):
+        if fields is None or len(fields) != 7:
+            return None
+        if set(line) & set(b"\x0b\x0c") or b"\r" in line.rstrip():
             return None
         hint, kind, code, row, col, partition, qindex = fields
         size = SIZES.get(code, 0)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from av1part.data.datamodule import BlockDataModule
 from av1part.data.legacy.importer import LAYOUTS, import_dataset
 from av1part.data.store import StoreWriter
 from av1part.errors import ConfigError, SourceError, StoreError
@@ -87,3 +88,22 @@ def test_a_killed_import_resumes_and_another_is_refused(
     assert resumed.manifest_sha256 == whole.manifest_sha256
     with pytest.raises(StoreError, match="exists: choose another out=DIR"):
         import_dataset("raw-blocks", raw_folder, tmp_path / "out")
+
+
+def test_a_clip_is_in_one_split_at_every_block_size(tmp_path: Path) -> None:
+    for clip in range(6):
+        for size in (8, 16):
+            write_raw_blocks(
+                tmp_path / "raw", f"clip{clip}", np.zeros((2, size, size)), [0, 3], [80] * 2
+            )
+    store = import_dataset("raw-blocks", tmp_path / "raw", tmp_path / "out")
+    where: dict[str, set[str]] = {}
+    for size in (8, 16):
+        data = BlockDataModule(store.path, size=size)
+        data.setup()
+        for split, reader in data.readers.items():
+            for sequence in store.nodes[reader.nodes]["sequence"].unique():
+                where.setdefault(store.groups[sequence], set()).add(split)
+    assert len(where) == 6
+    assert all(len(splits) == 1 for splits in where.values())
+    assert set.union(*where.values()) == {"train", "val", "test"}
