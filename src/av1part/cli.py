@@ -50,6 +50,9 @@ VERBS: dict[str, Verb] = {
     "data build": Verb(
         "SOURCE... out=DIR", "encode, inspect, store", "data_build", "data", (1, None)
     ),
+    "data import": Verb(
+        "LAYOUT PATH out=DIR", "a legacy layout to a dataset", "data_import", "data", (2, 2)
+    ),
     "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
     "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
     "validate": Verb("CKPT", "metrics of a checkpoint on its own", "validate", "validate", (1, 1)),
@@ -67,6 +70,7 @@ PATH_KEYS = {
     "stage3_ab",
     "stage3_1to4",
     "out",
+    "yuv",
     "data.path",
     "data.split_list",
     "backbone.weights",
@@ -143,7 +147,9 @@ def _dispatch(argv: list[str]) -> int:
     else:
         words, rest = split_positionals(rest, verb.positionals)
         if len(words) < verb.positionals[0] and not _asks_hydra(rest):
-            raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[0]}")
+            raise ConfigError(
+                f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}"
+            )
         if verb.forwards:
             own = re.compile(r"(name|plan|cascade|hydra)\b.*")
             words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]

@@ -10,7 +10,7 @@ class ConfigError(Av1partError):
 
 
 class SourceError(Av1partError):
-    """A video or picture that cannot be read, or not as declared."""
+    """A video, a picture or a file to import that cannot be read, or not as declared."""
 
 
 class EncoderError(Av1partError):

@@ -149,7 +149,7 @@ def _outputs(
         for module in modules:
             evaluation = evaluate(module.to(device), data.batches(split))
             logits.setdefault(stage, []).append(evaluation.logits)
-    columns = node_columns(data.store.nodes, evaluation.node)
+    columns = node_columns(data.store, evaluation.node)
     nodes = Nodes.build(
         data.taxonomy,
         evaluation.partition,
@@ -171,7 +171,7 @@ def _write(
     write_confusion(folder, names, report["overall"]["confusion_matrix"])
     write_predictions(
         folder,
-        node_columns(data.store.nodes, evaluation.node),
+        node_columns(data.store, evaluation.node),
         {"partition": evaluation.partition, "prediction": result.prediction},
         names,
         result.probabilities,

@@ -16,6 +16,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from av1part.data.blocks import BlockReader
+from av1part.data.store import Store
 from av1part.environment import git_commit, hardware, versions
 from av1part.errors import ConfigError
 from av1part.files import atomic_path, write_csv, write_json, write_text
@@ -119,9 +120,14 @@ def write_predictions(
         table.write_parquet(part, compression="zstd")
 
 
-def node_columns(nodes: pl.DataFrame, node: NDArray[np.int64]) -> pl.DataFrame:
-    """Return `node`, `sequence` and `qindex` of these node numbers, in their order."""
-    return pl.DataFrame({"node": node}).hstack(nodes[node].select("sequence", "qindex"))
+def node_columns(store: Store, node: NDArray[np.int64]) -> pl.DataFrame:
+    """Return `node`, `sequence` and `qindex` of these node numbers, in their order.
+
+    `sequence` is the group where the store has groups: the clip, not one of its block sizes, is
+    what intervals resample and reports count.
+    """
+    columns = store.nodes[node].select(pl.col("sequence").replace(store.groups), "qindex")
+    return pl.DataFrame({"node": node}).hstack(columns)
 
 
 def write_samples(

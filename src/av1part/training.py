@@ -204,7 +204,7 @@ def split_scores(
     evaluation = evaluate(module, data.batches(split))
     scores = stage_scores(module, evaluation)
     labels = module.stage.labels[evaluation.partition]
-    nodes = node_columns(data.store.nodes, evaluation.node)
+    nodes = node_columns(data.store, evaluation.node)
     train_counts = module.hparams["data"]["class_counts"]
     for guesser, figures in baselines(train_counts, labels, module.class_names).items():
         scores |= {f"baselines.{guesser}.{name}": value for name, value in figures.items()}

@@ -1,9 +1,10 @@
-"""`av1part data build` and `av1part data info`."""
+"""`av1part data build`, `av1part data import` and `av1part data info`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from omegaconf import DictConfig, OmegaConf
@@ -12,31 +13,46 @@ from rich.table import Table
 
 from av1part.configuration import plain
 from av1part.data.build import build_dataset
+from av1part.data.legacy.contents import LEFT_OUT
 from av1part.data.store import Store
 from av1part.errors import ConfigError
 from av1part.partition import Partition
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Build a dataset, or verify one, and print its counts.
+    """Build, import or verify a dataset, and print its counts.
 
     Args:
-        verb: `data build` or `data info`.
+        verb: `data build`, `data import` or `data info`.
         cfg: The composed configuration of the verb.
-        words: Sources to build from, or the one dataset folder.
+        words: Sources to build from, layout and folder to import, or the one dataset folder.
 
     Raises:
-        ConfigError: if `data build` is not told where to build.
+        ConfigError: if `data build` or `data import` is not told where to build.
     """
-    if verb == "data build":
+    if verb == "data info":
+        store = Store.open(words[0], verify="full")
+    else:
         if OmegaConf.is_missing(cfg, "out"):
-            raise ConfigError("av1part data build needs out=DIR, the folder to make")
+            raise ConfigError(f"av1part {verb} needs out=DIR, the folder to make")
         settings = plain(cfg)
         out = Path(str(settings.pop("out"))).expanduser()
-        store = build_dataset(list(words), out, **settings)
-    else:
-        store = Store.open(words[0], verify="full")
+        if verb == "data build":
+            store = build_dataset(list(words), out, **settings)
+        else:
+            from av1part.data.legacy.importer import import_dataset  # torch, which others need not
+
+            store = import_dataset(words[0], words[1], out, **settings)
     _print_counts(store)
+    _print_import(store.manifest)
+
+
+def _print_import(manifest: Mapping[str, Any]) -> None:
+    """Print what an import left out, and how its dataset can be split."""
+    for reason, count in manifest.get("left_out", {}).items():
+        print(f"left out: {count:,} {LEFT_OUT.get(reason, reason)}")
+    if "protocols" in manifest:
+        print(f"train with data.split={' or data.split='.join(manifest['protocols'])}")
 
 
 def _print_counts(store: Store) -> None:

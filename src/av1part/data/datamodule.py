@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from av1part import embedded
 from av1part.data.augment import apply_symmetries, draw_symmetries
 from av1part.data.blocks import Batch, BlockReader, EpochBatches
-from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, read_split_list
+from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, check_protocol, read_split_list
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
 from av1part.options import AUGMENTATIONS, SAMPLINGS
@@ -121,6 +121,7 @@ class BlockDataModule(pl.LightningDataModule):
             raise ConfigError(str(error)) from None
         self.store = Store.open(self.path)
         self.store.bit_depth()
+        check_protocol(self.split, self.store.manifest.get("protocols"), str(self.path))
         nodes = self.store.nodes
         sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
         partition = nodes["partition"].to_numpy()[sized]
@@ -136,6 +137,7 @@ class BlockDataModule(pl.LightningDataModule):
             protocol=self.split,
             seed=self.split_seed,
             listed=listed,
+            groups=self.store.groups,
         )
         self.type_counts = np.bincount(
             partition[split == SPLITS.index("train")].astype(np.int64), minlength=len(Partition)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from av1part.data.splits import PROTOCOLS, SPLITS
 from av1part.errors import StoreError
 from av1part.files import sha256_file
 from av1part.partition import SIZES, Partition, legal_partitions
@@ -158,9 +159,26 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise StoreError(f"{file} lacks {', '.join(keys)} of sequence {name}")
         if facts["bit_depth"] not in BIT_DEPTHS:
             raise StoreError(f"{file} says {facts['bit_depth']} bits of {name}, not 8 to 16")
+    _check_import_facts(file, manifest)
     if set(files) != {*(f"planes/{s}.npy" for s in sequences), NODES}:
         raise StoreError(f"{file} lists other files than its sequences' planes and nodes.parquet")
     return manifest
+
+
+def _check_import_facts(file: Path, manifest: Mapping[str, Any]) -> None:
+    """Check what an import says of what it left out and of how its dataset can be split.
+
+    Raises:
+        StoreError: naming the entry that cannot be.
+    """
+    protocols, given = manifest.get("protocols", ["given"]), manifest.get("given_split", {})
+    if not isinstance(protocols, list) or not set(map(str, protocols)) <= PROTOCOLS.keys():
+        raise StoreError(f"{file} offers protocols {protocols!r}; known are {', '.join(PROTOCOLS)}")
+    if not isinstance(given, dict) or not set(map(str, given.values())) <= set(SPLITS):
+        raise StoreError(f"{file} has a given_split with other values than {', '.join(SPLITS)}")
+    left_out = manifest.get("left_out", {})
+    if not isinstance(left_out, dict) or not all(isinstance(n, int) for n in left_out.values()):
+        raise StoreError(f"{file} has a left_out that is not of counts")
 
 
 def first_line(error: BaseException) -> str:

@@ -1,9 +1,10 @@
-"""What a build is asked for, checked before anything is read."""
+"""What a build or an import is asked for, checked before anything is read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from av1part.data.planar import RawFormat
 from av1part.errors import ConfigError
@@ -11,6 +12,7 @@ from av1part.partition import SIZES
 
 _CQ_LEVELS = range(64)
 _SPEEDS = range(10)
+_SIZES_SAID = "8, 16, 32 and 64"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class BuildSettings:
             ConfigError: naming the first that cannot be.
         """
         _check_list("cq_levels", self.cq_levels, _CQ_LEVELS, "0 to 63")
-        _check_list("sizes", self.sizes, SIZES, "8, 16, 32 and 64")
+        _check_list("sizes", self.sizes, SIZES, _SIZES_SAID)
         if not _is_integer(self.cpu_used) or self.cpu_used not in _SPEEDS:
             raise ConfigError(f"cpu_used={self.cpu_used}: give 0 to 9")
         if not isinstance(self.one_to_four, bool):
@@ -48,6 +50,29 @@ class BuildSettings:
         if self.frames is not None:
             check_count("frames", self.frames)
         check_count("every", self.every)
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What decides the content of an imported dataset, beside its files.
+
+    Attributes:
+        sizes: Node sizes to keep, of `SIZES`, each once.
+        yuv: The clip, where the layout has one and its folder does not tell.
+        raw: What is said of that clip.
+    """
+
+    sizes: Sequence[int] = SIZES
+    yuv: str | Path | None = None
+    raw: RawFormat = field(default_factory=RawFormat)
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ConfigError: naming the first that cannot be.
+        """
+        _check_list("sizes", self.sizes, SIZES, _SIZES_SAID)
 
 
 def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:

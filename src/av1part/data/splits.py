@@ -7,7 +7,7 @@ under `random_blocks`) or the training seed.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ def assign_splits(
     protocol: str,
     seed: int = 42,
     listed: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> NDArray[np.int8]:
     """Assign every node to a split.
 
@@ -51,6 +52,8 @@ def assign_splits(
         protocol: A key of `PROTOCOLS`.
         seed: Of the choice of sequences, or of blocks.
         listed: Sequence to split name; required by `given`, optional for `by_sequence`.
+        groups: Sequence to the name of its group, such as the clip it is one block size of;
+            `by_sequence` never parts a group. None is a group each.
 
     Returns:
         int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
@@ -69,8 +72,12 @@ def assign_splits(
         raise StoreError("data.split=given: this dataset brings no split; use by_sequence")
     if protocol not in PROTOCOLS:
         raise StoreError(f"data.split must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    table = listed if listed is not None else _draw_sequences(sorted(shapes), seed)
+    if groups is None:
+        groups = {name: name for name in shapes}
+    table = listed if listed is not None else _draw_sequences(groups, seed)
     _check_list(table, shapes)
+    if protocol == "by_sequence":
+        _check_groups(table, groups)
     codes = pl.DataFrame(
         {
             "sequence": list(table),
@@ -109,7 +116,27 @@ def read_split_list(path: str | Path) -> dict[str, str]:
     return table
 
 
-def _draw_sequences(names: list[str], seed: int) -> dict[str, str]:
+def check_protocol(protocol: str, offered: Sequence[str] | None, name: str) -> None:
+    """Check that a dataset can be split in this way.
+
+    Args:
+        protocol: A key of `PROTOCOLS`.
+        offered: Those that the dataset's manifest says apply, if it says so.
+        name: What to call the dataset in an error.
+
+    Raises:
+        StoreError: naming those that apply.
+    """
+    if offered is not None and protocol not in offered:
+        ways = " or ".join(f"data.split={each} ({PROTOCOLS[each]})" for each in offered)
+        raise StoreError(
+            f"{name} does not know its sequences, so data.split={protocol} does not apply: "
+            f"add {ways}"
+        )
+
+
+def _draw_sequences(groups: Mapping[str, str], seed: int) -> dict[str, str]:
+    names = sorted(set(groups.values()))
     if len(names) < 3:
         raise StoreError(
             f"data.split=by_sequence needs at least 3 sequences, this dataset has {len(names)}: "
@@ -119,7 +146,8 @@ def _draw_sequences(names: list[str], seed: int) -> dict[str, str]:
     order = np.random.default_rng(seed).permutation(len(names))
     splits = ["val"] * held[0] + ["test"] * held[1]
     splits += ["train"] * (len(names) - len(splits))
-    return {names[i]: split for i, split in zip(order, splits, strict=True)}
+    drawn = {names[i]: split for i, split in zip(order, splits, strict=True)}
+    return {sequence: drawn[group] for sequence, group in groups.items()}
 
 
 def _check_list(listed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -129,6 +157,17 @@ def _check_list(listed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
             f"the split list does not fit the dataset: it lacks {missing}, and names {extra} "
             "which the dataset has not"
         )
+
+
+def _check_groups(listed: Mapping[str, str], groups: Mapping[str, str]) -> None:
+    first: dict[str, str] = {}
+    for sequence, group in groups.items():
+        other = first.setdefault(group, sequence)
+        if listed[sequence] != listed[other]:
+            raise StoreError(
+                f"the split list puts {other} into {listed[other]} and {sequence} into "
+                f"{listed[sequence]}, which show the same {group}: put both into one"
+            )
 
 
 def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int8]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +106,15 @@ class Store:
     def sequences(self) -> tuple[str, ...]:
         """Names of the sequences, in the manifest's order."""
         return tuple(self.manifest["sequences"])
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Sequence to the group it belongs to: what shows the same clip is one group.
+
+        Only some imports have groups of several; else a sequence is its own.
+        """
+        facts = self.manifest["sequences"]
+        return {name: str(facts[name].get("group", name)) for name in self.sequences}
 
     @cached_property
     def manifest_sha256(self) -> str:
@@ -206,6 +216,7 @@ class StoreWriter:
         if self.out.exists():
             raise StoreError(f"{self.out} exists: choose another out=DIR or remove it")
         self.partial = self.out.with_name(f"{self.out.name}.partial")
+        self._made_for = [parent for parent in self.partial.parents if not parent.exists()]
         recipe_file = self.partial / _RECIPE
         try:
             if self.partial.exists() and any(self.partial.iterdir()):
@@ -308,8 +319,11 @@ class StoreWriter:
         return Store.open(self.out)
 
     def discard(self) -> None:
-        """Remove `<out>.partial`: the input was refused, so nothing of it stays."""
+        """Remove `<out>.partial`, and the folders made for it: nothing of refused input stays."""
         shutil.rmtree(self.partial, ignore_errors=True)
+        for folder in self._made_for:
+            with suppress(OSError):  # no longer empty, so no longer ours alone
+                folder.rmdir()
 
     def _plane_file(self, sequence: str) -> Path:
         return self.partial / "planes" / f"{sequence}.npy"

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av1part.data.splits import OUTSIDE, SPLITS, assign_splits, read_split_list, segments
+from av1part.data.splits import (
+    OUTSIDE,
+    SPLITS,
+    assign_splits,
+    check_protocol,
+    read_split_list,
+    segments,
+)
 from av1part.errors import StoreError
 
 
@@ -70,6 +77,48 @@ def test_a_list_is_followed_and_must_fit() -> None:
         assign_splits(nodes, shapes, protocol="given", listed={**listed, "s9": "val"})
     with pytest.raises(StoreError, match="brings no split"):
         assign_splits(nodes, shapes, protocol="given")
+
+
+def test_a_group_is_never_parted() -> None:
+    """Block sizes of one clip are sequences of their own, and one group."""
+    nodes, shapes = grid(12)
+    groups = {name: f"clip{int(name[1:]) // 3}" for name in shapes}
+    for seed in range(20):
+        split = assign_splits(nodes, shapes, protocol="by_sequence", seed=seed, groups=groups)
+        where = dict(zip(nodes["sequence"], split.tolist(), strict=True))
+        parts = {
+            group: {where[s] for s in shapes if groups[s] == group} for group in groups.values()
+        }
+        assert all(len(part) == 1 for part in parts.values())
+        assert set(split) == {0, 1, 2}
+    alone = dict(zip(shapes, shapes, strict=True))
+    assert (
+        assign_splits(nodes, shapes, protocol="by_sequence", groups=alone)
+        == assign_splits(nodes, shapes, protocol="by_sequence")
+    ).all()
+    groups = {name: f"clip{int(name[1:]) // 6}" for name in shapes}
+    with pytest.raises(StoreError, match="this dataset has 2"):
+        assign_splits(nodes, shapes, protocol="by_sequence", groups=groups)
+
+
+def test_a_list_that_parts_a_group_is_refused() -> None:
+    nodes, shapes = grid(4)
+    groups = {"s0": "a", "s1": "a", "s2": "b", "s3": "c"}
+    listed = {"s0": "train", "s1": "train", "s2": "val", "s3": "test"}
+    assign_splits(nodes, shapes, protocol="by_sequence", listed=listed, groups=groups)
+    listed["s1"] = "val"
+    with pytest.raises(StoreError, match="s0 into train and s1 into val, which show the same a"):
+        assign_splits(nodes, shapes, protocol="by_sequence", listed=listed, groups=groups)
+    assign_splits(nodes, shapes, protocol="given", listed=listed, groups=groups)
+
+
+def test_a_dataset_may_offer_few_protocols() -> None:
+    check_protocol("by_sequence", None, "d")
+    check_protocol("given", ["given", "random_blocks"], "d")
+    with pytest.raises(
+        StoreError, match=r"data\.split=by_segment does not apply.*data\.split=given"
+    ):
+        check_protocol("by_segment", ["given", "random_blocks"], "d")
 
 
 def test_random_blocks_is_the_studys_protocol() -> None:

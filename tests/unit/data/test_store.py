@@ -263,6 +263,31 @@ def test_manifest_lacks_a_fact(folder: Path, key: str, value: object) -> None:
     assert "manifest.json lacks bit_depth, frames, height, width of sequence cat" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"protocols": ["by_magic"]}, "offers protocols ['by_magic']; known are by_sequence"),
+        ({"protocols": "given"}, "offers protocols 'given'"),
+        ({"protocols": [["given"]]}, "offers protocols [['given']]"),
+        ({"given_split": {"cat": "training"}}, "has a given_split with other values than train"),
+        ({"given_split": ["cat"]}, "has a given_split"),
+        ({"left_out": {"not_intra": "many"}}, "has a left_out that is not of counts"),
+        ({"left_out": [1]}, "has a left_out"),
+    ],
+)
+def test_manifest_of_an_import_that_says_nonsense(
+    folder: Path, facts: dict[str, Any], said: str
+) -> None:
+    edit_manifest(folder, lambda m: m.update(facts))
+    assert f"manifest.json {said}" in refusal(folder)
+
+
+def test_groups_are_the_sequences_unless_the_manifest_says_more(folder: Path) -> None:
+    assert Store.open(folder).groups == {"cat": "cat", "dog_10": "dog_10"}
+    edit_manifest(folder, lambda m: m["sequences"]["cat"].update(group="pets"))
+    assert Store.open(folder).groups == {"cat": "pets", "dog_10": "dog_10"}
+
+
 @pytest.mark.parametrize("bits", [-1, 7, 17])
 def test_manifest_with_an_impossible_bit_depth(folder: Path, bits: int) -> None:
     edit_manifest(folder, lambda m: m["sequences"]["cat"].update(bit_depth=bits))

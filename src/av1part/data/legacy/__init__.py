@@ -1,0 +1,1 @@
+"""The study's own data layouts: read once, strictly, into a store; never imitated."""
