@@ -35,6 +35,11 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.verified.json")
 
 
+def calibration_path(path: Path) -> Path:
+    """Return where the stored calibration of a checkpoint lies."""
+    return path.with_name(f"{path.stem}.calibration.json")
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint without running anything from it, and check that it is whole.
 

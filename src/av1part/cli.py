@@ -56,6 +56,9 @@ VERBS: dict[str, Verb] = {
     "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
     "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
     "validate": Verb("CKPT", "metrics of a checkpoint on its own", "validate", "validate", (1, 1)),
+    "calibrate": Verb(
+        "CKPT...", "fit temperature and threshold, store them", "calibrate", "calibrate", (0, None)
+    ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
     "report": Verb("RUN_OR_SWEEP...", "tables, plots, one page", "report", "report", (1, None)),
     "demo": Verb(

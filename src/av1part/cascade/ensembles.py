@@ -1,0 +1,117 @@
+"""Several models for one stage: how their answers are joined, and how often they differ.
+
+Shapes: m members, n nodes, k classes of the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from av1part.metrics import figure, from_predictions
+from av1part.options import Ensemble
+from av1part.partition import Stage, Taxonomy
+
+
+def join(
+    taxonomy: Taxonomy, stage: Stage, probabilities: NDArray[np.float64], ensemble: Ensemble
+) -> NDArray[np.float64]:
+    """Return what hard routing decides a stage by.
+
+    `mean` is the mean of the members' probabilities. `vote` counts for each class the members
+    that find it the most probable; of equals the class of higher mean probability wins. The root
+    decides by a threshold, and there a vote is the median: more than half of the members are
+    above a threshold if and only if their median is (of an even number half above, half below,
+    the mean of the two in the middle decides). So every threshold can be tried on one number.
+
+    Args:
+        taxonomy: The tree of stages.
+        stage: One of them.
+        probabilities: Of each member, shape (m, n, k).
+        ensemble: `mean` or `vote`.
+
+    Returns:
+        float64 of shape (n, k); of one member its own order of classes, whatever the rule.
+    """
+    mean = probabilities.mean(0)
+    if ensemble == "mean":
+        return np.asarray(mean, dtype=np.float64)
+    if stage is taxonomy.root:
+        cut = np.median(probabilities[:, :, 1], axis=0)
+        return np.stack([1 - cut, cut], axis=1)
+    votes = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)].sum(0)
+    # A mean probability is at most 1: halved it decides between equals and nothing else.
+    return np.asarray(votes + mean / 2, dtype=np.float64)
+
+
+def disagreement(said: NDArray[np.int64]) -> dict[str, Any]:
+    """Return how often members differ.
+
+    Args:
+        said: Class index of each member and node, shape (m, n).
+
+    Returns:
+        `nodes`; `any`, the share of them on which not all members agree; `pairwise`, the share on
+        which two members differ, a list of m rows of m. Shares are None where there are no nodes.
+    """
+    m, n = said.shape
+    if not n:
+        return {"nodes": 0, "any": None, "pairwise": [[None] * m for _ in range(m)]}
+    differ = (said[:, None] != said[None, :]).mean(-1)
+    return {
+        "nodes": n,
+        "any": figure((said != said[0]).any(0).mean()),
+        "pairwise": [[figure(share) for share in row] for row in differ],
+    }
+
+
+def ensemble_report(
+    taxonomy: Taxonomy,
+    partition: NDArray[np.int64],
+    members: Mapping[str, NDArray[np.float64]],
+    reached: Mapping[str, NDArray[np.bool_]],
+    ensemble: Ensemble,
+) -> dict[str, Any]:
+    """Report on each stage that has several members: standalone scores, and disagreement.
+
+    A member's answer is its most probable class, at the root too. A stage none of whose types
+    occurs is left out.
+
+    Args:
+        taxonomy: The tree of stages.
+        partition: True AV1 ids, shape (n,).
+        members: Stage name to probabilities of each member, shape (m, n, k).
+        reached: Stage name to which nodes hard routing sent there, shape (n,).
+        ensemble: The rule in use.
+    """
+    found = {}
+    for stage in taxonomy.stages:
+        labels, each = stage.labels[partition], members[stage.name]
+        belongs = labels >= 0
+        if len(each) == 1 or not belongs.any():
+            continue
+        mine, said = each[:, belongs], each.argmax(-1)
+        joined = (join(taxonomy, stage, mine, rule).argmax(-1) for rule in ("mean", "vote"))
+        names = stage.class_names
+        by_mean, by_vote = (_macro_f1(one, labels[belongs], names) for one in joined)
+        standalone = disagreement(said[:, belongs])
+        found[stage.name] = {
+            "members": len(each),
+            "rule": ensemble,
+            "each": [_macro_f1(one, labels[belongs], names) for one in said[:, belongs]],
+            "mean_probability": by_mean,
+            "vote": by_vote,
+            "disagreement": standalone["any"],
+            "standalone": standalone,
+            "cascade": disagreement(said[:, reached[stage.name]]),
+        }
+    return found
+
+
+def _macro_f1(
+    said: NDArray[np.int64], labels: NDArray[np.int64], class_names: Sequence[str]
+) -> float:
+    return float(from_predictions(said, labels, class_names)["macro_f1"])
