@@ -23,7 +23,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from av1part.checkpoint import load_stage, sidecar_path
+from av1part.checkpoint import calibration_path, load_stage, sidecar_path
 from av1part.environment import versions
 from av1part.errors import CheckpointError, CheckpointMismatchError
 from av1part.evaluation import evaluate, stage_scores
@@ -179,8 +179,11 @@ class VerifiedCheckpoint(ModelCheckpoint):
             if part == final:
                 sidecar_path(final).unlink(missing_ok=True)
             raise
-        # Without a record a checkpoint is merely unverified; a stale record would refuse it.
+        # Without a record a checkpoint is merely unverified; a stale record would refuse it. So
+        # would a calibration of the file before.
         sidecar_path(final).unlink(missing_ok=True)
+        if part != final:
+            calibration_path(final).unlink(missing_ok=True)
         part.replace(final)
         write_json(sidecar_path(final), record)
 

@@ -6,6 +6,7 @@ Shapes: m members, n nodes, k classes of the stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -54,17 +55,22 @@ def disagreement(said: NDArray[np.int64]) -> dict[str, Any]:
         said: Class index of each member and node, shape (m, n).
 
     Returns:
-        `nodes`; `any`, the share of them on which not all members agree; `pairwise`, the share on
-        which two members differ, a list of m rows of m. Shares are None where there are no nodes.
+        `nodes`; `any`, the share of them on which not all members agree; `pairwise`, a list of
+        `members` (two, counted from 1) and the `share` on which these differ. Shares are None
+        where there are no nodes.
     """
+
+    def share(differs: NDArray[np.bool_]) -> float | None:
+        return figure(differs.mean()) if differs.size else None
+
     m, n = said.shape
-    if not n:
-        return {"nodes": 0, "any": None, "pairwise": [[None] * m for _ in range(m)]}
-    differ = (said[:, None] != said[None, :]).mean(-1)
     return {
         "nodes": n,
-        "any": figure((said != said[0]).any(0).mean()),
-        "pairwise": [[figure(share) for share in row] for row in differ],
+        "any": share((said != said[0]).any(0)),
+        "pairwise": [
+            {"members": [i + 1, j + 1], "share": share(said[i] != said[j])}
+            for i, j in combinations(range(m), 2)
+        ],
     }
 
 
