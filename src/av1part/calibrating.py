@@ -62,6 +62,9 @@ def calibrate_alone(
         split_list: Its split list.
         device: Where to run.
 
+    Returns:
+        What was stored.
+
     Raises:
         CheckpointError: if the file is refused.
         StoreError: if the data is missing, does not fit, or val has no node of the stage.
@@ -118,6 +121,9 @@ def calibrate_cascade(
         protocol: Its split protocol.
         split_list: Its split list.
         device: Where to run.
+
+    Returns:
+        What was stored, a record for each checkpoint in the order of the cascade.
 
     Raises:
         CheckpointError: as `pipeline.load_members`.

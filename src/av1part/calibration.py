@@ -84,12 +84,15 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 def negative_log_likelihood(
     logits: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 1.0
 ) -> float:
-    """Return the mean negative log-likelihood of the labels, in nats.
+    """Score probabilities by what they give to the truth.
 
     Args:
         logits: Shape (n, k).
         labels: Class indices, shape (n,).
         temperature: A scalar, or one a node, shape (n,).
+
+    Returns:
+        The mean negative log-likelihood of the labels, nats.
     """
     scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature)[..., None]
     true = torch.from_numpy(np.asarray(labels, dtype=np.int64))

@@ -37,7 +37,7 @@ _INPUT = ("size", "context", "bit_depth", "input_statistics", "qindex")
 
 
 def contents(path: str | Path) -> dict[str, dict[str, Any]]:
-    """Return what a checkpoint holds, as plain values by section.
+    """Read what a checkpoint holds, as plain values by section.
 
     No module is built, so that checkpoints of architectures that this release does not know can
     be looked at too.
@@ -113,11 +113,14 @@ def _names(path: Path, value: Any, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def frozen_parts(trainable: Sequence[str], frozen: Sequence[str]) -> list[str]:
-    """Return the outermost modules all of whose parameters are frozen.
+    """Sum up which parameters are frozen.
 
     Args:
         trainable: Names of parameters, parts joined by dots.
         frozen: Likewise.
+
+    Returns:
+        The outermost modules all of whose parameters are frozen, and single parameters else.
 
     >>> frozen_parts(["head.weight", "body.2.bias"], ["body.1.bias", "body.2.weight", "stem.w"])
     ['body.1', 'body.2.weight', 'stem']
@@ -150,12 +153,15 @@ def _calibration(path: Path) -> Any:
 
 
 def plain_values(value: Any, depth: int = 0, budget: Iterator[int] | None = None) -> Any:
-    """Return a value as plain JSON, bounded in size; other objects become their type's name.
+    """Reduce a value to plain JSON, bounded in size; other objects become their type's name.
 
     Args:
         value: Anything that was read from a file, one that holds itself included.
         depth: How deep it lies.
         budget: Has an item left for each further value.
+
+    Returns:
+        None, a bool, int, finite float or str, or a list or dict of these.
     """
     budget = iter(range(_MOST_VALUES)) if budget is None else budget
     inner = depth + 1, budget

@@ -91,7 +91,11 @@ def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
 
 
 def _refuse_twins(stage: str, modules: Sequence[StageModule], paths: Sequence[Path]) -> None:
-    """Refuse an ensemble of a model with itself, also as another file (`last` may be `best`)."""
+    """Refuse an ensemble of a model with itself, also as another file (`last` may be `best`).
+
+    Raises:
+        CheckpointError: naming the two files.
+    """
     seen: dict[str, Path] = {}
     for module, path in zip(modules, paths, strict=True):
         identity = state_sha256(module.state_dict())
@@ -192,8 +196,8 @@ def _stored(
     """Return the stored choices if they are to be used, and what to say of where choices are from.
 
     Raises:
-        CheckpointError: if one is damaged or of another file, or does not suit though it is asked
-            for.
+        CalibrationError: if one does not suit though it is asked for.
+        CheckpointError: if one is damaged or of another file.
     """
     stored, reason = None, ""
     if source in ("auto", "stored"):

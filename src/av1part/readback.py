@@ -64,6 +64,9 @@ def read_back_in_new_process(
         ranks: Processes of the training; the first one's share of the batches is evaluated.
         device: Where to evaluate.
 
+    Returns:
+        What the process says that it read.
+
     Raises:
         CheckpointMismatchError: if the process cannot be started, ends with an error or by a
             signal, takes longer than `TIMEOUT`, or prints anything but its record.

@@ -32,6 +32,9 @@ def read_back(path: Path, *, batches: int | None, ranks: int, device: str) -> Re
         ranks: Processes of the training; the first one's share of the batches is evaluated.
         device: Where to evaluate.
 
+    Returns:
+        What the file holds and scores.
+
     Raises:
         CheckpointError: if the file is refused.
         StoreError: if its data is missing or has changed.

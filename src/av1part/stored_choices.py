@@ -38,7 +38,7 @@ def stored_choices(
     split: str,
     ensemble: Ensemble,
 ) -> StoredChoices:
-    """Return the choices stored beside the checkpoints of a cascade.
+    """Read the choices stored beside the checkpoints of a cascade.
 
     Args:
         checkpoints: Stage name to the files of its ensemble.
@@ -46,6 +46,9 @@ def stored_choices(
         data: What the cascade is evaluated on.
         split: Which of its splits.
         ensemble: How members are joined.
+
+    Returns:
+        The choices, those that apply to these nodes among them.
 
     Raises:
         CalibrationError: if a checkpoint has none, or it was fitted for another cascade, on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def printable(text: str, most: int | None = None) -> str:
-    r"""Return text with everything a terminal would act on written as an escape.
+    r"""Write everything that a terminal would act on as an escape.
 
     Control characters, escape sequences, line breaks and marks that turn the direction of writing
     are shown as Python writes them; letters of any script stay.
@@ -12,6 +12,9 @@ def printable(text: str, most: int | None = None) -> str:
     Args:
         text: From wherever.
         most: Characters to keep; what is left out is said.
+
+    Returns:
+        The text, on one line.
 
     >>> printable("caf\u00e9 \x1b[31mred\n")
     'café \\x1b[31mred\\n'

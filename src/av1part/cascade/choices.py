@@ -42,6 +42,9 @@ def fit_choices(
         nodes: Nodes to fit on; with none at all the choices are neutral.
         objective: What the threshold maximises, see `calibration.fit_threshold`.
         ensemble: How the members of a stage are joined.
+
+    Returns:
+        The threshold, and a temperature for each member of each stage.
     """
     tree = nodes.taxonomy
     temperatures = {
@@ -86,6 +89,9 @@ def stage_temperature(stage: Stage, partition: NDArray[np.int64], logits: ArrayL
         stage: The stage.
         partition: True AV1 ids, shape (n,).
         logits: Shape (n, k).
+
+    Returns:
+        The temperature; 1.0 if no node belongs to the stage.
     """
     labels = stage.labels[partition]
     belongs = labels != IGNORED

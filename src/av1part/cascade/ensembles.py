@@ -20,7 +20,7 @@ from av1part.partition import Stage, Taxonomy
 def join(
     taxonomy: Taxonomy, stage: Stage, probabilities: NDArray[np.float64], ensemble: Ensemble
 ) -> NDArray[np.float64]:
-    """Return what hard routing decides a stage by.
+    """Join the answers of several members to what hard routing decides a stage by.
 
     `mean` is the mean of the members' probabilities. `vote` counts for each class the members
     that find it the most probable; of equals the class of higher mean probability wins. The root
@@ -49,7 +49,7 @@ def join(
 
 
 def disagreement(said: NDArray[np.int64]) -> dict[str, Any]:
-    """Return how often members differ.
+    """Count how often members differ.
 
     Args:
         said: Class index of each member and node, shape (m, n).
@@ -92,6 +92,9 @@ def ensemble_report(
         members: Stage name to probabilities of each member, shape (m, n, k).
         reached: Stage name to which nodes hard routing sent there, shape (n,).
         ensemble: The rule in use.
+
+    Returns:
+        Stage name to its scores, see docs/pipeline.md; JSON-ready.
     """
     found = {}
     for stage in taxonomy.stages:

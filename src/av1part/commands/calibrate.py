@@ -17,7 +17,16 @@ from av1part.errors import ConfigError
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Calibrate checkpoints one by one, or a cascade as a whole."""
+    """Calibrate checkpoints one by one, or a cascade as a whole.
+
+    Args:
+        verb: `calibrate`.
+        cfg: Data, objective, and the stages of a cascade if that is what is given.
+        words: Checkpoints that are calibrated each by itself.
+
+    Raises:
+        ConfigError: if neither or both are given.
+    """
     cascade = given_checkpoints(cfg)
     if bool(words) == bool(cascade):
         raise ConfigError(

@@ -226,11 +226,14 @@ class BlockDataModule(pl.LightningDataModule):
         }
 
     def batches(self, split: str, *, ranks: int = 1) -> Iterable[Batch]:
-        """Return the batches of a split in ascending node order, for evaluation.
+        """Serve a split in ascending node order, for evaluation.
 
         Args:
             split: `train`, `val` or `test`.
-            ranks: All batches, or the share of the first of so many processes.
+            ranks: Processes to share among.
+
+        Returns:
+            The batches of the first process; of one, all.
         """
         return self._loader(split, training=False, rank=0, ranks=ranks)
 

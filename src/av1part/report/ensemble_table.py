@@ -8,10 +8,13 @@ from av1part.report.tables import NOTHING, Table, percent, table
 
 
 def ensemble_table(run: PipelineRun) -> Table | None:
-    """Return the scores and disagreement of each ensemble, or None if there is none.
+    """Tabulate the scores and the disagreement of each ensemble.
 
     Args:
         run: The result.
+
+    Returns:
+        The table, or None if every stage has one model.
 
     Raises:
         ReportError: if a figure is not in the result's files.
