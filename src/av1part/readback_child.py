@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
                 ranks=int(ranks),
                 device=device,
             )
-    except Av1partError as error:
+    except (Av1partError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     print(json.dumps(asdict(record)))
