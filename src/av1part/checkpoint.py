@@ -8,6 +8,7 @@ names the stage and hashes the tensors. Beside a checkpoint that training verifi
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +72,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             bomb = unpacked > path.stat().st_size
             damaged = None if bomb else archive.testzip()
         if damaged is None and not bomb:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of tensors that are refused below
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and zipfile raise a dozen types for damaged or hostile files.
         raise CheckpointError(f"checkpoint {path} is refused: {_reason(error)}") from None

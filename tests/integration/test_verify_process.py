@@ -40,9 +40,6 @@ def test_a_run_is_read_back_by_other_processes(
         assert record["macro_f1_reloaded"] == record["macro_f1_live"]
         assert record["file_sha256"] == sha256_file(file)
         assert record["sha256"] == read_checkpoint(file)["av1part"]["state_sha256"]
-    # The training itself is what it is without.
-    first = (stage1_run / "history.csv").read_text().splitlines()[:2]
-    assert len(first) == 2
     other = json.loads((stage1_run / "checkpoints" / "best.verified.json").read_text())
     assert other["process"] == "same"
 
