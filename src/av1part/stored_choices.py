@@ -22,7 +22,7 @@ class StoredChoices:
 
     Attributes:
         fitted: For nodes they were not fitted on.
-        cross_fitted: Sequence to choices, where the nodes are those they were fitted on.
+        cross_fitted: Sequence to choices, where nodes are among those they were fitted on.
         threshold: As it was stored.
     """
 
@@ -71,10 +71,12 @@ def stored_choices(
         threshold.fitted,
         {stage: tuple(c.temperature.fitted for c in each) for stage, each in found.items()},
     )
+    names = data.store.nodes["sequence"].gather(data.reader(split).nodes).unique().to_list()
+    # In other data a sequence of the same name is taken for the same pictures, encoded anew.
+    known = set(names) & set(threshold.cross_fitted) if not same else set(names)
     crossed = None
-    if same and split == "val":
-        names = data.store.nodes["sequence"].gather(data.reader(split).nodes).unique().to_list()
-        crossed = {name: _at(name, threshold, found) for name in sorted(names)}
+    if known and (split == "val" or not same):
+        crossed = {n: _at(n, threshold, found) if n in known else fitted for n in sorted(names)}
     return StoredChoices(fitted, crossed, threshold)
 
 
