@@ -9,15 +9,14 @@ Shapes: n nodes, k classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-Objective = Literal["macro_f1", "accuracy", "f1_positive"]
-"""What a threshold maximises: the cascade's macro-F1 or accuracy, or the F1 of Stage 1."""
+from av1part.options import OBJECTIVES, Objective
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of a fitted temperature."""
@@ -82,6 +81,24 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(1 / beta)
 
 
+def negative_log_likelihood(
+    logits: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 1.0
+) -> float:
+    """Score probabilities by what they give to the truth.
+
+    Args:
+        logits: Shape (n, k).
+        labels: Class indices, shape (n,).
+        temperature: A scalar, or one a node, shape (n,).
+
+    Returns:
+        The mean negative log-likelihood of the labels, nats.
+    """
+    scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature)[..., None]
+    true = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    return float(torch.nn.functional.cross_entropy(torch.from_numpy(scaled), true))
+
+
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Measure the mean gap between confidence and accuracy, in `BINS` bins of equal width.
 
@@ -133,8 +150,8 @@ def fit_threshold(
     Raises:
         ValueError: if the objective is unknown.
     """
-    if objective not in get_args(Objective):
-        raise ValueError(f"no threshold objective {objective!r}; choose from {get_args(Objective)}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"no threshold objective {objective!r}; choose from {OBJECTIVES}")
     true, passed = (np.asarray(a, dtype=np.int64) for a in (labels, above))
     if objective == "f1_positive":
         true, passed, k = np.minimum(true, 1), np.ones_like(true), 2

@@ -8,6 +8,7 @@ names the stage and hashes the tensors. Beside a checkpoint that training verifi
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +31,21 @@ _FACTS = {
 """What every checkpoint says of its data (`BlockDataModule.facts`)."""
 
 
+_BAD_VALUES = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""What building a module from hyper-parameters that are not a stage's may raise."""
+
+
 def sidecar_path(path: Path) -> Path:
     """Return where the verification record of a checkpoint lies."""
     return path.with_name(f"{path.stem}.verified.json")
+
+
+def calibration_path(path: Path) -> Path:
+    """Return where the stored calibration of a checkpoint lies."""
+    return path.with_name(f"{path.stem}.calibration.json")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -54,12 +67,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     _check_sidecar(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is None:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            unpacked = sum(member.file_size for member in archive.infolist())
+            # torch packs nothing: what unpacks to more than the file is meant to fill the memory.
+            bomb = unpacked > path.stat().st_size
+            damaged = None if bomb else archive.testzip()
+        if damaged is None and not bomb:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of tensors that are refused below
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and zipfile raise a dozen types for damaged or hostile files.
         raise CheckpointError(f"checkpoint {path} is refused: {_reason(error)}") from None
+    if bomb:
+        raise CheckpointError(
+            f"checkpoint {path} is refused: it would unpack to {unpacked} bytes, which torch did "
+            "not write; do not trust it"
+        )
     if damaged is not None:
         raise CheckpointError(
             f"checkpoint {path} is damaged in {damaged}: restore it or train again"
@@ -91,7 +114,7 @@ def load_stage(
         raise CheckpointError(f"checkpoint {path} is of {entry['stage']}, expected one of {stage}")
     try:
         module = (cls or stage_class(entry["stage"]))(**checkpoint["hyper_parameters"])
-    except (ConfigError, TypeError, KeyError, ValueError, RuntimeError) as error:
+    except (ConfigError, *_BAD_VALUES) as error:
         raise CheckpointError(f"checkpoint {path} does not describe a stage: {error}") from None
     classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
     if classes != entry["classes"]:
@@ -154,7 +177,7 @@ def _check_sidecar(path: Path) -> None:
         return
     try:
         said = json.loads(sidecar.read_text(encoding="utf-8"))["file_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{sidecar} is damaged: remove it or train again") from None
     if sha256_file(path) != said:
         raise CheckpointError(
@@ -174,15 +197,30 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
         raise CheckpointError(
             f"checkpoint {path} has format {entry.get('format')!r}, this release reads {FORMAT}"
         )
-    missing = sorted(_FACTS - checkpoint["hyper_parameters"].get("data", {}).keys())
+    said = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
+    if not said or not isinstance(entry.get("classes"), dict):
+        raise CheckpointError(f"checkpoint {path} does not say its stage, taxonomy and classes")
+    facts = checkpoint["hyper_parameters"].get("data")
+    missing = sorted(_FACTS - (facts.keys() if isinstance(facts, dict) else set()))
     if missing:
         raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
-    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise CheckpointError(f"checkpoint {path} holds a state that is not of tensors")
+    if not all(isinstance(name, str) and _is_plain(tensor) for name, tensor in state.items()):
+        raise CheckpointError(f"checkpoint {path} holds a state that is not of plain tensors")
     if state_sha256(state) != entry.get("state_sha256"):
         raise CheckpointError(
             f"checkpoint {path} is damaged: its tensors do not have their SHA-256"
         )
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Return whether a value is a dense tensor in memory, no larger than what it is stored in."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -13,15 +13,16 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from av1part import __version__
 from av1part.errors import Av1partError, ConfigError
 from av1part.files import no_empty_folder
+from av1part.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Verb:
         config: Name of its primary configuration.
         command: Module under `av1part.commands` whose `run(cfg, positionals)` does it.
         positionals: Least and most positional words; None is any number.
+        switches: Flags of its own, and the overrides they stand for.
         forwards: Whether overrides of keys that its configuration has not go to the command, as
             further positional words (`demo` hands them to every training).
     """
@@ -43,6 +45,7 @@ class Verb:
     config: str
     command: str
     positionals: tuple[int, int | None] = (0, 0)
+    switches: Mapping[str, str] = field(default_factory=dict)
     forwards: bool = False
 
 
@@ -55,7 +58,17 @@ VERBS: dict[str, Verb] = {
     ),
     "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
     "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
-    "validate": Verb("CKPT", "metrics of a checkpoint on its own", "validate", "validate", (1, 1)),
+    "validate": Verb(
+        "CKPT [--show]",
+        "metrics of a checkpoint on its own; --show: its contents",
+        "validate",
+        "validate",
+        (1, 1),
+        {"--show": "show=true"},
+    ),
+    "calibrate": Verb(
+        "CKPT...", "fit temperature and threshold, store them", "calibrate", "calibrate", (0, None)
+    ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
     "report": Verb("RUN_OR_SWEEP...", "tables, plots, one page", "report", "report", (1, None)),
     "demo": Verb(
@@ -127,7 +140,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"av1part: {' '.join(message.split())}", file=sys.stderr)
+    # A message may quote a file that is not to be trusted.
+    print(f"av1part: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
@@ -140,6 +154,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, rest = _find_verb(argv)
     verb = VERBS[name]
+    rest = [verb.switches.get(word, word) for word in rest]
     if {"-h", "--help"} & set(rest):
         print(f"av1part {name} {verb.usage}\n  {verb.does}")
         words: list[str] = []

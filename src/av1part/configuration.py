@@ -11,7 +11,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part.data.splits import PROTOCOLS
 from av1part.errors import ConfigError
-from av1part.options import AUGMENTATIONS, CONDITIONINGS, PLACEMENTS, SAMPLINGS, SCHEDULES
+from av1part.options import (
+    AUGMENTATIONS,
+    CALIBRATION_SOURCES,
+    CONDITIONINGS,
+    ENSEMBLES,
+    OBJECTIVES,
+    PLACEMENTS,
+    SAMPLINGS,
+    SCHEDULES,
+    VERIFICATIONS,
+)
 from av1part.partition import SIZES, TAXONOMIES
 
 
@@ -110,9 +120,13 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.split": tuple(PROTOCOLS),
     "data.sampling": SAMPLINGS,
     "data.augment": AUGMENTATIONS,
+    "callbacks.verify": VERIFICATIONS,
     "callbacks.verify_every": ("improvement", "epoch"),
     "callbacks.save_every": ("improvement", "epoch"),
     "scheduler.kind": SCHEDULES,
+    "ensemble": ENSEMBLES,
+    "calibration": CALIBRATION_SOURCES,
+    "objective": OBJECTIVES,
     # Other precisions change the dtype of the state, which is not what a reload would build.
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }

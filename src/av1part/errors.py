@@ -29,6 +29,10 @@ class CheckpointMismatchError(CheckpointError):
     """A checkpoint that was just written does not read back as the model that was saved."""
 
 
+class CalibrationError(CheckpointError):
+    """No stored calibration, or one that was fitted for something else than is asked of it."""
+
+
 class FreezeError(Av1partError):
     """A tensor that was declared frozen has moved."""
 

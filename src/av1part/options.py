@@ -9,9 +9,18 @@ Sampling = Literal["natural", "balanced"]
 Augmentation = Literal["none", "symmetries"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Placement = Literal["layer", "block"]
+Verification = Literal["module", "process"]
+Ensemble = Literal["mean", "vote"]
+CalibrationSource = Literal["auto", "fit", "stored", "none"]
+Objective = Literal["macro_f1", "accuracy", "f1_positive"]
+"""What a threshold maximises: macro-F1, accuracy, or the F1 of Stage 1's second class."""
 
 CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
+VERIFICATIONS: tuple[str, ...] = get_args(Verification)
+ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
+CALIBRATION_SOURCES: tuple[str, ...] = get_args(CalibrationSource)
+OBJECTIVES: tuple[str, ...] = get_args(Objective)

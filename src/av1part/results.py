@@ -53,7 +53,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """List the keys that differ from a folder's config.yaml.
 
     Left out is what does not change a result: names, places of files (their hashes are compared),
-    progress and loggers.
+    where checkpoints are read back, progress and loggers.
 
     Args:
         folder: The run folder.
@@ -75,7 +75,8 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
 _IRRELEVANT = (
     *("name", "resume", "stage1", "data.path", "data.split_list", "data.num_workers"),
-    *("backbone.weights", "callbacks.progress_bar", "logger.names"),
+    *("backbone.weights", "callbacks.verify", "callbacks.progress_bar"),
+    "logger.names",
 )
 
 

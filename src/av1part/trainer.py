@@ -87,22 +87,20 @@ def _stopping_and_progress(settings: Settings) -> list[Callback]:
 
 def _checkpoints(settings: Settings, folder: Path, live: LivePredictions) -> list[Callback]:
     options = settings["callbacks"]
-    tolerance = options["tolerance_pp"]
     every_epoch = options["verify_every"] == "epoch"
+    how = {"tolerance_pp": options["tolerance_pp"], "verify": options["verify"]}
     kinds = [
-        VerifiedCheckpoint(folder, "best", live, monitor=MONITOR, tolerance_pp=tolerance),
+        VerifiedCheckpoint(folder, "best", live, monitor=MONITOR, **how),
         VerifiedCheckpoint(
             folder,
             "last",
             live,
-            tolerance_pp=tolerance,
             level="full" if every_epoch else "tensors",
+            **how,
         ),
     ]
     if options["save_every"] == "epoch":
-        kinds.insert(
-            0, VerifiedCheckpoint(folder, "epoch", live, tolerance_pp=tolerance, keep_all=True)
-        )
+        kinds.insert(0, VerifiedCheckpoint(folder, "epoch", live, keep_all=True, **how))
     return list(kinds)
 
 

@@ -26,6 +26,7 @@ or a flatter video changes one of them, or both by less.
 def attach_data(
     module: StageModule,
     *,
+    stage: str | None = None,
     path: str | None = None,
     split: str | None = None,
     split_list: str | None = None,
@@ -34,6 +35,7 @@ def attach_data(
 
     Args:
         module: The stage, as loaded.
+        stage: Whose nodes to serve; None is the module's own stage.
         path: Dataset folder; None is the one recorded, whose manifest must not have changed.
         split: Protocol for another dataset; None is the recorded one.
         split_list: CSV for another dataset.
@@ -48,7 +50,7 @@ def attach_data(
     facts = module.hparams["data"]
     data = BlockDataModule(
         _dataset_path(facts) if path is None else path,
-        stage=module.stage_name,
+        stage=module.stage_name if stage is None else stage,
         taxonomy=module.taxonomy.name,
         size=facts["size"],
         context=facts["context"],

@@ -5,11 +5,16 @@
 
 The live figures come from the training loop's own validation, the reloaded ones from
 `evaluation.evaluate`, the code path of `av1part validate`: so scaling that happens outside the
-module, a forgotten buffer or a forward that is not deterministic shows as a difference.
+module, a forgotten buffer or a forward that is not deterministic shows as a difference. With
+`verify=process` a new Python process loads and evaluates (`readback`), so that not even an
+imported module of the training run takes part.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import platform
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +23,18 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from av1part.checkpoint import load_stage, sidecar_path
+from av1part.checkpoint import calibration_path, load_stage, sidecar_path
 from av1part.environment import versions
 from av1part.errors import CheckpointError, CheckpointMismatchError
 from av1part.evaluation import evaluate, stage_scores
 from av1part.files import sha256_file, write_json
 from av1part.metrics import from_predictions
-from av1part.models.freeze import moved_tensors, state_sha256
+from av1part.models.freeze import state_sha256
+from av1part.options import Verification
+from av1part.readback import ReadBack, read_back_in_new_process, tensor_hashes
 from av1part.stages.base import StageModule
+
+log = logging.getLogger(__name__)
 
 Level = Literal["full", "tensors"]
 
@@ -79,6 +88,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         *,
         monitor: str | None = None,
         level: Level = "full",
+        verify: Verification = "module",
         tolerance_pp: float = 1.0,
         keep_all: bool = False,
     ) -> None:
@@ -91,6 +101,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
             monitor: Metric to maximise; None saves every epoch.
             level: `full` reloads and validates each file; `tensors` compares tensors only, and
                 validates the file that is there when training ends.
+            verify: Where a file is reloaded and validated: in a fresh `module` of this process,
+                or in a new `process`. Tensors alone are always compared in this one.
             tolerance_pp: Largest difference of macro-F1 between live and reloaded model, in
                 percentage points.
             keep_all: Keep a file of every epoch, `<name>-<epoch>`.
@@ -109,6 +121,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         self.name = name
         self.live = live
         self.level: Level = level
+        self.verify: Verification = verify
         self.tolerance_pp = tolerance_pp
         self._saved_epoch = -1
 
@@ -166,8 +179,11 @@ class VerifiedCheckpoint(ModelCheckpoint):
             if part == final:
                 sidecar_path(final).unlink(missing_ok=True)
             raise
-        # Without a record a checkpoint is merely unverified; a stale record would refuse it.
+        # Without a record a checkpoint is merely unverified; a stale record would refuse it. So
+        # would a calibration of the file before.
         sidecar_path(final).unlink(missing_ok=True)
+        if part != final:
+            calibration_path(final).unlink(missing_ok=True)
         part.replace(final)
         write_json(sidecar_path(final), record)
 
@@ -179,56 +195,83 @@ class VerifiedCheckpoint(ModelCheckpoint):
         Raises:
             CheckpointMismatchError: naming what differs.
         """
-        # Building a module draws initial weights, which must not disturb the training.
-        with isolate_rng():
-            try:
-                fresh = load_stage(part, cls=type(module))
-            except CheckpointError as error:
-                raise CheckpointMismatchError(
-                    f"{final} does not read back ({error}); the file is kept as "
-                    f"{final.stem}.corrupt: check disk and memory"
-                ) from error
+        try:
+            back = self._read_back(trainer, module, part, level)
+        except CheckpointError as error:
+            where = " in a new process" if self._in_new_process(level) else ""
+            raise CheckpointMismatchError(
+                f"{final} does not read back{where} ({error}); the file is kept as "
+                f"{final.stem}.corrupt: check disk and memory"
+            ) from error
         # When training has ended, Lightning's counter is past the epoch that was saved.
         epoch = self._saved_epoch if part == final else trainer.current_epoch
         self._saved_epoch = epoch
         live_state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
-        moved = moved_tensors(live_state, fresh.state_dict())
+        live, file_sha256 = tensor_hashes(live_state), sha256_file(part)
+        names = sorted(live.keys() | back.tensors.keys())
+        moved = [name for name in names if live.get(name) != back.tensors.get(name)]
         if moved:
             raise CheckpointMismatchError(
                 f"{final} reads back with other tensors than the live model's: "
                 f"{', '.join(moved[:4])} ({len(moved)} in all); the file is kept as "
                 f"{final.stem}.corrupt"
             )
+        if back.file_sha256 != file_sha256:
+            raise CheckpointMismatchError(
+                f"{final} changed while it was read back; the file is kept as {final.stem}.corrupt"
+            )
         record = {
             "file": final.name,
             "sha256": state_sha256(live_state),
-            "file_sha256": sha256_file(part),
+            "file_sha256": file_sha256,
             "epoch": epoch,
             "level": level,
+            "process": "new" if back.pid != os.getpid() else "same",
+            "python": back.python,
         }
-        if level == "full":
-            record |= self._compare_scores(trainer, module, fresh, final)
+        if back.macro_f1 is not None:
+            record |= self._compare_scores(module, back.macro_f1, final)
         return {**record, "versions": versions()}
 
-    def _compare_scores(
-        self, trainer: pl.Trainer, live: StageModule, fresh: StageModule, final: Path
-    ) -> dict[str, Any]:
-        batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        reloaded = stage_scores(
-            fresh, evaluate(fresh.to(live.device), batches, limit=self.live.batches)
-        )
+    def _in_new_process(self, level: Level) -> bool:
+        return self.verify == "process" and level == "full"
+
+    def _read_back(
+        self, trainer: pl.Trainer, live: StageModule, part: Path, level: Level
+    ) -> ReadBack:
+        if self._in_new_process(level):
+            back = read_back_in_new_process(
+                part,
+                batches=self.live.batches,
+                ranks=trainer.world_size,
+                device=str(live.device),
+            )
+            log.info("%s read back by process %d", part.name, back.pid)
+            return back
+        file_sha256 = sha256_file(part)
+        # Building a module draws initial weights, which must not disturb the training.
+        with isolate_rng():
+            fresh = load_stage(part, cls=type(live))
+        tensors, macro_f1 = tensor_hashes(fresh.state_dict()), None
+        if level == "full":
+            batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+            found = evaluate(fresh.to(live.device), batches, limit=self.live.batches)
+            macro_f1 = float(stage_scores(fresh, found)["macro_f1"])
+        return ReadBack(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
+
+    def _compare_scores(self, live: StageModule, reloaded: float, final: Path) -> dict[str, Any]:
         live_f1 = self.live.macro_f1(live)
-        delta = 100 * (float(reloaded["macro_f1"]) - live_f1)
+        delta = 100 * (reloaded - live_f1)
         # `not <=` also refuses a difference that is not a number.
         if not abs(delta) <= self.tolerance_pp:
             raise CheckpointMismatchError(
-                f"{final} scores macro-F1 {100 * reloaded['macro_f1']:.2f} % when reloaded, the "
-                f"live model {100 * live_f1:.2f} % on the same batches: {delta:+.2f} pp, tolerance "
+                f"{final} scores macro-F1 {100 * reloaded:.2f} % when reloaded, the live model "
+                f"{100 * live_f1:.2f} % on the same batches: {delta:+.2f} pp, tolerance "
                 f"{self.tolerance_pp} pp; the file is kept as {final.stem}.corrupt"
             )
         return {
             "macro_f1_live": live_f1,
-            "macro_f1_reloaded": float(reloaded["macro_f1"]),
+            "macro_f1_reloaded": reloaded,
             "macro_f1_full": float(live.val_result["macro_f1"]),
             "delta_pp": delta,
             "tolerance_pp": self.tolerance_pp,

@@ -25,17 +25,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.calibration import Objective, cross_fit, expected_calibration_error
+from av1part.calibration import expected_calibration_error
+from av1part.cascade.choices import Choices, cross_fit_choices, fit_choices
+from av1part.cascade.ensembles import ensemble_report, join
 from av1part.cascade.routing import (
-    Choices,
     Nodes,
     Routing,
-    fit_choices,
     flat_distribution,
     member_probabilities,
     route,
     type_index,
-    vote,
 )
 from av1part.intervals import Bootstrap, metric_intervals
 from av1part.metrics import (
@@ -47,6 +46,7 @@ from av1part.metrics import (
     from_predictions,
     macro_f1_from_confusion,
 )
+from av1part.options import Ensemble, Objective
 from av1part.partition import IGNORED, Stage
 
 TOP_K = (1, 2, 3, 4, 5)
@@ -75,20 +75,29 @@ class CascadeResult:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Nodes with the probabilities (n, k) and the threshold (n,) that apply to each of them."""
+    """Nodes with what applies to each of them.
+
+    Attributes:
+        nodes: The nodes.
+        members: Stage name to each member's probabilities, shape (m, n, k).
+        probabilities: Stage name to their mean, shape (n, k).
+        deciding: Stage name to what hard routing decides by, shape (n, k).
+        threshold: Of the root, shape (n,).
+    """
 
     nodes: Nodes
     members: Mapping[str, NDArray[np.float64]]
     probabilities: Mapping[str, NDArray[np.float64]]
+    deciding: Mapping[str, NDArray[np.float64]]
     threshold: NDArray[np.float64]
 
     def routed(self, *replaced: str) -> Routing:
         """Route with the true answers of some stages in place of theirs."""
         tree, truth = self.nodes.taxonomy, self.nodes.partition
-        return route(tree, self.probabilities, self.threshold, truth=truth, replaced=replaced)
+        return route(tree, self.deciding, self.threshold, truth=truth, replaced=replaced)
 
 
-def _score(nodes: Nodes, choices: Mapping[str, Choices]) -> _Scored:
+def _score(nodes: Nodes, choices: Mapping[str, Choices], ensemble: Ensemble = "mean") -> _Scored:
     """Apply to each node the choices of its sequence."""
     names, code = np.unique(nodes.sequence, return_inverse=True)
     of = [choices[name] for name in names]
@@ -99,7 +108,9 @@ def _score(nodes: Nodes, choices: Mapping[str, Choices]) -> _Scored:
         for stage in nodes.logits
     }
     mean = {stage: each.mean(0) for stage, each in members.items()}
-    return _Scored(nodes, members, mean, np.array([c.threshold for c in of])[code])
+    tree = nodes.taxonomy
+    deciding = {s.name: join(tree, s, members[s.name], ensemble) for s in tree.stages}
+    return _Scored(nodes, members, mean, deciding, np.array([c.threshold for c in of])[code])
 
 
 def analyse(
@@ -109,7 +120,9 @@ def analyse(
     split: str,
     protocol: str,
     objective: Objective = "macro_f1",
+    ensemble: Ensemble = "mean",
     choices: Choices | None = None,
+    cross_fitted: Mapping[str, Choices] | None = None,
     bootstrap: Bootstrap | None = None,
 ) -> CascadeResult:
     """Run the cascade on nodes and report on it.
@@ -125,7 +138,11 @@ def analyse(
         split: Which split the nodes are, for the report.
         protocol: How it was split, for the report.
         objective: What the threshold maximises.
+        ensemble: How hard routing joins the members of a stage; the flat distribution and its
+            calibration are those of their mean probability under either rule.
         choices: Those fitted on val, when these nodes are test; nothing is then fitted.
+        cross_fitted: With `choices`, when these nodes are those they were fitted on: sequence to
+            the choices fitted on the others.
         bootstrap: How to resample for the intervals.
 
     Returns:
@@ -135,8 +152,12 @@ def analyse(
         ValueError: if the training counts give no prior of a stage's classes.
     """
     tree, counts, index = nodes.taxonomy, np.asarray(train_counts), type_index(nodes.taxonomy)
-    applied, fitted = _choose(nodes, objective, choices)
-    scored = _score(nodes, applied)
+    if choices is None:
+        cross_fitted = cross_fit_choices(nodes, objective, ensemble)
+        choices = fit_choices(nodes, objective, ensemble)
+    scored = _score(
+        nodes, cross_fitted or dict.fromkeys(nodes.sequence.tolist(), choices), ensemble
+    )
     routing = scored.routed()
     truth, prediction = index[nodes.partition], index[routing.prediction]
     train = counts[list(tree.partitions)]
@@ -150,11 +171,11 @@ def analyse(
         "taxonomy": tree.name,
         "class_names": list(tree.names),
         "threshold": {
-            "fitted": fitted.threshold,
-            "cross_fitted": {s: c.threshold for s, c in applied.items()} if not choices else {},
+            "fitted": choices.threshold,
+            "cross_fitted": {s: c.threshold for s, c in (cross_fitted or {}).items()},
             "objective": objective,
         },
-        "temperatures": {stage: list(t) for stage, t in fitted.temperatures.items()},
+        "temperatures": {stage: list(t) for stage, t in choices.temperatures.items()},
         "overall": from_predictions(prediction, truth, tree.names),
         "baselines": baselines(train, truth, tree.names),
         "intervals": {
@@ -165,21 +186,15 @@ def analyse(
         "oracles": _oracles(scored),
         "flat": _flat(nodes, flat),
         "per_qindex": _per_qindex(nodes, prediction),
-        "ensemble": _ensembles(scored),
+        "ensemble": ensemble_report(
+            tree,
+            nodes.partition,
+            scored.members,
+            {stage: said != IGNORED for stage, said in routing.decisions.items()},
+            ensemble,
+        ),
     }
-    return CascadeResult(routing.prediction, flat, fitted, report)
-
-
-def _choose(
-    nodes: Nodes, objective: Objective, given: Choices | None
-) -> tuple[dict[str, Choices], Choices]:
-    """Return the choices that apply to each sequence, and those to use on other data."""
-    if given is not None:
-        return dict.fromkeys(nodes.sequence.tolist(), given), given
-    cross_fitted = cross_fit(
-        nodes.sequence, lambda mask: fit_choices(nodes.select(mask), objective)
-    )
-    return cross_fitted, fit_choices(nodes, objective)
+    return CascadeResult(routing.prediction, flat, choices, report)
 
 
 def _stages(scored: _Scored, routing: Routing, counts: NDArray[Any]) -> dict[str, Any]:
@@ -200,7 +215,7 @@ def _stages(scored: _Scored, routing: Routing, counts: NDArray[Any]) -> dict[str
 def _standalone(scored: _Scored, stage: Stage, counts: NDArray[Any]) -> dict[str, Any]:
     belongs = scored.nodes.population(stage)
     labels = stage.labels[scored.nodes.partition[belongs]]
-    said = scored.probabilities[stage.name][belongs].argmax(1)
+    said = scored.deciding[stage.name][belongs].argmax(1)
     flat = from_predictions(said, labels, stage.class_names)
     train = [int(counts[list(members)].sum()) for members in stage.classes.values()]
     return {
@@ -294,27 +309,3 @@ def _per_qindex(nodes: Nodes, prediction: NDArray[np.int64]) -> list[dict[str, A
             }
         )
     return rows
-
-
-def _ensembles(scored: _Scored) -> dict[str, Any]:
-    """Score the members of each stage that has several, standalone, and two ways to join them."""
-    found = {}
-    for stage in scored.nodes.taxonomy.stages:
-        members = scored.members[stage.name]
-        belongs = scored.nodes.population(stage)
-        if len(members) == 1 or not belongs.any():
-            continue
-        labels = stage.labels[scored.nodes.partition[belongs]]
-        each, mine = members[:, belongs].argmax(-1), members[:, belongs]
-
-        def macro_f1(said: NDArray[Any], labels: Any = labels, stage: Stage = stage) -> float:
-            return float(from_predictions(said, labels, stage.class_names)["macro_f1"])
-
-        found[stage.name] = {
-            "members": len(members),
-            "each": [macro_f1(said) for said in each],
-            "mean_probability": macro_f1(mine.mean(0).argmax(-1)),
-            "vote": macro_f1(vote(mine)),
-            "disagreement": figure((each != each[0]).any(0).mean()),
-        }
-    return found

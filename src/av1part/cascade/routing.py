@@ -8,7 +8,7 @@ r"""How a node goes through the stages: hard routing, and the product of their p
                     |   \
                     RECT  AB  (1TO4)
                     v      v
-           stage3_rect   stage3_ab (mean of its members) ...
+           stage3_rect   stage3_ab (mean or vote of its members) ...
                     v      v
            HORZ VERT      HORZ_A HORZ_B VERT_A VERT_B
 
@@ -25,13 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.calibration import (
-    NEUTRAL_THRESHOLD,
-    Objective,
-    fit_temperature,
-    fit_threshold,
-    softmax,
-)
+from av1part.calibration import softmax
 from av1part.partition import IGNORED, Partition, Stage, Taxonomy
 
 PASS_ALL = -1.0
@@ -129,54 +123,6 @@ def _members(
     return stacked
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What is chosen on validation nodes.
-
-    Attributes:
-        threshold: A node is cut if P(PARTITION) is above it.
-        temperatures: Stage name to the temperature of each member.
-    """
-
-    threshold: float
-    temperatures: Mapping[str, tuple[float, ...]]
-
-    @classmethod
-    def neutral(cls, nodes: Nodes) -> Choices:
-        """Return the choices of no fit at all: threshold 0.5, temperatures 1."""
-        return cls(NEUTRAL_THRESHOLD, {s: (1.0,) * len(m) for s, m in nodes.logits.items()})
-
-
-def fit_choices(nodes: Nodes, objective: Objective = "macro_f1") -> Choices:
-    """Fit each member's temperature on its stage's population, then the threshold.
-
-    Args:
-        nodes: Nodes to fit on; with none at all the choices are neutral.
-        objective: What the threshold maximises, see `calibration.fit_threshold`.
-
-    Returns:
-        The threshold, and a temperature for each member of each stage.
-    """
-    tree = nodes.taxonomy
-    temperatures = {}
-    for stage in tree.stages:
-        belongs = nodes.population(stage)
-        labels = stage.labels[nodes.partition[belongs]]
-        temperatures[stage.name] = tuple(
-            fit_temperature(member[belongs], labels) for member in nodes.logits[stage.name]
-        )
-    probabilities = {s: member_probabilities(nodes, s, t).mean(0) for s, t in temperatures.items()}
-    index = type_index(tree)
-    threshold = fit_threshold(
-        probabilities[tree.root.name][:, 1],
-        index[nodes.partition],
-        index[route(tree, probabilities, PASS_ALL).prediction],
-        len(tree.partitions),
-        objective,
-    )
-    return Choices(threshold, temperatures)
-
-
 def type_index(taxonomy: Taxonomy) -> NDArray[np.int64]:
     """Lookup table, int64 of shape (10,): AV1 id to its place in `taxonomy.partitions`."""
     table = np.full(len(Partition), IGNORED, dtype=np.int64)
@@ -199,21 +145,6 @@ def member_probabilities(nodes: Nodes, stage: str, temperatures: ArrayLike) -> N
     return np.stack([softmax(logits, temperature) for logits, temperature in each])
 
 
-def vote(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the class most members choose; of equals, the one of higher mean probability.
-
-    Args:
-        probabilities: Shape (m, n, k).
-
-    Returns:
-        Class indices, int64 of shape (n,).
-    """
-    k = probabilities.shape[-1]
-    votes = np.eye(k)[probabilities.argmax(-1)].sum(0)
-    # A mean probability is at most 1: halved it decides between equals and nothing else.
-    return np.asarray((votes + probabilities.mean(0) / 2).argmax(-1), dtype=np.int64)
-
-
 @dataclass(frozen=True)
 class Routing:
     """Where hard routing took the nodes.
@@ -229,27 +160,27 @@ class Routing:
 
 
 def decide(
-    taxonomy: Taxonomy, stage: Stage, probabilities: NDArray[np.float64], threshold: Threshold
+    taxonomy: Taxonomy, stage: Stage, scores: NDArray[np.float64], threshold: Threshold
 ) -> NDArray[np.int64]:
-    """Choose a stage's class for each node: the root by threshold, others the most probable.
+    """Choose a stage's class for each node: the root by threshold, others by the highest score.
 
     Args:
         taxonomy: The tree of stages.
         stage: One of its stages.
-        probabilities: Shape (n, k).
+        scores: Shape (n, k).
         threshold: Of the root's second class.
 
     Returns:
         Class indices, int64 of shape (n,).
     """
     if stage is taxonomy.root:
-        return np.asarray(probabilities[:, 1] > threshold, dtype=np.int64)
-    return np.asarray(probabilities.argmax(1), dtype=np.int64)
+        return np.asarray(scores[:, 1] > threshold, dtype=np.int64)
+    return np.asarray(scores.argmax(1), dtype=np.int64)
 
 
 def route(
     taxonomy: Taxonomy,
-    probabilities: Mapping[str, NDArray[np.float64]],
+    scores: Mapping[str, NDArray[np.float64]],
     threshold: Threshold,
     *,
     truth: NDArray[np.int64] | None = None,
@@ -259,7 +190,8 @@ def route(
 
     Args:
         taxonomy: The tree of stages.
-        probabilities: Stage name to probabilities of all nodes, shape (n, k).
+        scores: Stage name to what it decides by, for all nodes, shape (n, k): probabilities, or
+            what `ensembles.join` makes of several members.
         threshold: Of the root's second class.
         truth: True AV1 ids, shape (n,); needed with `replaced`.
         replaced: Stages that answer from the truth. Of a node that was sent to such a stage by
@@ -275,13 +207,13 @@ def route(
         taxonomy.stage(name)
     if replaced and truth is None:
         raise ValueError("stages can be replaced by the truth only if it is given")
-    n = len(probabilities[taxonomy.root.name])
+    n = len(scores[taxonomy.root.name])
     prediction = np.full(n, IGNORED, dtype=np.int64)
     reached = {taxonomy.root.name: np.ones(n, dtype=bool)}
     decisions = {}
     for stage in taxonomy.stages:
         here = reached[stage.name]
-        said = decide(taxonomy, stage, probabilities[stage.name], threshold)
+        said = decide(taxonomy, stage, scores[stage.name], threshold)
         if truth is not None and stage.name in replaced:
             true = stage.labels[truth]
             said = np.where(true == IGNORED, said, true)

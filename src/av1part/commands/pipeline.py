@@ -30,10 +30,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """
     if OmegaConf.is_missing(cfg, "stage1"):
         raise ConfigError("av1part pipeline needs stage1=CKPT, and one of each further stage")
+    checkpoints = given_checkpoints(cfg)
     folder = Path("runs") / check_run_name(str(cfg.name))
     if (folder / "metrics.json").exists():
         raise ConfigError(f"{folder} already holds a result: choose another name=...")
-    checkpoints = {stage: _paths(cfg[stage]) for stage in STAGES}
     result = run_pipeline(
         checkpoints,
         folder,
@@ -42,6 +42,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         protocol=cfg.data.split,
         split_list=cfg.data.split_list,
         split=cfg.split,
+        ensemble=cfg.ensemble,
+        calibration=cfg.calibration,
         device=cfg.device,
     )
     console = Console()
@@ -49,11 +51,14 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)
 
 
-def _paths(value: Any) -> list[Path]:
-    if value is None:
-        return []
-    values = value if OmegaConf.is_list(value) else [value]
-    return [Path(str(v)).expanduser() for v in values]
+def given_checkpoints(cfg: DictConfig) -> dict[str, list[Path]]:
+    """Return the stages that are given checkpoints, each one or a list of them."""
+    found = {}
+    for stage in STAGES:
+        if not OmegaConf.is_missing(cfg, stage) and cfg[stage] is not None:
+            values = cfg[stage] if OmegaConf.is_list(cfg[stage]) else [cfg[stage]]
+            found[stage] = [Path(str(value)).expanduser() for value in values]
+    return {stage: paths for stage, paths in found.items() if paths}
 
 
 def cascade_table(report: Any) -> Table:

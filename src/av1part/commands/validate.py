@@ -1,4 +1,4 @@
-"""`av1part validate`: a checkpoint's metrics, from the file alone."""
+"""`av1part validate`: a checkpoint's metrics, from the file alone; `--show`: its contents."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from av1part.checkpoint import load_stage, sidecar_path
+from av1part.commands.show import show
 from av1part.errors import CheckpointMismatchError
 from av1part.files import write_json
 from av1part.results import write_confusion
@@ -20,15 +21,18 @@ from av1part.validation import attach_data, check_pixels, device_of
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Validate a checkpoint and print what it scores."""
+    """Validate a checkpoint and print what it scores, or show what it holds."""
     path = Path(words[0]).expanduser().resolve()
+    if cfg.show:
+        show(path, cfg.out)
+        return
     module = load_stage(path).to(device_of(cfg.device))
     data = attach_data(
         module, path=cfg.data.path, split=cfg.data.split, split_list=cfg.data.split_list
     )
     check_pixels(module, data, cfg.split)
     scores, _ = split_scores(module, data, cfg.split)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a path may look like markup
     console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
     console.print(_class_table(scores, module.class_names))
     if cfg.out is not None:

@@ -225,9 +225,17 @@ class BlockDataModule(pl.LightningDataModule):
             "max": float(block.max()),
         }
 
-    def batches(self, split: str) -> Iterable[Batch]:
-        """Return all batches of a split in ascending node order, for evaluation."""
-        return self._loader(split, training=False, rank=0, ranks=1)
+    def batches(self, split: str, *, ranks: int = 1) -> Iterable[Batch]:
+        """Serve a split in ascending node order, for evaluation.
+
+        Args:
+            split: `train`, `val` or `test`.
+            ranks: Processes to share among.
+
+        Returns:
+            The batches of the first process; of one, all.
+        """
+        return self._loader(split, training=False, rank=0, ranks=ranks)
 
     def train_dataloader(self) -> Any:
         """Return the training batches."""

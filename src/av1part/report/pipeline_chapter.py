@@ -24,6 +24,7 @@ from av1part.report.common_sections import (
     provenance,
 )
 from av1part.report.document import Chapter, Facts, Item, Picture, Prose, Section, picture
+from av1part.report.ensemble_table import ensemble_table
 from av1part.report.fields import Fields
 from av1part.report.pictures import crop_window, nodes_in, partition_figure
 from av1part.report.plots import (
@@ -34,7 +35,7 @@ from av1part.report.plots import (
 )
 from av1part.report.runs import PipelineRun
 from av1part.report.scores import limits, read_scores, score_table, study_table, verdict
-from av1part.report.tables import NOTHING, Table, count, percent, points, table
+from av1part.report.tables import Table, count, percent, points, table
 
 
 def pipeline_chapter(
@@ -76,7 +77,12 @@ def _what(run: PipelineRun) -> Section:
     crossed = [
         p.number("threshold", "cross_fitted", s) for s in p.child("threshold", "cross_fitted").data
     ]
-    threshold = f"{fitted:.4f}, fitted for {p.text('threshold', 'objective')}"
+    where = p.get("calibration", "source")
+    threshold = f"{fitted:.4f}"
+    if where != "none":
+        threshold += f", fitted for {p.text('threshold', 'objective')}"
+    if where == "stored":
+        threshold += f" of {p.text('calibration', 'threshold_of')}"
     if crossed:
         threshold += (
             f"; scores use thresholds fitted on the other sequences, {min(crossed):.4f} to "
@@ -91,9 +97,21 @@ def _what(run: PipelineRun) -> Section:
         *protocol_facts(p.text("split"), p.text("protocol")),
         ("Threshold on P(PARTITION)", threshold),
         ("Temperatures", temperatures or "none"),
+        *([("Calibration", _calibration_source(p))] if where else []),
         *(fact for fact in environment_facts(run) if fact[0] in ("Dataset", "Seed")),
     ]
     return Section("What was run", joined(Facts(tuple(facts)), _checkpoints(run)))
+
+
+def _calibration_source(p: Fields) -> str:
+    """Say where threshold and temperatures come from."""
+    source = p.text("calibration", "source")
+    if source == "stored":
+        return f"stored beside the checkpoints, {p.text('calibration', 'applied')}"
+    if source == "none":
+        return "none: threshold 0.5 and temperatures 1"
+    known = p.get("calibration", "reason") is not None
+    return f"fitted on val ({p.text('calibration', 'reason')})" if known else "fitted on val"
 
 
 def _checkpoints(run: PipelineRun) -> Table | None:
@@ -176,7 +194,7 @@ def _cascade(run: PipelineRun, prefix: str) -> Section:
             _stage_table(stages),
             picture(f"{prefix}cascade", caption, drawing),
             _oracle_table(run),
-            _ensemble_table(run),
+            ensemble_table(run),
         ),
     )
 
@@ -250,45 +268,6 @@ def _oracle_table(run: PipelineRun) -> Table:
     )
     columns = ("<Answered from ground truth", "Accuracy", "Gain", "Macro-F1", "Gain")
     return table(caption, columns, rows, strong=2)
-
-
-def _ensemble_table(run: PipelineRun) -> Table | None:
-    if not run.pipeline.get("ensemble"):
-        return None
-    rows = []
-    for stage, e in run.pipeline.children("ensemble").items():
-        each = e.numbers("each")
-        guesses = (
-            run.pipeline.optional("stages", stage, "standalone", "baselines", g, "macro_f1")
-            for g in ("constant", "prior")
-        )
-        rows.append(
-            (
-                stage,
-                str(e.integer("members")),
-                ", ".join(percent(v) for v in each) or NOTHING,
-                percent(e.number("mean_probability")),
-                percent(e.number("vote")),
-                *(percent(g) for g in guesses),
-                percent(e.number("disagreement")),
-            )
-        )
-    caption = (
-        "Stages answered by several models: macro-F1 of each, of the mean of their probabilities "
-        "(what the cascade uses) and of their majority vote, beside the guessers, and the share of "
-        "nodes on which the members disagree; in percent."
-    )
-    columns = (
-        "<Stage",
-        "Members",
-        "<Each",
-        "Mean probability",
-        "Vote",
-        "Best constant",
-        "Class prior",
-        "Disagree",
-    )
-    return table(caption, columns, rows)
 
 
 def _calibration(run: PipelineRun, prefix: str) -> Section:

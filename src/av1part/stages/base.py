@@ -169,13 +169,17 @@ class StageModule(pl.LightningModule):
         return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what identifies the checkpoint: stage, classes, and a hash of its tensors."""
+        """Add what identifies the checkpoint: stage, classes, what is trained, its hash."""
         checkpoint["av1part"] = {
             "format": FORMAT,
             "stage": self.stage_name,
             "taxonomy": self.taxonomy.name,
             "classes": {
                 name: [p.name for p in members] for name, members in self.stage.classes.items()
+            },
+            "parameters": {
+                "trainable": [n for n, p in self.named_parameters() if p.requires_grad],
+                "frozen": [n for n, p in self.named_parameters() if not p.requires_grad],
             },
             "state_sha256": state_sha256(checkpoint["state_dict"]),
             "backbone_sha256": state_sha256(self.classifier.backbone.state_dict()),

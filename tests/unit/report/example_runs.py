@@ -249,7 +249,8 @@ def write_pipeline_run(
         stage: [{"path": f"runs/{stage}/checkpoints/best.ckpt", "sha256": "cd" * 32}] * len(each)
         for stage, each in logits.items()
     }
-    write_json(folder / "pipeline.json", {**report, "checkpoints": checkpoints})
+    said = {"calibration": {"source": "fit"}, "checkpoints": checkpoints}
+    write_json(folder / "pipeline.json", {**report, **said})
     write_json(folder / "metrics.json", report["overall"])
     write_confusion(folder, tree.names, report["overall"]["confusion_matrix"])
     predicted = {"partition": truth, "prediction": result.prediction}

@@ -1,0 +1,26 @@
+"""Text from files and other programs, made safe for a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str, most: int | None = None) -> str:
+    r"""Write everything that a terminal would act on as an escape.
+
+    Control characters, escape sequences, line breaks and marks that turn the direction of writing
+    are shown as Python writes them; letters of any script stay.
+
+    Args:
+        text: From wherever.
+        most: Characters to keep; what is left out is said.
+
+    Returns:
+        The text, on one line.
+
+    >>> printable("caf\u00e9 \x1b[31mred\n")
+    'café \\x1b[31mred\\n'
+    >>> printable("abcdef", 4)
+    'abcd... (6 characters)'
+    """
+    kept = text if most is None or len(text) <= most else text[:most]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept)
+    return shown if len(kept) == len(text) else f"{shown}... ({len(text)} characters)"
