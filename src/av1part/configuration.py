@@ -11,7 +11,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part.data.splits import PROTOCOLS
 from av1part.errors import ConfigError
-from av1part.options import AUGMENTATIONS, CONDITIONINGS, PLACEMENTS, SAMPLINGS, SCHEDULES
+from av1part.options import (
+    AUGMENTATIONS,
+    CONDITIONINGS,
+    INJECTION_LABELS,
+    INJECTION_SOURCES,
+    PLACEMENTS,
+    SAMPLINGS,
+    SCHEDULES,
+)
 from av1part.partition import SIZES, TAXONOMIES
 
 
@@ -79,6 +87,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "data.eval_batch_size": (1, _MANY),
     "data.context": (0, 256),
     "data.num_workers": (0, _MANY),
+    "data.mixup": (0, _MANY),
+    "data.noise": (0, 1),
+    "injection.share": (0, 0.9),
     "backbone.width": (1, 4096),
     "adapter.bottleneck": (1, _MANY),
     "adapter.rank": (1, _MANY),
@@ -90,6 +101,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "method.unfreeze": (0, _MANY),  # each layer's epoch
     "loss.beta": (0, 1 - 1e-12),  # at 1 the effective number of samples is 0 / 0
     "loss.gamma": (0, _MANY),
+    "loss.smoothing": (0, 1 - 1e-12),  # at 1 no label is left
+    "loss.ratio": (1, _MANY),
     "optimizer.lr": (_TINY, _MANY),  # each of its parts
     "optimizer.weight_decay": (0, _MANY),
     "scheduler.eta_min": (0, _MANY),
@@ -110,6 +123,8 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.split": tuple(PROTOCOLS),
     "data.sampling": SAMPLINGS,
     "data.augment": AUGMENTATIONS,
+    "injection.source": INJECTION_SOURCES,
+    "injection.labels": INJECTION_LABELS,
     "callbacks.verify_every": ("improvement", "epoch"),
     "callbacks.save_every": ("improvement", "epoch"),
     "scheduler.kind": SCHEDULES,
@@ -121,6 +136,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 _NULLABLE = {
     "callbacks.patience",
     "callbacks.verify_batches",
+    "injection.share",
     "optimizer.lr.backbone",  # of a frozen backbone
     "method.lr_backbone",
 }

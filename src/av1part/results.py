@@ -75,7 +75,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
 _IRRELEVANT = (
     *("name", "resume", "stage1", "data.path", "data.split_list", "data.num_workers"),
-    *("backbone.weights", "callbacks.progress_bar", "logger.names"),
+    *("backbone.weights", "injection.stage2", "callbacks.progress_bar", "logger.names"),
 )
 
 
