@@ -25,11 +25,14 @@ log = logging.getLogger(__name__)
 
 
 def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> Injection | None:
-    """Return the injection that a configuration asks for, or None for none.
+    """Build the injection that a configuration asks for, measuring Stage 2 if need be.
 
     Args:
         options: `source`, `share`, `labels`, `stage2`.
         data: Arguments of the run's `BlockDataModule`; Stage 2 is measured on val of the same.
+
+    Returns:
+        The injection, or None for none.
 
     Raises:
         ConfigError: if the options contradict each other or the stage.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from av1part import embedded
 from av1part.callbacks.history import Timing
 from av1part.checkpoint import load_stage, read_checkpoint
-from av1part.cli import main
 from av1part.files import sha256_file
 from av1part.misrouting import build_injection
 from av1part.models.freeze import moved_tensors
@@ -24,22 +22,6 @@ from av1part.partition import Partition, taxonomy
 from .conftest import Command, Ran
 
 ALL_ON = ("data.augment=symmetries", "data.noise=0.1", "data.mixup=0.3")
-
-
-@pytest.fixture(scope="session")
-def stage2(
-    on_small: tuple[str, ...], stage1: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A Stage 2 that sends some blocks to every Stage 3; not to be changed."""
-    folder = tmp_path_factory.mktemp("stage2")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        words = ("train", "stage=stage2", "method=finetune", f"stage1={stage1}", "name=s2")
-        assert main([*words, *on_small]) == 0
-    finally:
-        os.chdir(before)
-    return folder / "runs" / "s2" / "checkpoints" / "best.ckpt"
 
 
 def run_text(name: str) -> tuple[str, ...]:
@@ -165,7 +147,7 @@ def test_injection_is_recorded_as_measured(
 
 def test_measuring_stage_2_draws_no_random_numbers(stage2: Path, small_store: Path) -> None:
     """Building its network would; the weights of the run must start as without injection."""
-    data = {"path": small_store, "split_list": embedded.SPLIT_LIST, "taxonomy": "v6"}
+    data = {"path": small_store, "split_list": embedded.SPLIT_LIST, "taxonomy": "v6", "size": 16}
     options = {"source": "confusion", "share": 0.2, "labels": "nearest", "stage2": stage2}
     before = torch.get_rng_state()
     injection = build_injection(options, {**data, "stage": "stage3_ab"})

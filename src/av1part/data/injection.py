@@ -64,11 +64,15 @@ class Injection:
         return weights
 
     def facts(self, own: int, partition: NDArray[Any]) -> dict[str, Any]:
-        """Return what a checkpoint must know of the injection, as plain values.
+        """Collect what a checkpoint must know of the injection.
 
         Args:
             own: Training nodes of the stage.
             partition: AV1 ids of the foreign blocks that can be drawn, shape (n,).
+
+        Returns:
+            Plain values; blocks an epoch, and by type how many there are, their rates, and their
+            expected shares of what is drawn.
         """
         ids = partition.astype(np.int64)
         counts = np.bincount(ids, minlength=len(Partition))
@@ -100,7 +104,14 @@ def describe(facts: Mapping[str, Any]) -> str:
 
 
 def sender(taxonomy: Taxonomy, stage: Stage) -> tuple[Stage, int]:
-    """Return the stage whose mistakes a Stage 3 gets, and the class by which it sends them.
+    """Find the stage whose mistakes a Stage 3 gets.
+
+    Args:
+        taxonomy: The tree of stages.
+        stage: The Stage 3.
+
+    Returns:
+        That stage, and the index of the class by which it sends blocks on.
 
     Raises:
         ConfigError: if the stage is not a Stage 3.
