@@ -16,6 +16,8 @@ from av1part.options import (
     CALIBRATION_SOURCES,
     CONDITIONINGS,
     ENSEMBLES,
+    INJECTION_LABELS,
+    INJECTION_SOURCES,
     OBJECTIVES,
     PLACEMENTS,
     SAMPLINGS,
@@ -89,6 +91,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "data.eval_batch_size": (1, _MANY),
     "data.context": (0, 256),
     "data.num_workers": (0, _MANY),
+    "data.mixup": (0, _MANY),
+    "data.noise": (0, 1),
+    "injection.share": (0, 0.9),
     "backbone.width": (1, 4096),
     "adapter.bottleneck": (1, _MANY),
     "adapter.rank": (1, _MANY),
@@ -100,6 +105,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "method.unfreeze": (0, _MANY),  # each layer's epoch
     "loss.beta": (0, 1 - 1e-12),  # at 1 the effective number of samples is 0 / 0
     "loss.gamma": (0, _MANY),
+    "loss.smoothing": (0, 1 - 1e-12),  # at 1 no label is left
+    "loss.ratio": (1, _MANY),
     "optimizer.lr": (_TINY, _MANY),  # each of its parts
     "optimizer.weight_decay": (0, _MANY),
     "scheduler.eta_min": (0, _MANY),
@@ -121,6 +128,8 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.sampling": SAMPLINGS,
     "data.augment": AUGMENTATIONS,
     "callbacks.verify": VERIFICATIONS,
+    "injection.source": INJECTION_SOURCES,
+    "injection.labels": INJECTION_LABELS,
     "callbacks.verify_every": ("improvement", "epoch"),
     "callbacks.save_every": ("improvement", "epoch"),
     "scheduler.kind": SCHEDULES,
@@ -135,6 +144,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 _NULLABLE = {
     "callbacks.patience",
     "callbacks.verify_batches",
+    "injection.share",
     "optimizer.lr.backbone",  # of a frozen backbone
     "method.lr_backbone",
 }

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 Conditioning = Literal["none", "qindex"]
 Sampling = Literal["natural", "balanced"]
 Augmentation = Literal["none", "symmetries"]
+InjectionSource = Literal["none", "confusion", "uniform"]
+InjectionLabels = Literal["nearest", "random"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Placement = Literal["layer", "block"]
 Verification = Literal["module", "process"]
@@ -18,6 +20,8 @@ Objective = Literal["macro_f1", "accuracy", "f1_positive"]
 CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
+INJECTION_SOURCES: tuple[str, ...] = get_args(InjectionSource)
+INJECTION_LABELS: tuple[str, ...] = get_args(InjectionLabels)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
 VERIFICATIONS: tuple[str, ...] = get_args(Verification)

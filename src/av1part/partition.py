@@ -77,6 +77,28 @@ def partition_from_rects(rects: frozenset[Rect]) -> Partition:
         raise ValueError(f"no partition type cuts a block into {sorted(rects)}") from None
 
 
+Cell = tuple[int, int]
+"""(row, col) of a quarter-side square of the block."""
+
+
+def cut_lines(partition: Partition) -> frozenset[tuple[Cell, Cell]]:
+    """Return where a type cuts the block: every two neighbouring cells that it parts.
+
+    Each pair is a line a quarter of the side long: the cells above and below it, or left and
+    right of it.
+    """
+    owner: dict[Cell, Rect] = {}
+    for rect in RECTANGLES[partition]:
+        row, col, height, width = rect
+        owner |= {(row + i, col + j): rect for i in range(height) for j in range(width)}
+    lines = set()
+    for (row, col), rect in owner.items():
+        for other in ((row + 1, col), (row, col + 1)):
+            if owner.get(other, rect) != rect:
+                lines.add(((row, col), other))
+    return frozenset(lines)
+
+
 def legal_partitions(size: int, *, one_to_four: bool = True) -> tuple[Partition, ...]:
     """List the types AV1 allows for a square node.
 
@@ -175,6 +197,26 @@ class Stage:
         return table
 
     @cached_property
+    def targets(self) -> NDArray[np.float32]:
+        """Soft labels, float32 of shape (10, K), rows sum to 1: of every type, also foreign ones.
+
+        A type of the stage has its class. Any other is shared evenly by the classes whose cut
+        lines it shares most of (of a class with several types, its best): HORZ_A among HORZ and
+        VERT is HORZ, SPLIT is half of each, and what has no line in common is a share of all.
+        """
+        table = np.empty((len(Partition), len(self.classes)), dtype=np.float32)
+        for partition in Partition:
+            lines = cut_lines(partition)
+            shared = [
+                max(len(lines & cut_lines(p)) for p in members) for members in self.classes.values()
+            ]
+            nearest = np.array(shared) == max(shared)
+            if partition in self.population:
+                nearest = np.arange(len(self.classes)) == self.labels[partition]
+            table[partition] = nearest / nearest.sum()
+        return table
+
+    @cached_property
     def partitions(self) -> NDArray[np.int64]:
         """Inverse table, int64 of shape (K,): class index to partition id.
 
@@ -250,6 +292,17 @@ class Taxonomy:
         if len(members) == 1:
             return None
         return next(s for s in self.stages if s.population == members)
+
+    def parent(self, stage: Stage) -> tuple[Stage, int] | None:
+        """Return the stage that sends nodes to this one and the class index by which it does.
+
+        None for the root.
+        """
+        for parent in self.stages:
+            for index, name in enumerate(parent.class_names):
+                if self.child(parent, name) == stage:
+                    return parent, index
+        return None
 
     @cached_property
     def root(self) -> Stage:

@@ -41,7 +41,7 @@ Checkpoints = Mapping[str, Sequence[Path]]
 Members = Mapping[str, Sequence[StageModule]]
 """Stage name to its ensemble, one module or several."""
 
-_SHARED_FACTS = ("size", "context", "bit_depth", "taxonomy", "manifest_sha256", "split_sha256")
+SHARED_FACTS = ("size", "context", "bit_depth", "taxonomy", "manifest_sha256", "split_sha256")
 """What all stages of a cascade must have been trained with alike."""
 
 
@@ -79,7 +79,7 @@ def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
     for stage, modules in members.items():
         for module, path in zip(modules, given[stage], strict=True):
             ours, theirs = first.hparams["data"], module.hparams["data"]
-            differing = [key for key in _SHARED_FACTS if ours[key] != theirs[key]]
+            differing = [key for key in SHARED_FACTS if ours[key] != theirs[key]]
             if differing:
                 raise CheckpointError(
                     f"{path} was trained with another {', '.join(differing)} than "

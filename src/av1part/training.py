@@ -17,15 +17,18 @@ import pytorch_lightning as pl
 from av1part.callbacks.history import Timing
 from av1part.checkpoint import load_backbone, load_stage, read_checkpoint, sidecar_path
 from av1part.data.datamodule import BlockDataModule
+from av1part.data.injection import describe
 from av1part.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.evaluation import evaluate, stage_scores
 from av1part.files import write_json
 from av1part.intervals import flatten_intervals, metric_intervals
 from av1part.metrics import FlatMetrics, baselines
+from av1part.misrouting import build_injection
 from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
+from av1part.partition import taxonomy
 from av1part.results import (
     changed_settings,
     node_columns,
@@ -76,6 +79,8 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     data = build_datamodule(settings)
     facts = data.facts()
     _check_settings(settings, facts)
+    if facts["injection"] is not None:
+        log.info("%s", describe(facts["injection"]))
     module = build_module(settings, facts)
     if last is not None:
         _check_same_run(settings, read_checkpoint(last), module, last)
@@ -108,7 +113,8 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
         "taxonomy": settings["taxonomy"],
         "seed": settings["seed"],
     }
-    return BlockDataModule(**arguments)
+    injection = build_injection(settings["injection"], arguments)
+    return BlockDataModule(**arguments, injection=injection)
 
 
 def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
@@ -238,14 +244,20 @@ def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
             f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
             "constant tells nothing; use conditioning=none or build at several cq_levels"
         )
+    root = taxonomy(settings["taxonomy"]).root.name
+    if settings["loss"]["kind"] == "hard_negative" and settings["stage"]["name"] != root:
+        raise ConfigError(
+            f"loss=hard_negative keeps all PARTITION and the hardest NONE, so it is for {root} "
+            f"alone: use another loss with stage={settings['stage']['name']}"
+        )
     try:
-        weighted = build_loss(facts["class_counts"], **settings["loss"]).alpha is not None
+        balances = build_loss(facts["class_counts"], **settings["loss"]).balances
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if weighted and settings["data"]["sampling"] == "balanced":
+    if balances and settings["data"]["sampling"] == "balanced":
         raise ConfigError(
-            "data.sampling=balanced with a loss weighted by class balances twice: use loss=focal "
-            "or loss=cross_entropy, or data.sampling=natural"
+            "data.sampling=balanced with a loss that balances classes balances twice: use "
+            "loss=focal or loss=cross_entropy, or data.sampling=natural"
         )
 
 

@@ -79,3 +79,19 @@ def stage1_run(on_small: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
 def stage1(stage1_run: Path) -> Path:
     """Its best checkpoint."""
     return stage1_run / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture(scope="session")
+def stage2(
+    on_small: tuple[str, ...], stage1: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A Stage 2 that sends some blocks to every Stage 3; not to be changed."""
+    folder = tmp_path_factory.mktemp("stage2")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        words = ("train", "stage=stage2", "method=finetune", f"stage1={stage1}", "name=s2")
+        assert main([*words, *on_small]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "s2" / "checkpoints" / "best.ckpt"

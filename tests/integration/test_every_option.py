@@ -26,6 +26,7 @@ GROUPS = {
     "stage": (),
     "method": ("stage=stage2",),
     "adapter": ("stage=stage2", "method=adapter"),
+    "injection": ("stage=stage3_rect",),
     "experiment": (),
 }
 SPECIAL = {
@@ -46,9 +47,16 @@ def words_for(option: str) -> list[str]:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_epoch_with_this_option(
-    av1part: Command, option: str, small_store: Path, one_to_four_store: Path, stage1: Path
+    av1part: Command,
+    option: str,
+    small_store: Path,
+    one_to_four_store: Path,
+    stage1: Path,
+    stage2: Path,
 ) -> None:
     words = words_for(option)
+    if option == "injection/confusion":
+        words.append(f"injection.stage2={stage2}")
     if "taxonomy=v6_1to4" in words:
         words += [f"data.path={one_to_four_store}", "method=scratch"]
     else:

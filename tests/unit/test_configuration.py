@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from av1part.cli import VERBS, config_folder
-from av1part.configuration import plain, register_resolvers
+from av1part.configuration import check_values, plain, register_resolvers
+from av1part.data.augment import Augmentation
 from av1part.data.datamodule import BlockDataModule
-from av1part.models.losses import build_loss
+from av1part.errors import ConfigError
+from av1part.models.losses import LOSSES, build_loss
 from av1part.stages.base import StageModule, stage_class
+from av1part.training import build_datamodule
 
 CONF = config_folder()
 PRIMARY = sorted(p.stem for p in CONF.glob("*.yaml") if p.stem != "base")
@@ -84,7 +88,9 @@ def test_the_study_s_training_defaults() -> None:
         "init_std": 1e-3,
     }
     assert v1["head"] == {"kind": "mlp", "dropout": 0.5, "hidden": [256, 128]}
-    assert v1["loss"] == {"kind": "cb_focal", "beta": 0.9999, "gamma": 2.0}
+    assert v1["loss"] == {"kind": "cb_focal", "beta": 0.9999, "gamma": 2.0, "smoothing": 0.0}
+    assert (v1["data"]["noise"], v1["data"]["mixup"]) == (0, 0)
+    assert v1["injection"]["source"] == "none"
     assert (v1["optimizer"]["lr"]["adapters"], v1["optimizer"]["lr"]["head"]) == (1e-4, 5e-4)
     assert v1["optimizer"]["weight_decay"] == 1e-4
     assert v1["scheduler"] == {"kind": "cosine", "eta_min": 1e-6}
@@ -104,9 +110,39 @@ def test_the_demo_trains_the_study_s_adapter_architecture_unreduced() -> None:
     assert len(set(seeds)) == 3
 
 
-def test_loss_options_are_all_used() -> None:
-    for option in ("cb_focal", "focal", "cross_entropy"):
-        build_loss([4, 5, 6], **settings(f"loss={option}")["loss"])
+@pytest.mark.parametrize("kind", LOSSES)
+def test_loss_options_are_all_used(kind: str) -> None:
+    """A loss's file has every parameter of it, at its default."""
+    options = settings(f"loss={kind}")["loss"]
+    build_loss([4, 5], **options)
+    parameters = list(inspect.signature(LOSSES[kind]).parameters.values())[1:]
+    assert options == {"kind": kind, **{p.name: p.default for p in parameters}}
+
+
+def test_augmentation_reaches_the_batches() -> None:
+    words = ("data.augment=symmetries", "data.noise=0.1", "data.mixup=0.3", "data.context=2")
+    data = build_datamodule(settings("stage=stage3_ab", "injection=uniform", *words))
+    data.setup()
+    augmentation = data.augmentation
+    assert (augmentation.symmetries, augmentation.noise, augmentation.mixup) == (True, 0.1, 0.3)
+    assert (augmentation.foreign, augmentation.context, augmentation.bit_depth) == ("random", 2, 8)
+    plain = build_datamodule(settings())
+    plain.setup()
+    assert plain.augmentation == Augmentation(plain.stage, plain.seed, 8)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("loss.smoothing=1", "loss.smoothing=-0.1", "data.noise=2", "data.noise=null"),
+        *("data.mixup=-1", "data.mixup=much", "injection.share=1", "injection.share=lots"),
+        *("injection.labels=best", "injection.source=all", "injection.source=null"),
+        "+loss.ratio=0.5",
+    ],
+)
+def test_values_out_of_range_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=word.partition("=")[0].lstrip("+")):
+        check_values(compose("train", [word]), "train")
 
 
 def test_experiments_say_question_and_launch() -> None:

@@ -15,8 +15,10 @@ from av1part.partition import (
     SYMMETRIES,
     TAXONOMIES,
     Partition,
+    Stage,
     Symmetry,
     Taxonomy,
+    cut_lines,
     legal_partitions,
     partition_from_rects,
     taxonomy,
@@ -305,3 +307,59 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         taxonomy("v7")
     with pytest.raises(ValueError, match=r"v6 has no stage 'stage4'; it has stage1, stage2"):
         taxonomy("v6").stage("stage4")
+
+
+@pytest.mark.parametrize("partition", Partition)
+def test_cut_lines_are_where_a_painted_block_changes(partition: Partition) -> None:
+    picture = paint(partition)
+    across = {((r, c), (r + 1, c)) for r, c in np.argwhere(np.diff(picture, axis=0) != 0)}
+    along = {((r, c), (r, c + 1)) for r, c in np.argwhere(np.diff(picture, axis=1) != 0)}
+    assert cut_lines(partition) == across | along
+
+
+def specialists(tree: Taxonomy) -> list[Stage]:
+    """The stages of a taxonomy whose classes are single types of the same cut length."""
+    return [s for s in tree.stages if s.name.startswith("stage3")]
+
+
+@given(taxonomies)
+def test_soft_labels_of_own_types_are_their_classes(tree: Taxonomy) -> None:
+    for stage in tree.stages:
+        np.testing.assert_allclose(stage.targets.sum(1), 1)
+        for p in stage.population:
+            assert stage.targets[p].tolist() == np.eye(len(stage.classes))[stage.labels[p]].tolist()
+
+
+def test_soft_labels_of_foreign_types_share_the_nearest_classes() -> None:
+    """Typed by hand from pictures of the types."""
+    wide = taxonomy("v6_1to4")
+    #           NONE SPLIT   like HORZ         like VERT
+    expected = {
+        "stage3_rect": ([0.5, 0.5], [1, 0], [0, 1]),
+        "stage3_ab": ([0.25] * 4, [0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]),
+        "stage3_1to4": ([0.5, 0.5], [1, 0], [0, 1]),
+    }
+    for stage in specialists(wide):
+        for p in set(P) - stage.population:
+            kind = 0 if p in (P.NONE, P.SPLIT) else 1 + p.name.startswith("VERT")
+            assert stage.targets[p].tolist() == expected[stage.name][kind], p
+
+
+@given(taxonomies, partitions, symmetries)
+def test_soft_labels_turn_with_the_block(
+    tree: Taxonomy, partition: Partition, symmetry: Symmetry
+) -> None:
+    for stage in specialists(tree):
+        turned = stage.targets[symmetry.partition(partition)]
+        for index, (own,) in enumerate(stage.classes.values()):
+            assert turned[stage.labels[symmetry.partition(own)]] == stage.targets[partition][index]
+
+
+@given(taxonomies)
+def test_every_stage_but_the_root_has_a_parent_that_sends_its_population(tree: Taxonomy) -> None:
+    assert tree.parent(tree.root) is None
+    for stage in tree.stages[1:]:
+        parent = tree.parent(stage)
+        assert parent is not None
+        sender, index = parent
+        assert {p for p in Partition if sender.labels[p] == index} == stage.population

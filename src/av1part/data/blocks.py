@@ -11,13 +11,16 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from av1part.data.store import Store
 from av1part.errors import StoreError
 
 Batch = dict[str, Tensor]
-"""`block` [b, 1, s, s] uint8 or int16; `qindex`, `partition`, `node` int64 [b]."""
+"""`block` [b, 1, s, s] uint8 or int16; `qindex`, `partition`, `node` int64 [b].
+
+A training batch may have `target`, float32 [b, k], soft labels that count instead of the types'.
+"""
 
 
 class BlockReader(Dataset[Batch]):
@@ -109,7 +112,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
 
     Every position comes once an epoch, in batches of nearly equal size, so that no epoch ends in
     a batch of one sample, which BatchNorm could not take. With `weights`, positions are drawn
-    with replacement instead.
+    with replacement instead. With `foreign`, further positions are drawn among them.
     """
 
     def __init__(
@@ -120,6 +123,8 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         shuffle: bool = False,
         seed: int = 0,
         weights: NDArray[np.float64] | None = None,
+        foreign: NDArray[np.float64] | None = None,
+        drawn: int = 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -131,6 +136,9 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
             shuffle: A new order each epoch; else ascending.
             seed: Of the orders.
             weights: Probability of each position, for balanced sampling.
+            foreign: Probability of each of the positions after the first `count`, of which
+                `drawn` are drawn with replacement; needs `shuffle`.
+            drawn: Of those, how many an epoch.
             rank: Of this process, which takes every `ranks`-th batch.
             ranks: Number of processes.
         """
@@ -139,6 +147,8 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         self.shuffle = shuffle
         self.seed = seed
         self.weights = weights
+        self.foreign = foreign
+        self.drawn = 0 if foreign is None else drawn
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
@@ -150,7 +160,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
     @property
     def _batches(self) -> int:
         """Batches of all ranks; at least one each, since a rank without any would stop the run."""
-        return max(self.ranks, -(-self.count // self.batch_size))
+        return max(self.ranks, -(-(self.count + self.drawn) // self.batch_size))
 
     def __len__(self) -> int:
         """Return the batches an epoch, on this rank."""
@@ -160,15 +170,32 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yield int64 arrays of positions."""
-        order = np.arange(self.count)
-        if self.shuffle:
-            rng = np.random.default_rng((self.seed, self.epoch))
-            if self.weights is None:
-                order = rng.permutation(self.count)
-            else:
-                order = rng.choice(self.count, self.count, p=self.weights)
+        order = self._shuffled() if self.shuffle else np.arange(self.count)
         batches = np.array_split(order, self._batches)
         if self.shuffle and len(batches) % self.ranks:
             # Training ranks must take equally many steps; the first batches come again.
             batches += batches[: self.ranks - len(batches) % self.ranks]
         yield from batches[self.rank :: self.ranks]
+
+    def _shuffled(self) -> NDArray[np.int64]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.weights is None:
+            order = rng.permutation(self.count)
+        else:
+            order = rng.choice(self.count, self.count, p=self.weights)
+        if self.foreign is not None:
+            drawn = self.count + rng.choice(len(self.foreign), self.drawn, p=self.foreign)
+            order = rng.permutation(np.concatenate([order, drawn]))
+        return order
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A loader that begins an epoch when its first batch is asked for, not before.
+
+    In a resumed run Lightning takes the iterator before it tells the sampler the epoch; worker
+    processes would then read the order of another one.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator on purpose
+        """Yield the batches of the sampler's epoch."""
+        yield from super().__iter__()

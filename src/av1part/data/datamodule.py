@@ -11,11 +11,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from av1part import embedded
-from av1part.data.augment import apply_symmetries, draw_symmetries
-from av1part.data.blocks import Batch, BlockReader, EpochBatches
+from av1part.data.augment import Augmentation
+from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches
+from av1part.data.injection import Injection, is_foreign
 from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, check_protocol, read_split_list
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
@@ -51,6 +51,9 @@ class BlockDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         sampling: str = "natural",
         augment: str = "none",
+        noise: float = 0.0,
+        mixup: float = 0.0,
+        injection: Injection | None = None,
         seed: int = 42,
     ) -> None:
         """Take the settings; nothing is opened before `setup`.
@@ -69,6 +72,9 @@ class BlockDataModule(pl.LightningDataModule):
             num_workers: Loader processes; batches do not depend on it.
             sampling: `natural`, or `balanced` to draw each class of the stage equally often.
             augment: `none`, or `symmetries` for the eight symmetries with their label maps.
+            noise: Deviation of the noise on training blocks by that of each block; 0 is none.
+            mixup: Alpha of the Beta distribution by which training blocks are mixed; 0 is none.
+            injection: Foreign blocks among the training blocks of a Stage 3.
             seed: Of order and augmentation.
 
         Raises:
@@ -83,8 +89,10 @@ class BlockDataModule(pl.LightningDataModule):
         ):
             if value not in known:
                 raise ConfigError(f"{name} must be one of {known}, got {value!r}")
-        if min(batch_size, eval_batch_size) < 1 or min(context, num_workers) < 0:
-            raise ConfigError("data: batch sizes must be positive, context and workers >= 0")
+        if min(batch_size, eval_batch_size) < 1 or min(context, num_workers, noise, mixup) < 0:
+            raise ConfigError(
+                "data: batch sizes must be positive; context, num_workers, noise and mixup >= 0"
+            )
         if split == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
             raise ConfigError(
                 f"data.context={context} reaches over the gap between segments: at most "
@@ -100,6 +108,7 @@ class BlockDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers = num_workers
         self.sampling, self.augment, self.seed = sampling, augment, seed
+        self.noise, self.mixup, self.injection = noise, mixup, injection
         self.readers: dict[str, BlockReader] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -144,13 +153,11 @@ class BlockDataModule(pl.LightningDataModule):
         )
         self.split_sha256 = hashlib.sha256(sized.tobytes() + split.tobytes()).hexdigest()
         reaches = self.stage.labels[partition] >= 0
+        if self.injection is not None:
+            foreign = is_foreign(partition, self.taxonomy, self.stage)
+            self.foreign = sized[foreign & (split == SPLITS.index("train"))]
         self.readers = {
-            name: BlockReader(
-                self.store,
-                sized[reaches & (split == index)].astype(np.int64),
-                size=self.size,
-                context=self.context,
-            )
+            name: self._reader(sized[reaches & (split == index)])
             for index, name in enumerate(SPLITS)
         }
 
@@ -209,6 +216,7 @@ class BlockDataModule(pl.LightningDataModule):
             "bit_depth": self.store.bit_depth(),
             "class_counts": self.class_counts("train"),
             "type_counts": self.type_counts.tolist(),
+            "injection": self._injection_facts(),
             "qindex": np.unique(self.store.nodes["qindex"].to_numpy()[train.nodes]).tolist(),
             "input_statistics": self.input_statistics("train"),
         }
@@ -248,10 +256,24 @@ class BlockDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches, on the device; others pass unchanged."""
         trainer = self.trainer
-        if self.augment == "none" or trainer is None or not trainer.training:
+        if trainer is None or not trainer.training:
             return batch
-        symmetry = draw_symmetries(batch["node"], self.seed, trainer.current_epoch)
-        return apply_symmetries(batch, symmetry)
+        epoch, step, rank = trainer.current_epoch, trainer.global_step, trainer.global_rank
+        return self.augmentation(batch, epoch=epoch, step=step, rank=rank)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What becomes of a training batch."""
+        return Augmentation(
+            self.stage,
+            self.seed,
+            self.store.bit_depth(),
+            self.context,
+            symmetries=self.augment == "symmetries",
+            noise=self.noise,
+            mixup=self.mixup,
+            foreign=None if self.injection is None else self.injection.labels,
+        )
 
     def _share(self) -> dict[str, int]:
         trainer = self.trainer
@@ -259,19 +281,26 @@ class BlockDataModule(pl.LightningDataModule):
             return {"rank": 0, "ranks": 1}
         return {"rank": trainer.global_rank, "ranks": trainer.world_size}
 
-    def _loader(self, split: str, *, training: bool, rank: int, ranks: int) -> DataLoader[Batch]:
+    def _loader(self, split: str, *, training: bool, rank: int, ranks: int) -> BatchLoader:
         reader = self.reader(split)
+        own, foreign, drawn = len(reader), None, 0
+        if training and self.injection is not None:
+            reader = self._reader(np.concatenate([reader.nodes, self.foreign]))
+            foreign = self.injection.weights(self._foreign_types)
+            drawn = self.injection.count(own)
         sampler = EpochBatches(
-            len(reader),
+            own,
             self.batch_size if training else self.eval_batch_size,
             shuffle=training,
             seed=self.seed,
             weights=self._weights() if training and self.sampling == "balanced" else None,
+            foreign=foreign,
+            drawn=drawn,
             rank=rank,
             ranks=ranks,
         )
         # A loader of its own generator leaves the global random state alone.
-        return DataLoader(
+        return BatchLoader(
             reader,
             batch_size=None,
             sampler=sampler,
@@ -279,6 +308,19 @@ class BlockDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
             persistent_workers=training and self.num_workers > 0,
         )
+
+    def _reader(self, nodes: NDArray[Any]) -> BlockReader:
+        return BlockReader(self.store, nodes.astype(np.int64), size=self.size, context=self.context)
+
+    @property
+    def _foreign_types(self) -> NDArray[Any]:
+        types: NDArray[Any] = self.store.nodes["partition"].to_numpy()[self.foreign]
+        return types
+
+    def _injection_facts(self) -> dict[str, Any] | None:
+        if self.injection is None:
+            return None
+        return self.injection.facts(len(self.reader("train")), self._foreign_types)
 
     def _weights(self) -> NDArray[np.float64]:
         labels = self.labels("train")

@@ -1,4 +1,7 @@
-"""Classification losses; the one place where a loss is weighted by class."""
+"""Classification losses; the one place where a loss is weighted by class.
+
+Shapes: b samples, k classes of the stage.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +12,122 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from av1part.metrics import POSITIVE
+
 
 class FocalLoss(nn.Module):
     """Cross entropy scaled by (1 - p)^gamma, with an optional weight for each class.
 
-    gamma = 0 without weights is plain cross entropy. The mean is over the samples.
+    Of a soft target every class counts with its share: sum over c of
+    target_c alpha_c (1 - p_c)^gamma (-log p_c). gamma = 0 without weights is plain cross entropy.
+    The mean is over the samples.
 
     Reference: Lin et al., Focal loss for dense object detection, ICCV 2017, equation 5, in its
-        softmax form for any number of classes.
+        softmax form for any number of classes; label smoothing of Szegedy et al., Rethinking the
+        Inception architecture, CVPR 2016, section 7.
     """
 
     alpha: Tensor | None
 
-    def __init__(self, *, gamma: float = 0.0, alpha: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.0,
+        alpha: Sequence[float] | None = None,
+        smoothing: float = 0.0,
+    ) -> None:
+        """Take the parameters.
+
+        Args:
+            gamma: Power of the focal term; 0 is none.
+            alpha: Weight of each class, shape (k,).
+            smoothing: Share of each target that is spread evenly over all classes, 0 to 1.
+        """
         super().__init__()
         self.gamma = gamma
+        self.smoothing = smoothing
         # A constant of the configuration, not a state: a checkpoint has no need of it.
         weight = None if alpha is None else torch.tensor(list(alpha), dtype=torch.float32)
         self.register_buffer("alpha", weight, persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def balances(self) -> bool:
+        """Whether the loss makes up for unequal class counts."""
+        return self.alpha is not None
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Average the loss over a batch.
 
         Args:
             logits: float, shape (b, k).
-            labels: int64 in 0..k-1, shape (b,).
+            target: Classes, int64 in 0..k-1, shape (b,), or soft labels, float, shape (b, k),
+                whose rows sum to 1.
 
         Returns:
             The mean, a scalar.
         """
-        log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+        return self._each(logits, _soft(target, logits)).mean()
+
+    def _each(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, (b,), for soft labels (b, k)."""
+        if self.smoothing:
+            target = target * (1 - self.smoothing) + self.smoothing / target.shape[1]
+        log_p = functional.log_softmax(logits, dim=1)
         loss = -log_p
         if self.gamma:
             # The clamp keeps the gradient of the power finite at p = 1.
             loss = loss * (1 - log_p.exp()).clamp_min(1e-8) ** self.gamma
         if self.alpha is not None:
-            loss = loss * self.alpha[labels]
-        return loss.mean()
+            loss = loss * self.alpha
+        return (loss * target).sum(1)
+
+
+class HardNegativeLoss(FocalLoss):
+    """Cross entropy of all positives and of the hardest negatives, for a two-class stage.
+
+    Positive is the class `metrics.POSITIVE` (Stage 1: PARTITION). Of the negatives those of
+    greatest loss are kept, at most `ratio` for each positive; the mean is over the samples kept. A
+    batch without positives keeps as many as one positive would allow, so that its gradient is
+    neither undefined nor that of all its easy negatives. A sample with a soft label is positive
+    if at least half of it is.
+
+    Reference: Shrivastava et al., Training region-based object detectors with online hard example
+        mining, CVPR 2016; the ratio of Liu et al., SSD, ECCV 2016, section 2.2.
+    """
+
+    def __init__(self, *, ratio: float = 3.0, smoothing: float = 0.0) -> None:
+        """Take the parameters.
+
+        Args:
+            ratio: Most negatives for each positive, at least 1.
+            smoothing: As in `FocalLoss`; a sample's loss, by which it is hard, includes it.
+        """
+        super().__init__(smoothing=smoothing)
+        self.ratio = ratio
+
+    @property
+    def balances(self) -> bool:
+        """Whether the loss makes up for unequal class counts: it does, by leaving out negatives."""
+        return True
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of the samples kept; as in `FocalLoss`, with k = 2."""
+        soft = _soft(target, logits)
+        each = self._each(logits, soft)
+        positive = soft[:, POSITIVE] >= 0.5
+        count = positive.sum()
+        # Positives rank before all negatives; ranks need no synchronisation with the device.
+        hardness = each.detach().masked_fill(positive, float("inf"))
+        rank = hardness.argsort(descending=True, stable=True).argsort()
+        kept = positive | (rank - count + 1 <= self.ratio * count.clamp_min(1))
+        return torch.where(kept, each, 0.0).sum() / kept.sum()
+
+
+def _soft(target: Tensor, logits: Tensor) -> Tensor:
+    """Return classes (b,) as one-hot rows (b, k); soft labels as they are."""
+    if target.is_floating_point():
+        return target
+    return functional.one_hot(target, logits.shape[1]).float()
 
 
 def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
@@ -57,26 +139,51 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
     return [w * len(raw) / sum(raw) for w in raw]
 
 
-def _cross_entropy(counts: Sequence[int]) -> FocalLoss:
-    return FocalLoss()
+def _cross_entropy(counts: Sequence[int], *, smoothing: float = 0.0) -> FocalLoss:
+    return FocalLoss(smoothing=smoothing)
 
 
 def _focal(
-    counts: Sequence[int], *, gamma: float = 2.0, alpha: Sequence[float] | None = None
+    counts: Sequence[int],
+    *,
+    gamma: float = 2.0,
+    alpha: Sequence[float] | None = None,
+    smoothing: float = 0.0,
 ) -> FocalLoss:
-    if alpha is not None and len(alpha) != len(counts):
-        raise ValueError(f"loss.alpha has {len(alpha)} weights for {len(counts)} classes")
-    return FocalLoss(gamma=gamma, alpha=alpha)
+    if alpha is not None:
+        _check_alpha(alpha, len(counts))
+    return FocalLoss(gamma=gamma, alpha=alpha, smoothing=smoothing)
 
 
-def _cb_focal(counts: Sequence[int], *, beta: float = 0.9999, gamma: float = 2.0) -> FocalLoss:
-    return FocalLoss(gamma=gamma, alpha=effective_number_weights(counts, beta))
+def _cb_focal(
+    counts: Sequence[int], *, beta: float = 0.9999, gamma: float = 2.0, smoothing: float = 0.0
+) -> FocalLoss:
+    weights = effective_number_weights(counts, beta)
+    return FocalLoss(gamma=gamma, alpha=weights, smoothing=smoothing)
+
+
+def _hard_negative(
+    counts: Sequence[int], *, ratio: float = 3.0, smoothing: float = 0.0
+) -> FocalLoss:
+    if len(counts) != 2:
+        raise ValueError(f"loss hard_negative is for two classes, the stage has {len(counts)}")
+    return HardNegativeLoss(ratio=ratio, smoothing=smoothing)
+
+
+def _check_alpha(alpha: Any, classes: int) -> None:
+    if not isinstance(alpha, Sequence) or not all(type(w) in (int, float) for w in alpha):
+        raise ValueError(f"loss.alpha must be null or a list of numbers, got {alpha!r}")
+    if len(alpha) != classes:
+        raise ValueError(f"loss.alpha has {len(alpha)} weights for {classes} classes")
+    if min(alpha) < 0 or not 0 < sum(alpha) < float("inf"):
+        raise ValueError(f"loss.alpha must be finite, not negative and not all 0, got {alpha}")
 
 
 LOSSES: Mapping[str, Callable[..., FocalLoss]] = {
     "cross_entropy": _cross_entropy,
     "focal": _focal,
     "cb_focal": _cb_focal,
+    "hard_negative": _hard_negative,
 }
 """Loss kind to its builder: training counts of the classes, then the loss's own parameters."""
 

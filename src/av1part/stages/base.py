@@ -120,7 +120,8 @@ class StageModule(pl.LightningModule):
         return labels
 
     def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        labels = self.labels(batch)
+        # Only training batches have soft labels, which then count instead of the types.
+        labels = batch["target"] if "target" in batch else self.labels(batch)
         logits = self(batch["block"], batch["qindex"])
         loss: Tensor = self.loss(logits, labels)
         self.log(
