@@ -110,9 +110,10 @@ def shorten_arrays(
 def unlink_folders(app: Sphinx, doctree: nodes.document) -> None:
     """Show links to folders as text: a checkout opens them, the site has no page for them."""
     for link in list(doctree.findall(addnodes.pending_xref)):
-        folder = Path(app.srcdir, link["refdoc"]).parent / link["reftarget"]
-        if link["reftype"] == "myst" and folder.is_dir():
-            link.replace_self(link.children)
+        if link["reftype"] == "myst":
+            page = Path(app.srcdir, link["refdoc"])
+            if (page.parent / link["reftarget"]).is_dir():
+                link.replace_self(link.children)
 
 
 def setup(app: Sphinx) -> None:
