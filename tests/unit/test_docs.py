@@ -115,13 +115,13 @@ def test_taxonomies_table_has_each_stage_at_each_size() -> None:
     assert said["v6_1to4", 8, "stage2"] == ["SPLIT", "RECT"]
 
 
-def test_the_glossary_shows_every_table_and_each_term_once() -> None:
+def test_the_glossary_shows_every_table_and_each_term_once_in_order() -> None:
     text = (ROOT / "docs/glossary.md").read_text()
     assert re.findall(r"{partition-table} (\w+)", text) == ["types", "taxonomies", "symmetries"]
     assert set(docs.TABLES) == {"types", "taxonomies", "symmetries"}
     for block in re.findall(r"```{glossary}\n(.*?)```", text, re.DOTALL):
         terms = re.findall(r"^(\S.*)$", block, re.MULTILINE)
-        assert terms == sorted(terms, key=str.lower)
+        assert terms == sorted(set(terms), key=str.lower)
 
 
 @pytest.mark.slow
