@@ -44,6 +44,12 @@ format: setup ## Mend what can be mended: imports, formatting, simple lint
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
+.PHONY: docs
+docs: setup ## Build the site: guides, glossary, API; a warning is an error
+	@rm -rf build/docs build/doctrees docs/api
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs $(ARGS)
+	@echo "docs: $(CURDIR)/build/docs/index.html"
+
 .PHONY: data
 data: need-source setup ## Build a dataset: SOURCE=clip.y4m [OUT=folder] [ARGS=...]
 	@$(BIN)/av1part data build "$$SOURCE" \
@@ -88,7 +94,7 @@ lock: setup ## Resolve pyproject.toml into requirements.lock anew
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; runs/ and datasets stay
-	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/api
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Before setup, which may take minutes.

@@ -77,7 +77,7 @@ def calibrate_alone(
     )
     check_pixels(module, data, "val")
     evaluation = evaluate(module.to(device_of(device)), data.batches("val"))
-    sequences = node_columns(data.store.nodes, evaluation.node)["sequence"].to_numpy().astype(str)
+    sequences = node_columns(data.store, evaluation.node)["sequence"].to_numpy().astype(str)
     partition, logits = evaluation.partition, evaluation.logits.astype(np.float64)
 
     def temperature(mask: NDArray[np.bool_]) -> float:

@@ -28,6 +28,7 @@ BINS = 15
 """Equal-width confidence bins of the expected calibration error."""
 
 Fitted = TypeVar("Fitted")
+"""What a fit gives."""
 
 
 def softmax(logits: ArrayLike, temperature: ArrayLike = 1.0) -> NDArray[np.float64]:

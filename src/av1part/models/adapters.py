@@ -1,12 +1,14 @@
 """Adapters: the small trainable parts in a frozen backbone, one interface for all their forms.
 
-| kind         | what it computes                                   | where (sites of `backbone`) |
-| ------------ | -------------------------------------------------- | --------------------------- |
-| `bottleneck` | x + up(relu(down(mean of x))), the same everywhere | after a layer, or in blocks |
-| `conv`       | x + up(relu(depthwise(down(x)))), by position      | after a layer, or in blocks |
-| `ssf`        | x * (1 + scale) + shift, by channel                | after each BatchNorm        |
-| `bitfit`     | x + shift, by channel                              | after each BatchNorm        |
-| `lora`       | conv(x) + up(down(x)) of low rank                  | beside each 3x3 convolution |
+============  ==================================================  ===========================
+kind          what it computes                                    where (sites of `backbone`)
+============  ==================================================  ===========================
+`bottleneck`  x + up(relu(down(mean of x))), the same everywhere  after a layer, or in blocks
+`conv`        x + up(relu(depthwise(down(x)))), by position       after a layer, or in blocks
+`ssf`         x (1 + scale) + shift, by channel                   after each BatchNorm
+`bitfit`      x + shift, by channel                               after each BatchNorm
+`lora`        conv(x) + up(down(x)) of low rank                   beside each 3x3 convolution
+============  ==================================================  ===========================
 
 All start as the identity, exactly or nearly so, and leave the backbone's own tensors alone: frozen
 stays frozen, and the same Stage-1 checkpoint serves every form.

@@ -1,4 +1,4 @@
-"""From run folders to report.html, report.md and plots/*.svg."""
+"""From run folders to report.html, report.md and the plots."""
 
 from __future__ import annotations
 
