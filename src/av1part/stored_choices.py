@@ -11,6 +11,7 @@ from av1part.cascade import Choices
 from av1part.data.datamodule import BlockDataModule
 from av1part.errors import CalibrationError, CheckpointError
 from av1part.options import Ensemble
+from av1part.results import node_columns
 
 AGAIN = "run av1part calibrate with the same stages and data"
 """What mends a calibration that does not suit."""
@@ -71,7 +72,7 @@ def stored_choices(
         threshold.fitted,
         {stage: tuple(c.temperature.fitted for c in each) for stage, each in found.items()},
     )
-    names = data.store.nodes["sequence"].gather(data.reader(split).nodes).unique().to_list()
+    names = node_columns(data.store, data.reader(split).nodes)["sequence"].unique().to_list()
     # In other data a sequence of the same name is taken for the same pictures, encoded anew.
     known = set(names) & set(threshold.cross_fitted) if not same else set(names)
     crossed = None

@@ -25,6 +25,7 @@ from av1part.files import sha256_file
 from .conftest import Command
 
 AB = "stage3_ab"
+VAL = {"brick", "coffee", "rocket"}
 Files = dict[str, list[Path]]
 
 
@@ -198,6 +199,28 @@ def test_other_data_takes_what_was_fitted_there(
     ran = av1part("pipeline", *words(files), "name=mixed", "calibration=stored")
     assert ran.code == 2
     assert "calibrated on different data" in ran.error_lines[0]
+
+
+def test_sequences_of_one_group_are_left_out_together(
+    av1part: Command, files: Files, small_store: Path, tmp_path: Path
+) -> None:
+    """Block sizes of one clip, as an import has them, are one group for every fit."""
+    source, copy, split_list = Store.open(small_store), tmp_path / "grouped", tmp_path / "list.csv"
+    renamed = {s: f"{s}_sample_16" for s in source.sequences}
+    writer = StoreWriter(copy, {})
+    for sequence, name in renamed.items():
+        writer.add_plane(name, source.plane(sequence), 8)
+    nodes = source.nodes.with_columns(pl.col("sequence").replace(renamed))
+    facts = {name: {"bit_depth": 8, "group": s} for s, name in renamed.items()}
+    writer.finish(nodes, facts, {})
+    listed = pl.read_csv(embedded.SPLIT_LIST)
+    listed.with_columns(pl.col("sequence").replace(renamed)).write_csv(split_list)
+    data = (f"data.path={copy}", f"data.split_list={split_list}")
+    assert av1part("calibrate", *words(files), *data).code == 0
+    assert set(record(files["stage1"][0])["threshold"]["cross_fitted"]) == VAL
+    ran = av1part("pipeline", *words(files), *data, "calibration=stored", "name=grouped")
+    assert ran.code == 0, ran.err
+    assert set(result("grouped")["threshold"]["cross_fitted"]) == VAL
 
 
 def test_a_calibration_that_does_not_suit(av1part: Command, files: Files) -> None:

@@ -176,6 +176,10 @@ def test_ulmfit_thaws_layer_by_layer_as_declared(
     assert "layer3 thawed" in Path("runs/whole/plots/learning.svg").read_text()
     metrics = load(Path("runs/whole/metrics.json"))
     assert 0 < metrics["trainable_parameters"] < metrics["total_parameters"]
+    named = read_checkpoint("runs/whole/checkpoints/epoch-0000.ckpt")["av1part"]["parameters"]
+    assert {layer_of(n.removeprefix("classifier.backbone.")) for n in named["frozen"]} == {
+        *("stem", "layer1")
+    }, "what a later epoch thaws is trained, whichever epoch the checkpoint is of"
 
     def cut(self: Timing, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == 3:

@@ -171,6 +171,8 @@ class StageModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what identifies the checkpoint: stage, classes, what is trained, its hash."""
+        groups = self.classifier.parameter_groups().values()
+        trained = {id(parameter) for group in groups for parameter in group}
         checkpoint["av1part"] = {
             "format": FORMAT,
             "stage": self.stage_name,
@@ -179,8 +181,8 @@ class StageModule(pl.LightningModule):
                 name: [p.name for p in members] for name, members in self.stage.classes.items()
             },
             "parameters": {
-                "trainable": [n for n, p in self.named_parameters() if p.requires_grad],
-                "frozen": [n for n, p in self.named_parameters() if not p.requires_grad],
+                "trainable": [n for n, p in self.named_parameters() if id(p) in trained],
+                "frozen": [n for n, p in self.named_parameters() if id(p) not in trained],
             },
             "state_sha256": state_sha256(checkpoint["state_dict"]),
             "backbone_sha256": state_sha256(self.classifier.backbone.state_dict()),
