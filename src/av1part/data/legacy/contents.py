@@ -81,7 +81,6 @@ def block_nodes(
     """
     count = len(partition)
     columns = {
-        "sequence": np.full(count, sequence),
         "frame": np.arange(count),
         "row": np.zeros(count, dtype=np.int32),
         "col": np.zeros(count, dtype=np.int32),
@@ -89,7 +88,8 @@ def block_nodes(
         "qindex": qindex,
         "partition": partition,
     }
-    return pl.DataFrame(columns).select(pl.col(c).cast(t) for c, t in NODE_SCHEMA.items())
+    table = pl.DataFrame(columns).with_columns(sequence=pl.lit(sequence))
+    return table.select(pl.col(c).cast(t) for c, t in NODE_SCHEMA.items())
 
 
 def check_partitions(values: NDArray[Any], size: int, name: str, entry: str = "entry") -> None:
