@@ -17,7 +17,7 @@ from av1part.data.datamodule import BlockDataModule
 from av1part.data.injection import Injection, describe, is_foreign, sender
 from av1part.errors import ConfigError
 from av1part.files import sha256_file
-from av1part.partition import IGNORED, Partition, taxonomy
+from av1part.partition import IGNORED, Partition, Taxonomy, taxonomy
 
 P = Partition
 # By AV1 id: NONE, HORZ, VERT, SPLIT, the four AB, the two 1:4.
@@ -60,16 +60,23 @@ def test_weights_are_the_rates() -> None:
         injection().weights(np.array([P.HORZ_B]))
 
 
+RECT, AB = {P.HORZ, P.VERT}, {P.HORZ_A, P.HORZ_B, P.VERT_A, P.VERT_B}
+
+
 @pytest.mark.parametrize(
-    ("name", "foreign"),
+    ("name", "tree", "foreign"),
     [
-        ("stage3_rect", {P.SPLIT, P.HORZ_A, P.HORZ_B, P.VERT_A, P.VERT_B}),
-        ("stage3_ab", {P.HORZ, P.VERT, P.SPLIT}),
+        ("stage3_rect", V6, AB | {P.SPLIT}),
+        ("stage3_ab", V6, RECT | {P.SPLIT}),
+        ("stage3_rect", V6.at(8), {P.SPLIT}),
+        ("stage3_1to4", taxonomy("v6_1to4"), RECT | AB | {P.SPLIT}),
     ],
 )
-def test_foreign_is_what_stage_2_takes_for_another_class(name: str, foreign: set[P]) -> None:
-    ids = np.arange(8)
-    found = is_foreign(ids, V6, V6.stage(name))
+def test_foreign_is_what_stage_2_takes_for_another_class(
+    name: str, tree: Taxonomy, foreign: set[P]
+) -> None:
+    ids = np.array(tree.partitions)
+    found = is_foreign(ids, tree, tree.stage(name))
     assert {P(int(i)) for i in ids[found]} == foreign
 
 
