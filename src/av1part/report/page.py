@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from av1part.files import write_text
 from av1part.report.comparison import comparison_chapter, run_scores
+from av1part.report.curves import learning_curves
 from av1part.report.document import Chapter, Document, document_markdown, item_html
 from av1part.report.pipeline_chapter import pipeline_chapter
-from av1part.report.plots import confusion_figure, learning_curves
+from av1part.report.plots import confusion_figure
 from av1part.report.runs import PipelineRun, StageRun, find_runs, load_run
 from av1part.report.stage_chapter import best_epoch, stage_chapter
 from av1part.report.svg import to_svg

@@ -12,10 +12,10 @@ from av1part.report.common_sections import (
     protocol_facts,
     provenance,
 )
+from av1part.report.curves import learning_curves
 from av1part.report.document import Chapter, Facts, Item, Picture, Prose, Section, picture
 from av1part.report.fields import Fields
 from av1part.report.pictures import class_figure, crop_window, nodes_in
-from av1part.report.plots import learning_curves
 from av1part.report.runs import StageRun
 from av1part.report.scores import limits, read_scores, score_table, study_table, verdict
 from av1part.report.tables import NOTHING, Table, count, percent, points, table
