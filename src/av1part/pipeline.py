@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from av1part.calibration.stored import StoredChoices, stored_choices
 from av1part.cascade import CascadeResult, Choices, Nodes, analyse, fit_choices
 from av1part.checkpoint import load_stage
 from av1part.data.datamodule import BlockDataModule
@@ -30,7 +31,6 @@ from av1part.results import (
     write_samples,
 )
 from av1part.stages.base import StageModule
-from av1part.stored_choices import StoredChoices, stored_choices
 from av1part.validation import attach_data, check_pixels, device_of
 
 log = logging.getLogger(__name__)

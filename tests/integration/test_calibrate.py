@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from av1part import embedded
-from av1part.calibration import fit_temperature, fit_threshold, softmax
-from av1part.calibration_record import read_calibration
+from av1part.calibration.fits import fit_temperature, fit_threshold, softmax
+from av1part.calibration.record import read_calibration
 from av1part.callbacks import verified
 from av1part.checkpoint import load_stage
 from av1part.cli import main

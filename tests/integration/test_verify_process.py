@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from av1part import readback
-from av1part.callbacks import verified
+from av1part.callbacks import readback, verified
+from av1part.callbacks.readback_child import main, read_back
 from av1part.checkpoint import read_checkpoint
 from av1part.files import sha256_file
-from av1part.readback_child import main, read_back
 
 from .conftest import Command
 from .test_verified_checkpoints import change_tensor, flip_byte, put_code, truncate

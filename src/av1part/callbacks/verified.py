@@ -23,6 +23,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from av1part.callbacks.readback import ReadBack, read_back_in_new_process, tensor_hashes
 from av1part.checkpoint import calibration_path, load_stage, sidecar_path
 from av1part.environment import versions
 from av1part.errors import CheckpointError, CheckpointMismatchError
@@ -31,7 +32,6 @@ from av1part.files import sha256_file, write_json
 from av1part.metrics import from_predictions
 from av1part.models.freeze import state_sha256
 from av1part.options import Verification
-from av1part.readback import ReadBack, read_back_in_new_process, tensor_hashes
 from av1part.stages.base import StageModule
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.calibration import expected_calibration_error
+from av1part.calibration.fits import expected_calibration_error
 from av1part.cascade.choices import Choices, cross_fit_choices, fit_choices
 from av1part.cascade.ensembles import ensemble_report, join
 from av1part.cascade.routing import (

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from av1part.calibrating import calibrate_alone, calibrate_cascade
-from av1part.calibration_record import Calibration
+from av1part.calibration.fitting import calibrate_alone, calibrate_cascade
+from av1part.calibration.record import Calibration
 from av1part.checkpoint import calibration_path
 from av1part.commands.pipeline import given_checkpoints
 from av1part.errors import ConfigError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from av1part.contents import contents
+from av1part.declared import contents
 from av1part.files import write_json
 from av1part.terminal import printable
 

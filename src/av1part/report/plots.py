@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from av1part.calibration import BINS
+from av1part.calibration.fits import BINS
 from av1part.report.fields import Interval
 from av1part.report.svg import (
     BLUE,

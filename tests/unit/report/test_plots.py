@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from av1part.calibration import expected_calibration_error
+from av1part.calibration.fits import expected_calibration_error
 from av1part.report.fields import Interval
 from av1part.report.plots import (
     calibration_bins,

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.calibration import (
+from av1part.calibration.fits import (
     cross_fit,
     expected_calibration_error,
     fit_threshold,
     negative_log_likelihood,
     softmax,
 )
-from av1part.calibration_record import (
+from av1part.calibration.record import (
     BeforeAfter,
     Calibration,
     Fitted,

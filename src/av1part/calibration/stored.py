@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from av1part.calibration_record import Calibration, Fitted, StoredThreshold, read_calibration
+from av1part.calibration.record import Calibration, Fitted, StoredThreshold, read_calibration
 from av1part.cascade import Choices
 from av1part.data.datamodule import BlockDataModule
 from av1part.errors import CalibrationError, CheckpointError

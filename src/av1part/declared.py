@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from av1part.calibration_record import read_calibration
+from av1part.calibration.record import read_calibration
 from av1part.checkpoint import calibration_path, read_checkpoint, sidecar_path
 from av1part.errors import CheckpointError
 from av1part.files import sha256_file

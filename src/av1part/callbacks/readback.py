@@ -1,6 +1,6 @@
 """Reading a checkpoint back in a new Python process, which shares nothing with the training.
 
-    callbacks.verified -> python -m av1part.readback_child CKPT -> one JSON record on its stdout
+    callbacks.verified -> python -m av1part.callbacks.readback_child CKPT -> one JSON record
 
 The new process gets the file's path and no object: it reads the bytes that are on disk, attaches
 the data that the checkpoint names, and evaluates by the code of `av1part validate`.
@@ -22,7 +22,7 @@ from av1part.errors import CheckpointMismatchError
 from av1part.models.freeze import state_sha256
 from av1part.terminal import printable
 
-CHILD = (sys.executable, "-P", "-m", "av1part.readback_child")
+CHILD = (sys.executable, "-P", "-m", "av1part.callbacks.readback_child")
 """Starts the new process; `-P` keeps a file called torch.py in the current folder out of it."""
 
 TIMEOUT = 1800.0
@@ -74,7 +74,7 @@ def read_back_in_new_process(
     limit = "all" if batches is None else str(batches)
     words = [*CHILD, str(path.resolve()), limit, str(ranks), device]
     # The new process must run the code of this one, wherever that was imported from.
-    here = str(Path(__file__).resolve().parents[1])
+    here = str(Path(__file__).resolve().parents[2])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(

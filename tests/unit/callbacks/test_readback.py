@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from av1part import readback
+from av1part.callbacks import readback
+from av1part.callbacks.readback import ReadBack, read_back_in_new_process
 from av1part.errors import CheckpointMismatchError
-from av1part.readback import ReadBack, read_back_in_new_process
 
 GOOD = {"tensors": {"a": "0"}, "file_sha256": "1", "macro_f1": 0.5, "python": "3.11.0"}
 

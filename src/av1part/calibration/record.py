@@ -1,6 +1,6 @@
 """The calibration stored beside a checkpoint, `<stem>.calibration.json`: what it says, strictly.
 
-    calibrating -> <stem>.calibration.json -> pipeline
+    fitting -> <stem>.calibration.json -> pipeline
 
 It names the file it was fitted for by SHA-256, and the data by the hashes of manifest and split,
 so that values fitted on val are never applied to the nodes they were fitted on.
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from av1part.calibration import TEMPERATURES
+from av1part.calibration.fits import TEMPERATURES
 from av1part.checkpoint import calibration_path
 from av1part.errors import CheckpointError
 from av1part.files import sha256_file, write_json

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from av1part import calibration as cal
+from av1part.calibration import fits as cal
 
 
 def sampled(n=4000, k=4, seed=0):
