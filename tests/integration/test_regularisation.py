@@ -143,6 +143,9 @@ def test_injection_is_recorded_as_measured(
     ]
     assert supports[0] == supports[1]
     assert "every figure" in av1part("validate", "runs/robust/checkpoints/best.ckpt").out
+    assert av1part("report", "runs/robust", "runs/plain", "out=page").code == 0
+    said = Path("page/report.md").read_text()
+    assert said.count("blocks are not of this stage (source confusion, labels nearest)") == 1
 
 
 def test_measuring_stage_2_draws_no_random_numbers(stage2: Path, small_store: Path) -> None:

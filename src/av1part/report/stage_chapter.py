@@ -56,10 +56,27 @@ def _what(run: StageRun) -> Section:
             "Parameters",
             f"{count(trainable)} trained of {count(total)} ({percent(trainable / total)}%)",
         ),
+        *_foreign_blocks(run),
         ("Epochs", f"{run.history.height}, best {best_epoch(run)} (counted from 0)"),
         *(fact for fact in environment_facts(run) if fact[0] in ("Dataset", "Seed")),
     ]
     return Section("What was run", (Facts(tuple(facts)),))
+
+
+def _foreign_blocks(run: StageRun) -> list[tuple[str, str]]:
+    """Return what the run's noise injection was, if it had one."""
+    if not run.environment.get("dataset", "injection"):
+        return []
+    injected = run.environment.child("dataset", "injection")
+    foreign, own = (injected.integer(key) for key in ("foreign", "own"))
+    types = injected.child("expected").data
+    shares = {name: injected.number("expected", name) for name in types}
+    drawn = ", ".join(f"{name} {percent(share)}%" for name, share in shares.items())
+    said = (
+        f"{count(foreign)} of an epoch's {count(own + foreign)} blocks are not of this stage "
+        f"(source {injected.text('source')}, labels {injected.text('labels')}): {drawn}"
+    )
+    return [("Noise injection", said)]
 
 
 def best_epoch(run: StageRun) -> int:
