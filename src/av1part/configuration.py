@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part.data.splits import PROTOCOLS
@@ -59,7 +61,7 @@ def check_values(cfg: DictConfig, config: str) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    defaults = dict(_leaves(compose(config_name=config)))
+    defaults = _defaults(config, str(HydraConfig.get().runtime.config_sources))
     for key, value in _leaves(cfg):
         default = defaults.get(key)
         if value is None and default is not None and key not in _NULLABLE:
@@ -74,6 +76,15 @@ def check_values(cfg: DictConfig, config: str) -> None:
         group = key.rpartition(".")[0]
         if value is not None and (key in RANGES or group in RANGES):
             _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
+
+
+@cache
+def _defaults(config: str, sources: str) -> dict[str, Any]:
+    """Return the leaves of a primary configuration; composed once for all jobs of a sweep.
+
+    `sources`, the folders it is composed from, only tells one such configuration from another.
+    """
+    return dict(_leaves(compose(config_name=config)))
 
 
 def _check_range(key: str, value: Any, low: float, high: float) -> None:

@@ -13,7 +13,10 @@ import pytest
 from av1part import embedded
 from av1part.cli import main
 
-TINY = ("backbone.width=8", "logger=none", "data.batch_size=64", "trainer.max_epochs=2")
+TINY = (
+    *("backbone.width=8", "logger=none", "data.batch_size=64", "trainer.max_epochs=2"),
+    "callbacks.plots=false",
+)
 """Overrides that train in a second."""
 
 
@@ -69,7 +72,7 @@ def stage1_run(on_small: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert main(["train", "stage=stage1", "name=s1", *on_small]) == 0
+        assert main(["train", "stage=stage1", "name=s1", *on_small, "callbacks.plots=true"]) == 0
     finally:
         os.chdir(before)
     return folder / "runs" / "s1"

@@ -42,7 +42,7 @@ def words_for(option: str) -> list[str]:
     words += ["name=tried", "data.batch_size=64", "trainer.max_epochs=1"]
     if group != "logger":
         words.append("logger=none")
-    return [*words, "backbone.width=8"]
+    return [*words, "backbone.width=8", "callbacks.plots=false"]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -152,7 +152,7 @@ def test_ulmfit_thaws_layer_by_layer_as_declared(
     words = ("train", "stage=stage2", "method=ulmfit", f"method.unfreeze={schedule}")
     words = (*words, f"stage1={stage1}", *on_small, "trainer.max_epochs=4", "scheduler=constant")
     words = (*words, "callbacks.patience=null")
-    ran = av1part(*words, "name=whole", "callbacks.save_every=epoch")
+    ran = av1part(*words, "name=whole", "callbacks.save_every=epoch", "callbacks.plots=true")
     assert ran.code == 0, ran.err
     assert "frozen: stem, layer1, layer2 until epoch 4, layer3 until epoch 2" in ran.err
     states = [read_checkpoint(stage1)["state_dict"]]

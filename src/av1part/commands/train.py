@@ -45,7 +45,8 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
     ):
         result = train_stage(plain(cfg), folder)
         if result is not None:
-            write_run_plots(folder)
+            if cfg.callbacks.plots:
+                write_run_plots(folder)
             _log_result(result)
     return result
 
