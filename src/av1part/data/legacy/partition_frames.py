@@ -8,8 +8,10 @@ A node is in the tree if all its ancestors are SPLIT. The search visits many tha
 
     has it a listed parent? ── yes ── parent kept, and SPLIT? ── yes ── kept
       │ no                                                   └── no ─── parent_not_split
-      ├─ no larger node is listed in the frame, or the parent would ─── kept, as a root
-      │  reach over the frame's edge
+      ├─ no larger node is listed in the frame ──────────────────────── kept, as a root
+      ├─ the parent would reach over the frame's edge: is a listed
+      │  ancestor not kept, or not SPLIT? ── yes ────────────────────── parent_not_split
+      │                                   └─ no ─────────────────────── kept, as a root
       └─ otherwise ──────────────────────────────────────────────────── parent_not_listed
 """
 
@@ -232,24 +234,27 @@ def judge_nodes(listed: pl.DataFrame, height: int, width: int) -> pl.DataFrame:
     """
     sizes = sorted(listed["size"].unique(), reverse=True)
     judged: dict[int, pl.DataFrame] = {}
-    key = ["qindex", "parent_row", "parent_col"]
     for size in sizes:
-        step = 2 * size
         level = listed.filter(size=size).with_columns(
-            parent_row=pl.col("row") // step * step, parent_col=pl.col("col") // step * step
+            split=pl.lit(None, dtype=pl.Boolean), above=pl.lit(None, dtype=pl.Boolean)
         )
-        parents = judged.get(step, listed.clear().with_columns(in_tree=pl.lit(False)))
-        parents = parents.select(
-            "qindex",
-            pl.col("row").alias("parent_row"),
-            pl.col("col").alias("parent_col"),
-            split=pl.col("in_tree") & (pl.col("partition") == Partition.SPLIT),
+        for larger in reversed(judged):
+            level = _join_ancestors(level, judged[larger], larger)
+            if larger == 2 * size:
+                level = level.with_columns(split="ancestor")
+            level = level.with_columns(above=pl.coalesce("above", "ancestor")).drop("ancestor")
+        step = 2 * size
+        over = (pl.col("row") // step * step + step > height) | (
+            pl.col("col") // step * step + step > width
         )
-        level = level.join(parents, on=key, how="left", maintain_order="left")
-        over = (pl.col("parent_row") + step > height) | (pl.col("parent_col") + step > width)
-        root = pl.col("split").is_null() & (over | (size == sizes[0]))
-        level = level.with_columns(root=root, in_tree=pl.col("split").fill_null(root))
-        judged[size] = level
+        hangs = over & pl.col("above").fill_null(True)
+        root = pl.col("split").is_null() & (hangs | (size == sizes[0]))
+        fails = over & ~pl.col("above")  # a listed ancestor decides where the parent is missing
+        level = level.with_columns(
+            root=root,
+            split=pl.when(pl.col("split").is_null() & fails).then(False).otherwise("split"),
+        )
+        judged[size] = level.with_columns(in_tree=pl.col("split").fill_null(pl.col("root")))
     inside = (pl.col("row") + pl.col("size") <= height) & (pl.col("col") + pl.col("size") <= width)
     fate = (
         pl.when("in_tree")
@@ -259,6 +264,20 @@ def judge_nodes(listed: pl.DataFrame, height: int, width: int) -> pl.DataFrame:
         .otherwise(pl.lit("parent_not_split"))
     )
     return pl.concat(judged.values()).select(*listed.columns, "root", fate=fate)
+
+
+def _join_ancestors(level: pl.DataFrame, judged: pl.DataFrame, size: int) -> pl.DataFrame:
+    """Add `ancestor`: is that of `size` in the tree and SPLIT? Null where it is not listed."""
+    place = [(pl.col(axis) // size * size).alias(f"{axis}_above") for axis in ("row", "col")]
+    ancestors = judged.select(
+        "qindex",
+        pl.col("row").alias("row_above"),
+        pl.col("col").alias("col_above"),
+        ancestor=pl.col("in_tree") & (pl.col("partition") == Partition.SPLIT),
+    )
+    key = ["qindex", "row_above", "col_above"]
+    joined = level.with_columns(place).join(ancestors, on=key, how="left", maintain_order="left")
+    return joined.drop("row_above", "col_above")
 
 
 def _sort_out(judged: pl.DataFrame, sizes: Sequence[int], left_out: Counter[str]) -> pl.DataFrame:

@@ -170,6 +170,10 @@ def test_roots_are_the_largest_listed_and_what_hangs_from_the_edge() -> None:
     fate = judged((64, 0, 0, 3), (64, 64, 64, 1), (32, 64, 64, 3), height=96)
     assert fate[64, 64, 64] == "not_inside_frame"
     assert fate[32, 64, 64] == "parent_not_split"
+    # So does one above it, if the parent alone is missing.
+    for partition, said in ((1, "parent_not_split"), (3, "kept")):
+        fate = judged((64, 64, 64, partition), (16, 64, 64, 3), (8, 64, 64, 0), height=88)
+        assert fate[16, 64, 64] == fate[8, 64, 64] == said
 
 
 def test_each_qp_has_its_own_tree() -> None:

@@ -108,7 +108,7 @@ def in_tree(lines: Iterable[Mapping[str, int]], height: int, width: int) -> set[
         if parent in found:
             return found[parent] == 3 and belongs(*parent)
         over = parent[2] + up > height or parent[3] + up > width
-        return size == largest or over
+        return size == largest or (over and (up > largest or belongs(*parent)))
 
     return {
         (*key, partition)
