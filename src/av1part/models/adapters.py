@@ -220,7 +220,7 @@ def build_adapters(
 
     Args:
         backbone: Whose channels and convolutions they must fit; not changed.
-        layers: Which residual layers get adapters, a subset of 1..4.
+        layers: Which residual layers get adapters, of 1..4, at least one.
         kind: A key of `ADAPTERS`.
         **options: Of that kind: the arguments of its class, and `placement` (`layer` or `block`)
             for `bottleneck` and `conv`.
@@ -229,11 +229,16 @@ def build_adapters(
         Site to adapter, in the order of the data flow of the layers.
 
     Raises:
-        ValueError: if `layers` names another layer or one twice, the kind is unknown, or an
+        ValueError: if `layers` names none, another layer or one twice, the kind is unknown, or an
             option does not fit it.
     """
     if not set(layers) <= set(LEVELS) or len(set(layers)) != len(layers):
         raise ValueError(f"adapter layers must be distinct and among {LEVELS}, got {list(layers)}")
+    if not layers or {type(level) for level in layers} != {int}:
+        raise ValueError(
+            f"adapter layers must be at least one integer, got {list(layers)}; without adapters "
+            "it is method=frozen"
+        )
     if kind not in ADAPTERS:
         raise ValueError(f"adapter kind must be one of {', '.join(ADAPTERS)}, got {kind!r}")
     try:

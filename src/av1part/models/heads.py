@@ -36,12 +36,14 @@ def build_head(
         The head: features of shape (b, c) in, logits of shape (b, k) out.
 
     Raises:
-        ValueError: if `kind` is unknown.
+        ValueError: if `kind` is unknown, or a hidden layer has no units.
     """
     if kind == "linear":
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes))
     if kind != "mlp":
         raise ValueError(f"head kind must be linear or mlp, got {kind!r}")
+    if not all(type(units) is int and units > 0 for units in hidden):
+        raise ValueError(f"head.hidden must be numbers of units from 1, got {list(hidden)}")
     layers: list[nn.Module] = []
     for units in hidden:
         layers += [nn.Linear(features, units), nn.ReLU(), nn.Dropout(dropout)]

@@ -129,7 +129,13 @@ def test_adapters_change_features_once_trained() -> None:
     assert (model.features(blocks()) - before).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("layers", [[0], [5], [1, 1]])
+@pytest.mark.parametrize("hidden", [[0], [8, -1], [1.5], ["many"]])
+def test_hidden_layers_are_checked(hidden: Any) -> None:
+    with pytest.raises(ValueError, match=r"head\.hidden"):
+        build_head(8, 3, kind="mlp", hidden=hidden)
+
+
+@pytest.mark.parametrize("layers", [[], [0], [5], [1, 1], [1.0], [True]])
 def test_adapter_layers_are_checked(layers: list[int]) -> None:
     with pytest.raises(ValueError, match="adapter layers"):
         classifier(adapter={**ADAPTER, "layers": layers})
