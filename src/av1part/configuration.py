@@ -64,7 +64,9 @@ def check_values(cfg: DictConfig, config: str) -> None:
     defaults = _defaults(config, str(HydraConfig.get().runtime.config_sources))
     for key, value in _leaves(cfg):
         default = defaults.get(key)
-        if value is None and default is not None and key not in _NULLABLE:
+        # Of an option that its group's default does not have, the range says that it is a number.
+        needed = default is not None or key in RANGES
+        if value is None and needed and key not in _NULLABLE:
             raise ConfigError(f"{key} must have a value, got null")
         if default is not None and value is not None and key not in _MANY_KINDS:
             kinds, name = _KINDS[type(default)]
@@ -112,7 +114,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "adapter.dropout": (0, 1),
     "adapter.init_std": (0, _MANY),
     "head.dropout": (0, 1),
-    "method.lr_decay": (1, _MANY),
+    "method.lr_decay": (1, 1000),  # the fifth layer's rate is its fourth power below the first's
     "method.unfreeze": (0, _MANY),  # each layer's epoch
     "loss.beta": (0, 1 - 1e-12),  # at 1 the effective number of samples is 0 / 0
     "loss.gamma": (0, _MANY),

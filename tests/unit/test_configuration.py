@@ -137,7 +137,8 @@ def test_augmentation_reaches_the_batches() -> None:
         *("loss.smoothing=1", "loss.smoothing=-0.1", "data.noise=2", "data.noise=null"),
         *("data.mixup=-1", "data.mixup=much", "injection.share=1", "injection.share=lots"),
         *("injection.labels=best", "injection.source=all", "injection.source=null"),
-        "+loss.ratio=0.5",
+        *("+loss.ratio=0.5", "+loss.ratio=null", "+scheduler.pct_start=null", "+adapter.rank=null"),
+        "+method.lr_decay=1e100",
     ],
 )
 def test_values_out_of_range_are_refused(word: str) -> None:
