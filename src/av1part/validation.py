@@ -48,15 +48,16 @@ def attach_data(
             was trained on (bit depth, scale).
     """
     facts = module.hparams["data"]
+    protocol = facts["split"] if split is None else split
     data = BlockDataModule(
         _dataset_path(facts) if path is None else path,
         stage=module.stage_name if stage is None else stage,
         taxonomy=module.taxonomy.name,
         size=facts["size"],
         context=facts["context"],
-        split=split or facts["split"],
+        split=protocol,
         split_seed=facts["split_seed"],
-        split_list=_split_list(facts, path, split_list),
+        split_list=_split_list(facts, path, split_list, protocol),
         eval_batch_size=facts["eval_batch_size"],
         seed=module.hparams["seed"],
     )
@@ -139,11 +140,13 @@ def _dataset_path(facts: Mapping[str, Any]) -> Path:
     raise StoreError(f"the dataset of this checkpoint, {path}, is not there: give data.path=DIR")
 
 
-def _split_list(facts: Mapping[str, Any], path: str | None, given: str | None) -> str | Path | None:
+def _split_list(
+    facts: Mapping[str, Any], path: str | None, given: str | None, protocol: str
+) -> str | Path | None:
     if given is not None:
         return given
     recorded = facts["split_list"]
-    if recorded is None or facts["split"] != "by_sequence":
+    if recorded is None or {facts["split"], protocol} != {"by_sequence"}:
         return None
     manifest = None if path is None else Path(path).expanduser() / "manifest.json"
     same = manifest is None or (

@@ -78,7 +78,7 @@ class BlockDataModule(pl.LightningDataModule):
             seed: Of order and augmentation.
 
         Raises:
-            ConfigError: if an option is not one of its values.
+            ConfigError: if an option is not one of its values, or does not fit another.
         """
         super().__init__()
         for name, value, known in (
@@ -97,6 +97,10 @@ class BlockDataModule(pl.LightningDataModule):
             raise ConfigError(
                 f"data.context={context} reaches over the gap between segments: at most "
                 f"{_MOST_CONTEXT_BY_SEGMENT} with data.split=by_segment"
+            )
+        if split_list is not None and split != "by_sequence":
+            raise ConfigError(
+                f"data.split_list is of data.split=by_sequence, not of {split}: leave one out"
             )
         self.path = embedded.STORE if path is None else Path(path).expanduser()
         if path is None and split_list is None and split == "by_sequence":

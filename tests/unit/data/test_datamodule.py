@@ -150,6 +150,12 @@ def test_types_outside_the_taxonomy_are_counted(tmp_path: Path) -> None:
     module(tmp_path / "d", split="by_segment", split_list=None, taxonomy="v6_1to4")
 
 
+@pytest.mark.parametrize("split", ["by_segment", "random_blocks", "given"])
+def test_a_list_that_the_protocol_would_not_read_is_refused(split: str, small_store: Path) -> None:
+    with pytest.raises(ConfigError, match=r"split_list is of data\.split=by_sequence"):
+        BlockDataModule(small_store, split=split, split_list="list.csv")
+
+
 def test_refusals(small_store: Path) -> None:
     for options in ({"sampling": "x"}, {"augment": "x"}, {"split": "x"}, {"size": 12}):
         with pytest.raises(ConfigError, match=next(iter(options))):
