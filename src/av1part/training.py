@@ -99,6 +99,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     if last is None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
+    _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None
@@ -128,7 +129,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         The stage, on the CPU; its hyper-parameter `start` says where the weights are from.
 
     Raises:
-        ConfigError: if the method needs a start that is not given.
+        ConfigError: if the method needs a start that is not given, or trains without a rate.
         CheckpointError: if the start cannot be loaded, strictly.
     """
     method_options = dict(settings["method"])
@@ -159,6 +160,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         method_options=method_options,
         seed=settings["seed"],
     )
+    _check_rates(module, settings["optimizer"]["lr"])
     start: dict[str, Any] = {"weights": str(weights)}
     if stage1 is not None:
         start |= load_backbone(module, stage1)
@@ -190,6 +192,26 @@ def log_summary(module: StageModule, side: int) -> None:
             where,
             f"{row.parameters:,}",
             f"{row.trainable:,}",
+        )
+
+
+def _check_rates(module: StageModule, rates: Mapping[str, float | None]) -> None:
+    missing = [part for part in module.classifier.parameter_groups() if rates[part] is None]
+    if missing:
+        raise ConfigError(
+            f"optimizer.lr.{missing[0]} is null, but method={module.hparams['method']} trains it: "
+            "give a rate (of the backbone, method.lr_backbone=1e-4)"
+        )
+
+
+def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
+    late = [k for k, first in module.classifier.thaw.items() if first and first >= epochs]
+    if late:
+        log.warning(
+            "%s would thaw only after the last of %d epochs, and so is never trained: lower "
+            "method.unfreeze or raise trainer.max_epochs",
+            ", ".join(late),
+            epochs,
         )
 
 

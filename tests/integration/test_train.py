@@ -155,6 +155,7 @@ def test_ulmfit_thaws_layer_by_layer_as_declared(
     ran = av1part(*words, "name=whole", "callbacks.save_every=epoch", "callbacks.plots=true")
     assert ran.code == 0, ran.err
     assert "frozen: stem, layer1, layer2 until epoch 4, layer3 until epoch 2" in ran.err
+    assert "layer2 would thaw only after the last of 4 epochs" in ran.err
     states = [read_checkpoint(stage1)["state_dict"]]
     for epoch in range(4):
         file = f"runs/whole/checkpoints/epoch-{epoch:04d}.ckpt"
@@ -201,6 +202,17 @@ def test_ulmfit_is_refused_under_several_processes(
     ran = av1part(*words, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     assert ran.code == 2
     assert "trainer.devices=1" in ran.error_lines[0]
+
+
+@pytest.mark.parametrize("method", ["finetune", "ulmfit", "partial"])
+def test_a_backbone_that_is_trained_needs_a_rate(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, method: str
+) -> None:
+    words = ("train", "stage=stage2", f"method={method}", f"stage1={stage1}", *on_small)
+    ran = av1part(*words, "method.lr_backbone=null")
+    assert ran.code == 2
+    assert f"optimizer.lr.backbone is null, but method={method}" in ran.error_lines[0]
+    assert not list(Path.cwd().iterdir())
 
 
 def test_partial_fine_tuning_moves_the_layers_it_names(
