@@ -5,8 +5,8 @@ kind          what it computes                                    where (sites o
 ============  ==================================================  ===========================
 `bottleneck`  x + up(relu(down(mean of x))), the same everywhere  after a layer, or in blocks
 `conv`        x + up(relu(depthwise(down(x)))), by position       after a layer, or in blocks
-`ssf`         x (1 + scale) + shift, by channel                   after each BatchNorm
-`bitfit`      x + shift, by channel                               after each BatchNorm
+`ssf`         x (1 + scale) + shift, by channel                   after a layer's BatchNorms
+`bitfit`      x + shift, by channel                               after a layer's BatchNorms
 `lora`        conv(x) + up(down(x)) of low rank                   beside each 3x3 convolution
 ============  ==================================================  ===========================
 
