@@ -21,14 +21,20 @@ from av1part.errors import CheckpointError, ConfigError
 from av1part.files import sha256_file
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
+from av1part.partition import Partition
 from av1part.stages.base import FORMAT, StageModule, stage_class
 
-_FACTS = {
-    *("path", "manifest_sha256", "taxonomy", "size", "context", "split", "split_seed"),
-    *("split_sha256", "split_list", "eval_batch_size", "bit_depth", "class_counts", "type_counts"),
-    *("qindex", "input_statistics"),
+_FACTS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("path", "manifest_sha256", "taxonomy", "split", "split_sha256"), (str,)),
+    **dict.fromkeys(("size", "context", "split_seed", "eval_batch_size", "bit_depth"), (int,)),
+    **dict.fromkeys(("class_counts", "type_counts", "qindex"), (list,)),
+    "split_list": (str, type(None)),
+    "input_statistics": (dict,),
 }
-"""What every checkpoint says of its data (`BlockDataModule.facts`)."""
+"""What every checkpoint says of its data (`BlockDataModule.facts`), with its types."""
+
+_LONGEST_NAME = 200
+"""Characters of a tensor's name; what is longer is meant to cost time."""
 
 
 _BAD_VALUES = (
@@ -122,6 +128,13 @@ def load_stage(
             f"checkpoint {path} was trained on classes {entry['classes']}, "
             f"{entry['taxonomy']} now has {classes}: train again"
         )
+    facts, types = checkpoint["hyper_parameters"]["data"], len(Partition)
+    for key, length in (("class_counts", len(classes)), ("type_counts", types)):
+        if len(facts[key]) != length or min(facts[key]) < 0 or not sum(facts[key]):
+            raise CheckpointError(
+                f"checkpoint {path} has {key} that do not count {length} classes: restore it or "
+                "train again"
+            )
     _load_strict(module, checkpoint["state_dict"], f"checkpoint {path}")
     return module.eval()
 
@@ -201,15 +214,33 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     if not said or not isinstance(entry.get("classes"), dict):
         raise CheckpointError(f"checkpoint {path} does not say its stage, taxonomy and classes")
     facts = checkpoint["hyper_parameters"].get("data")
-    missing = sorted(_FACTS - (facts.keys() if isinstance(facts, dict) else set()))
+    missing = sorted(_FACTS.keys() - (facts.keys() if isinstance(facts, dict) else set()))
     if missing:
         raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
-    if not all(isinstance(name, str) and _is_plain(tensor) for name, tensor in state.items()):
+    wrong = [key for key, kinds in _FACTS.items() if not _is_fact(facts[key], kinds)]
+    if wrong:
+        raise CheckpointError(
+            f"checkpoint {path} does not say its data's {', '.join(wrong)} as training writes them"
+        )
+    if not all(_is_name(name) and _is_plain(tensor) for name, tensor in state.items()):
         raise CheckpointError(f"checkpoint {path} holds a state that is not of plain tensors")
     if state_sha256(state) != entry.get("state_sha256"):
         raise CheckpointError(
             f"checkpoint {path} is damaged: its tensors do not have their SHA-256"
         )
+
+
+def _is_fact(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Return whether a fact is of its type, and what is in it a number where that matters."""
+    if type(value) is list:
+        return list in kinds and all(type(item) is int for item in value)
+    if type(value) is dict:
+        return dict in kinds and all(type(value.get(key)) is float for key in ("mean", "std"))
+    return type(value) in kinds
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
 
 
 def _is_plain(tensor: Any) -> bool:
@@ -218,7 +249,7 @@ def _is_plain(tensor: Any) -> bool:
         isinstance(tensor, Tensor)
         and tensor.layout == torch.strided
         and tensor.device.type == "cpu"
-        and not tensor.is_quantized
+        and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
         and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
     )
 

@@ -55,7 +55,7 @@ def contents(path: str | Path) -> dict[str, dict[str, Any]]:
     path = Path(path).expanduser()
     checkpoint = read_checkpoint(path)
     entry, given = checkpoint["av1part"], checkpoint["hyper_parameters"]
-    facts = given["data"]
+    facts, start = given["data"], given.get("start") or NOT_SAID
     told = ("data", "start", "method", "taxonomy")
     found: dict[str, Any] = {
         "checkpoint": {
@@ -75,7 +75,7 @@ def contents(path: str | Path) -> dict[str, dict[str, Any]]:
         },
         "input": _pick(facts, _INPUT),
         "data": _pick(facts, _DATA),
-        "start": given.get("start") or {"backbone": NOT_SAID},
+        "start": start if isinstance(start, Mapping) else {"backbone": start},
         "configuration": {key: value for key, value in given.items() if key not in told},
         "verification": _record(sidecar_path(path)),
         "calibration": _calibration(path),
@@ -88,13 +88,19 @@ def _pick(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _parameters(path: Path, named: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Count the state's tensors by what the checkpoint says of its parameters."""
+    """Count the state's tensors by what the checkpoint says of its parameters.
+
+    Raises:
+        CheckpointError: if it names a parameter that it does not hold, or one twice.
+    """
     values = sum(tensor.numel() for tensor in state.values())
     counts = {"tensors": len(state), "values_with_buffers": values}
     if not isinstance(named, Mapping):
         keys = ("total_parameters", "trainable_parameters", "frozen")
         return {**dict.fromkeys(keys, NOT_SAID), **counts}
     trainable, frozen = (_names(path, named.get(key), state) for key in ("trainable", "frozen"))
+    if len({*trainable, *frozen}) < len(trainable) + len(frozen):
+        raise CheckpointError(f"checkpoint {path} names a parameter twice: train again")
     trained = sum(state[name].numel() for name in trainable)
     return {
         "total_parameters": trained + sum(state[name].numel() for name in frozen),
@@ -174,7 +180,9 @@ def plain_values(value: Any, depth: int = 0, budget: Iterator[int] | None = None
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        return value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}{CUT}"
+        # Half a character (a lone surrogate) is text in a pickle but in no file of text.
+        text = value[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+        return text if len(value) <= _MOST_CHARACTERS else f"{text}{CUT}"
     if isinstance(value, Mapping):
         first = list(value.items())[:_MOST_ENTRIES]
         return {str(plain_values(k, *inner)): plain_values(v, *inner) for k, v in first}

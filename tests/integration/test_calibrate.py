@@ -255,6 +255,7 @@ def test_a_calibration_that_does_not_suit(av1part: Command, files: Files) -> Non
         {"threshold": {**record(files["stage1"][0])["threshold"], "objective": "luck"}},
         {"nll": {"before": float("nan"), "after": 1.0}},
         {"file_sha256": 7},
+        {"nodes": float("inf")},
     ):
         sidecars[1].write_text(json.dumps({**values, **change}))
         with pytest.raises(CheckpointError, match=r"is damaged: run av1part calibrate again"):

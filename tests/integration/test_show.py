@@ -145,6 +145,17 @@ def with_state(name: Any, value: Any) -> Callable[[Checkpoint], None]:
     return lambda checkpoint: checkpoint["state_dict"].update({name: value})
 
 
+def named_in_parts(checkpoint: Checkpoint) -> None:
+    name = "a" + ".b" * 3000
+    checkpoint["state_dict"][name] = torch.zeros(1)
+    checkpoint["av1part"]["parameters"]["trainable"].append(name)
+    checkpoint["av1part"]["state_sha256"] = state_sha256(checkpoint["state_dict"])
+
+
+def with_fact(key: str, value: Any) -> Callable[[Checkpoint], None]:
+    return lambda checkpoint: checkpoint["hyper_parameters"]["data"].update({key: value})
+
+
 HOSTILE = {
     "os.system": containing(Code(os.system, "touch was-here")),
     "eval": containing(Code(eval, "open('was-here', 'w')")),
@@ -165,6 +176,32 @@ HOSTILE = {
     "a sparse tensor": with_state("sparse", torch.zeros(3).to_sparse()),
     "a number for a tensor": with_state("number", 3),
     "a number for a name": lambda c: c["state_dict"].update({7: torch.zeros(1)}),
+    "half a character for a name": with_state("\ud800", torch.zeros(1)),
+    "a name of very many parts": named_in_parts,
+    "a tensor that is conjugated when read": with_state(
+        "lazy", torch.zeros(2, dtype=torch.cfloat).conj()
+    ),
+    "a parameter named twice": lambda c: c["av1part"]["parameters"]["trainable"].append(
+        c["av1part"]["parameters"]["trainable"][0]
+    ),
+    "a parameter both trained and frozen": lambda c: c["av1part"]["parameters"]["frozen"].append(
+        c["av1part"]["parameters"]["trainable"][0]
+    ),
+    **{
+        f"{key} is {value!r}": with_fact(key, value)
+        for key, value in (
+            ("path", 5),
+            ("split_list", [1]),
+            ("eval_batch_size", None),
+            ("context", 1e300),
+            ("split_seed", True),
+            ("input_statistics", None),
+            ("input_statistics", {"mean": 1.0}),
+            ("input_statistics", {"mean": "1", "std": 1.0}),
+            ("class_counts", {"NONE": 3}),
+            ("type_counts", ["many"]),
+        )
+    },
 }
 
 
@@ -182,6 +219,53 @@ def test_hostile_and_foreign_files_are_one_line(
     assert ran.out == ""
     assert "mine.ckpt" in ran.err
     assert not Path("was-here").exists()
+
+
+@pytest.mark.parametrize("start", ["hello", [1], 5, {}])
+def test_a_start_that_is_no_record_is_shown_as_it_is(
+    start: Any, av1part: Command, stage1: Path, tmp_path: Path
+) -> None:
+    path = rewritten(
+        stage1, tmp_path / "mine.ckpt", lambda c: c["hyper_parameters"].update(start=start)
+    )
+    ran = av1part("validate", path, "--show", "out=.")
+    assert ran.code == 0, ran.err
+    assert json.loads(Path("checkpoint.json").read_text())["start"] == {
+        "backbone": start or "not said"
+    }
+
+
+def test_half_a_character_is_written_out(av1part: Command, stage1: Path, tmp_path: Path) -> None:
+    """A lone surrogate, which a pickle can hold and UTF-8 cannot."""
+    path = rewritten(
+        stage1,
+        tmp_path / "mine.ckpt",
+        lambda c: c["hyper_parameters"].update({"a\ud800": "b\udc80"}),
+    )
+    ran = av1part("validate", path, "--show", "out=.")
+    assert ran.code == 0, ran.err
+    shown = json.loads(Path("checkpoint.json").read_text(encoding="utf-8"))
+    assert shown["configuration"]["a\\ud800"] == "b\\udc80"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_counts", [1]),
+        ("class_counts", [0, 0]),
+        ("type_counts", [1]),
+        ("type_counts", [-1] * 10),
+    ],
+)
+def test_counts_that_are_not_of_its_classes(
+    key: str, value: Any, av1part: Command, stage1: Path, tmp_path: Path
+) -> None:
+    """Guessers are drawn from them, so they must not be told by a traceback."""
+    path = rewritten(stage1, tmp_path / "mine.ckpt", with_fact(key, value))
+    ran = av1part("validate", path)
+    assert ran.code == 2, ran.out
+    assert len(ran.err.splitlines()) == 1
+    assert key in ran.err
 
 
 def test_files_that_are_no_checkpoint(av1part: Command, stage1: Path, tmp_path: Path) -> None:

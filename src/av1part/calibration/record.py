@@ -134,7 +134,15 @@ def read_calibration(path: Path) -> Calibration | None:
     remedy = "run av1part calibrate again, or remove it"
     try:
         calibration = _parse(json.loads(stored.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         raise CheckpointError(f"{stored} is damaged: {remedy}") from None
     if calibration.file_sha256 != sha256_file(path):
         raise CheckpointError(
