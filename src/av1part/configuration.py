@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part.data.splits import PROTOCOLS
@@ -61,7 +61,8 @@ def check_values(cfg: DictConfig, config: str) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    defaults = _defaults(config, str(HydraConfig.get().runtime.config_sources))
+    folders = GlobalHydra.instance().config_loader().get_search_path()
+    defaults = _defaults(config, str(folders))
     for key, value in _leaves(cfg):
         default = defaults.get(key)
         # Of an option that its group's default does not have, the range says that it is a number.
