@@ -133,9 +133,14 @@ def _soft(target: Tensor, logits: Tensor) -> Tensor:
 def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
     """Return (1 - beta) / (1 - beta^n) for each class, scaled to sum to the number of classes.
 
+    A class without samples has the mean weight of the others: that of one sample would outweigh
+    them all where smoothing or a soft label gives it a share.
+
     Reference: Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019.
     """
-    raw = [(1 - beta) / (1 - beta**n) if n and beta else 1.0 for n in counts]
+    given = [(1 - beta) / (1 - beta**n) for n in counts if n] or [1.0]
+    mean = sum(given) / len(given)
+    raw = [(1 - beta) / (1 - beta**n) if n else mean for n in counts]
     return [w * len(raw) / sum(raw) for w in raw]
 
 

@@ -183,6 +183,17 @@ def test_weights_follow_cui() -> None:
     assert effective_number_weights([5, 0], beta=0.9)[1] > 0
 
 
+def test_smoothing_does_not_raise_a_class_without_samples() -> None:
+    """It had the weight of a class of one sample, so that smoothing raised it above all others."""
+    labels = torch.arange(3).repeat_interleave(torch.tensor([89, 43, 28]))
+    logits = torch.zeros(4, requires_grad=True)
+    loss = build_loss([8898, 4350, 2752, 0], kind="cb_focal", smoothing=0.1)
+    loss(logits.expand(len(labels), 4), labels).backward()
+    assert logits.grad[3] > 0, "descent lowers it"
+    assert effective_number_weights([5, 0, 5], 0.9) == pytest.approx([1, 1, 1])
+    assert effective_number_weights([0, 0], 0.9) == [1, 1]
+
+
 def test_a_perfect_prediction_has_a_finite_gradient() -> None:
     logits = torch.tensor([[200.0, -200.0, -200.0]], requires_grad=True)
     build_loss(COUNTS, kind="focal", gamma=0.5)(logits, torch.tensor([0])).backward()
