@@ -129,6 +129,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "callbacks.patience": (1, _MANY),
     "callbacks.verify_batches": (1, _MANY),
     "callbacks.tolerance_pp": (0, 100),
+    "cache.limit_gb": (0, _MANY),
 }
 """Key, or the group of all keys in it, to the least and greatest value."""
 
@@ -141,6 +142,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.split": tuple(PROTOCOLS),
     "data.sampling": SAMPLINGS,
     "data.augment": AUGMENTATIONS,
+    "cache.mode": ("auto", "off"),
     "callbacks.verify": VERIFICATIONS,
     "injection.source": INJECTION_SOURCES,
     "injection.labels": INJECTION_LABELS,

@@ -20,6 +20,7 @@ from av1part.data.datamodule import BlockDataModule
 from av1part.data.injection import describe
 from av1part.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.evaluation import evaluate, stage_scores
+from av1part.feature_cache import FeatureCache, default_folder
 from av1part.files import write_json
 from av1part.intervals import flatten_intervals, metric_intervals
 from av1part.metrics import FlatMetrics, baselines
@@ -100,6 +101,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
     _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
+    _use_cache(settings["cache"], module, data)
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None
@@ -213,6 +215,27 @@ def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
             ", ".join(late),
             epochs,
         )
+
+
+def _use_cache(options: Mapping[str, Any], module: StageModule, data: BlockDataModule) -> None:
+    """Have the Trainer served the features of the frozen trunk, where there is one to cache."""
+    if options["mode"] == "off" or module.classifier.cut is None or data.augments_pixels:
+        return
+    folder = Path(options["folder"] or default_folder()).expanduser()
+    cache = FeatureCache(folder, int(options["limit_gb"] * 2**30))
+    try:
+        for split, reader in (("train", data.training_reader()), ("val", data.reader("val"))):
+            features = cache.features(module.classifier.eval(), reader, data.store)
+            if features is None:
+                return
+            data.features[split] = features
+    except OSError as error:
+        log.warning("features are not cached: %s (%s)", folder, error.strerror or error)
+        data.features.clear()
+        return
+    finally:
+        module.train()
+    log.info("features of the frozen trunk: cached in %s", folder)
 
 
 def split_scores(

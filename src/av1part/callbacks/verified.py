@@ -254,7 +254,9 @@ class VerifiedCheckpoint(ModelCheckpoint):
             fresh = load_stage(part, cls=type(live))
         tensors, macro_f1 = tensor_hashes(fresh.state_dict()), None
         if level == "full":
-            batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+            # Blocks, where training may have used features: a stale cache would show here.
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            batches = data.batches("val", ranks=trainer.world_size)
             found = evaluate(fresh.to(live.device), batches, limit=self.live.batches)
             macro_f1 = float(stage_scores(fresh, found)["macro_f1"])
         return ReadBack(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())

@@ -81,8 +81,15 @@ class BlockReader(Dataset[Batch]):
         for code in np.unique(sequence):
             here = sequence == code
             block[here] = self._gather(int(code), frame[here], row[here], col[here])
+        return {"block": torch.from_numpy(block)[:, None], **self.labels(index)}
+
+    def labels(self, index: NDArray[np.int64]) -> Batch:
+        """Return a batch without its blocks: `qindex`, `partition` and `node`, int64 (b,).
+
+        Args:
+            index: Positions in `nodes`, int64, shape (b,).
+        """
         return {
-            "block": torch.from_numpy(block)[:, None],
             "qindex": torch.from_numpy(self._qindex[index].astype(np.int64)),
             "partition": torch.from_numpy(self._partition[index].astype(np.int64)),
             "node": torch.from_numpy(self.nodes[index]),
@@ -105,6 +112,31 @@ class BlockReader(Dataset[Batch]):
         cols = np.clip(col[:, None] + reach, 0, plane.shape[2] - 1)
         gathered = plane[frame[:, None, None], rows[:, :, None], cols[:, None, :]]
         return gathered
+
+
+class FeatureReader(Dataset[Batch]):
+    """The blocks of a reader by features that were computed of them before.
+
+    A batch has `features`, float32 [b, ...], instead of `block`.
+    """
+
+    def __init__(self, reader: BlockReader, features: NDArray[np.float32]) -> None:
+        """Serve features.
+
+        Args:
+            reader: The blocks.
+            features: Of each of them, in their order, shape (n, ...).
+        """
+        self.reader = reader
+        self.features = features
+
+    def __len__(self) -> int:
+        """Return the number of nodes."""
+        return len(self.reader)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> Batch:
+        """Gather a batch; see `BlockReader`."""
+        return {"features": torch.from_numpy(self.features[index]), **self.reader.labels(index)}
 
 
 class EpochBatches(Sampler[NDArray[np.int64]]):

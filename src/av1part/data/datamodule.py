@@ -11,10 +11,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from av1part import embedded
 from av1part.data.augment import Augmentation
-from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches
+from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches, FeatureReader
 from av1part.data.injection import Injection, is_foreign
 from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, check_protocol, read_split_list
 from av1part.data.store import Store
@@ -30,6 +31,9 @@ _STATISTICS_NODES = 4096
 
 class BlockDataModule(pl.LightningDataModule):
     """Streams the nodes that reach a stage, from a store on disk.
+
+    `features` may hold, for train (as `training_reader` orders it) and val, features to serve to
+    the Trainer instead of blocks; evaluation always gets blocks.
 
     Nothing of a store is held in memory but its node columns; blocks are read from the mapped
     planes batch by batch. Blocks stay integers; the model's first layer scales them.
@@ -114,6 +118,7 @@ class BlockDataModule(pl.LightningDataModule):
         self.sampling, self.augment, self.seed = sampling, augment, seed
         self.noise, self.mixup, self.injection = noise, mixup, injection
         self.readers: dict[str, BlockReader] = {}
+        self.features: dict[str, NDArray[np.float32]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and select the nodes of each split; idempotent.
@@ -251,11 +256,11 @@ class BlockDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Return the training batches."""
-        return self._loader("train", training=True, **self._share())
+        return self._loader("train", training=True, cached=True, **self._share())
 
     def val_dataloader(self) -> Any:
         """Return the validation batches of this process."""
-        return self._loader("val", training=False, **self._share())
+        return self._loader("val", training=False, cached=True, **self._share())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches, on the device; others pass unchanged."""
@@ -264,6 +269,11 @@ class BlockDataModule(pl.LightningDataModule):
             return batch
         epoch, step, rank = trainer.current_epoch, trainer.global_step, trainer.global_rank
         return self.augmentation(batch, epoch=epoch, step=step, rank=rank)
+
+    @property
+    def augments_pixels(self) -> bool:
+        """Whether training blocks are changed, so that their features are others each epoch."""
+        return self.augment != "none" or self.noise > 0 or self.mixup > 0
 
     @property
     def augmentation(self) -> Augmentation:
@@ -285,13 +295,24 @@ class BlockDataModule(pl.LightningDataModule):
             return {"rank": 0, "ranks": 1}
         return {"rank": trainer.global_rank, "ranks": trainer.world_size}
 
-    def _loader(self, split: str, *, training: bool, rank: int, ranks: int) -> BatchLoader:
-        reader = self.reader(split)
-        own, foreign, drawn = len(reader), None, 0
+    def training_reader(self) -> BlockReader:
+        """Return the blocks of train, and after them the foreign ones that may be drawn."""
+        reader = self.reader("train")
+        if self.injection is None:
+            return reader
+        return self._reader(np.concatenate([reader.nodes, self.foreign]))
+
+    def _loader(
+        self, split: str, *, training: bool, rank: int, ranks: int, cached: bool = False
+    ) -> BatchLoader:
+        reader = self.training_reader() if training else self.reader(split)
+        own, foreign, drawn = len(self.reader(split)), None, 0
         if training and self.injection is not None:
-            reader = self._reader(np.concatenate([reader.nodes, self.foreign]))
             foreign = self.injection.weights(self._foreign_types)
             drawn = self.injection.count(own)
+        served: Dataset[Batch] = reader
+        if cached and split in self.features:
+            served = FeatureReader(reader, self.features[split])
         sampler = EpochBatches(
             own,
             self.batch_size if training else self.eval_batch_size,
@@ -305,7 +326,7 @@ class BlockDataModule(pl.LightningDataModule):
         )
         # A loader of its own generator leaves the global random state alone.
         return BatchLoader(
-            reader,
+            served,
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers if training else 0,

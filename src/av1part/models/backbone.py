@@ -156,7 +156,7 @@ class ResNet18(nn.Module):
             module = self._modules.get(attention)
             if module is not None:
                 x = module(x)
-        return _adapted(x, adapters, name)
+        return adapted(x, adapters, name)
 
     def blocks(self, level: int) -> list[BasicBlock]:
         """Return the residual blocks of a layer."""
@@ -176,12 +176,12 @@ class ResNet18(nn.Module):
 def _residual(block: BasicBlock, x: Tensor, adapters: Adapters, site: str) -> Tensor:
     """Apply torchvision's BasicBlock, with the sites of its adapters."""
     y = _convolved(block.conv1, x, adapters, f"{site}_conv1")
-    y = block.relu(_adapted(block.bn1(y), adapters, f"{site}_bn1"))
+    y = block.relu(adapted(block.bn1(y), adapters, f"{site}_bn1"))
     y = _convolved(block.conv2, y, adapters, f"{site}_conv2")
-    y = _adapted(block.bn2(y), adapters, f"{site}_bn2")
-    y = _adapted(y, adapters, site)
+    y = adapted(block.bn2(y), adapters, f"{site}_bn2")
+    y = adapted(y, adapters, site)
     if block.downsample is not None:
-        x = _adapted(block.downsample(x), adapters, f"{site}_down")
+        x = adapted(block.downsample(x), adapters, f"{site}_down")
     summed: Tensor = block.relu(y + x)
     return summed
 
@@ -192,7 +192,8 @@ def _convolved(conv: nn.Conv2d, x: Tensor, adapters: Adapters, site: str) -> Ten
     return y + adapters[site](x) if site in adapters else y
 
 
-def _adapted(x: Tensor, adapters: Adapters, site: str) -> Tensor:
+def adapted(x: Tensor, adapters: Adapters, site: str) -> Tensor:
+    """Apply the adapter of a site, if it has one, to features of shape (b, c, h, w)."""
     return adapters[site](x) if site in adapters else x
 
 

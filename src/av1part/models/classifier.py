@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from av1part.models.adapters import build_adapters
-from av1part.models.backbone import LAYERS, LEVELS, ResNet18, layer_of
+from av1part.models.backbone import LAYERS, LEVELS, ResNet18, adapted, layer_of
 from av1part.models.freeze import Thaw
 from av1part.models.heads import QindexFiLM, build_head
 from av1part.models.normalise import PixelNormalise
@@ -26,10 +26,15 @@ PARTS = ("backbone", "adapters", "conditioning", "head")
 """Parts that have parameters, in the order of the data flow; also names of parameter groups."""
 
 
+POOLED = len(LEVELS) + 1
+"""The cut after the mean over the last map."""
+
+
 class Classifier(nn.Module):
     """A stage's network; knows which layers are frozen in an epoch and keeps them so.
 
-    `thaw` holds the method's schedule, `frozen` the layers that are frozen now.
+    `thaw` holds the method's schedule, `frozen` the layers that are frozen now, and `cut` the last
+    place below which nothing is ever trained, as `trunk` counts; None if there is none.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Classifier(nn.Module):
         self.head = build_head(channels[-1], classes, **head)
         self.thaw = dict.fromkeys(LAYERS, 0) if thaw is None else dict(thaw)
         self.frozen: tuple[str, ...] = ()
+        self.cut = self._cut()
         self.set_epoch(0)
 
     def frozen_at(self, epoch: int) -> tuple[str, ...]:
@@ -122,19 +128,58 @@ class Classifier(nn.Module):
             groups.setdefault(part, []).append(parameter)
         return groups
 
-    def features(self, block: Tensor) -> Tensor:
-        """Return pooled features.
+    def trunk(self, block: Tensor, cut: int) -> Tensor:
+        """Compute features up to a cut, without the adapters that follow it.
 
         Args:
             block: Integer samples, shape (b, 1, s, s).
+            cut: 0 is after the stem, 1 to 4 after that layer and its attention, `POOLED` the mean.
+
+        Returns:
+            float, shape (b, c, h, w), or (b, c) if pooled.
+        """
+        x = self.backbone.stem(self.normalise(block))
+        for level in LEVELS[: min(cut, len(LEVELS))]:
+            x = self.backbone.level(level, x)
+        return x.mean((2, 3)) if cut == POOLED else x
+
+    def pooled(self, features: Tensor, cut: int) -> Tensor:
+        """Go on from a cut to the pooled features.
+
+        Args:
+            features: As `trunk` returns them.
+            cut: That of the features.
 
         Returns:
             float, shape (b, c).
         """
-        x = self.backbone.stem(self.normalise(block))
-        for level in LEVELS:
+        if cut == POOLED:
+            return features
+        x = adapted(features, self.adapters, f"layer{cut}")
+        for level in LEVELS[cut:]:
             x = self.backbone.level(level, x, self.adapters)
         return x.mean((2, 3))
+
+    def features(self, block: Tensor) -> Tensor:
+        """Return pooled features, float, (b, c), of integer samples, (b, 1, s, s)."""
+        return self.pooled(self.trunk(block, 0), 0)
+
+    def from_cut(self, features: Tensor, qindex: Tensor, cut: int) -> Tensor:
+        """Classify from the features of a cut.
+
+        Args:
+            features: As `trunk` returns them.
+            qindex: int64 0..255, shape (b,); used only under conditioning by qindex.
+            cut: That of the features.
+
+        Returns:
+            Unnormalised logits, float, shape (b, k).
+        """
+        x = self.pooled(features, cut)
+        if self.conditioning is not None:
+            x = self.conditioning(x, qindex)
+        logits: Tensor = self.head(x)
+        return logits
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Classify blocks.
@@ -146,8 +191,16 @@ class Classifier(nn.Module):
         Returns:
             Unnormalised logits, float, shape (b, k).
         """
-        features = self.features(block)
-        if self.conditioning is not None:
-            features = self.conditioning(features, qindex)
-        logits: Tensor = self.head(features)
-        return logits
+        return self.from_cut(self.trunk(block, 0), qindex, 0)
+
+    def _cut(self) -> int | None:
+        if self.thaw["stem"] is not None:
+            return None
+        for level in LEVELS:
+            layer = f"layer{level}"
+            inside = any(site.startswith(f"{layer}_") for site in self.adapters)
+            if self.thaw[layer] is not None or inside:
+                return level - 1
+            if layer in self.adapters:
+                return level
+        return POOLED

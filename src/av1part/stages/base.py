@@ -122,7 +122,13 @@ class StageModule(pl.LightningModule):
     def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
         # Only training batches have soft labels, which then count instead of the types.
         labels = batch["target"] if "target" in batch else self.labels(batch)
-        logits = self(batch["block"], batch["qindex"])
+        if "features" in batch:
+            assert self.classifier.cut is not None
+            logits = self.classifier.from_cut(
+                batch["features"], batch["qindex"], self.classifier.cut
+            )
+        else:
+            logits = self(batch["block"], batch["qindex"])
         loss: Tensor = self.loss(logits, labels)
         self.log(
             f"{split}/loss",
