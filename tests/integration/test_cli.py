@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from av1part import embedded
 from av1part.cli import PATH_KEYS, VERBS, _quote_word, split_positionals
+from av1part.data.legacy.importer import LAYOUTS
 from av1part.data.store import Store, StoreWriter
 
 from .conftest import Command, Ran
@@ -70,6 +71,27 @@ def test_info_and_own_configurations(av1part: Command, tmp_path: Path) -> None:
     )
     ran = av1part("train", "--config-dir", tmp_path / "mine", "head=wide", "--cfg", "job")
     assert "hidden:\n  - 512" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("validate", "x.ckpt", "--sohw"), "--sohw"),
+        (("train", "--show"), "--show"),
+        (("train", "--cfg", "jbo"), "jbo"),
+        (("train", "--config-dir"), "--config-dir"),
+        (("demo", "-m", "trainer.max_epochs=1,2"), "av1part train -m"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(words: tuple[str, ...], said: str, av1part: Command) -> None:
+    refused(av1part(*words), said)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_the_help_names_the_layouts_and_the_cascade(av1part: Command) -> None:
+    shown = av1part("data", "import", "--help").out
+    assert all(layout in shown.splitlines()[1] for layout in LAYOUTS)
+    assert "stage1=CKPT" in av1part("calibrate", "--help").out.splitlines()[0]
 
 
 def test_typos_in_what_the_demo_hands_on(av1part: Command) -> None:
