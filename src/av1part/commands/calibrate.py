@@ -43,7 +43,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         found = calibrate_cascade(cascade, objective=cfg.objective, ensemble=cfg.ensemble, **data)
         paths = [path for each in cascade.values() for path in each]
     else:
-        paths = [Path(word).expanduser().resolve() for word in words]
+        paths = [Path(word).expanduser() for word in words]
         found = [calibrate_alone(path, objective=cfg.objective, **data) for path in paths]
     console = Console(markup=False, emoji=False)
     console.print(_table(found))
