@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -233,7 +234,7 @@ def split_positionals(
         if word.startswith("-"):
             rest.append(word)
             if word in _FLAGS_WITH_VALUE:
-                rest += [next(remaining, "")]
+                rest += islice(remaining, 1)  # none: it lacks its value
         elif rest and rest[-1] in ("--info", "-i") and word in _INFO:
             rest.append(word)
         elif _is_positional(word, most=most, wanted=len(positional) < least):
@@ -352,7 +353,9 @@ def _check_flags(name: str, rest: Sequence[str]) -> None:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
-    parser.parse_args(list(rest))
+    args = parser.parse_args(list(rest))
+    if args.multirun and (args.cfg or args.info):
+        refuse("--multirun runs, --cfg and --info print: give one of them")
 
 
 @contextmanager

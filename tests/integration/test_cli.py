@@ -80,6 +80,7 @@ def test_info_and_own_configurations(av1part: Command, tmp_path: Path) -> None:
         (("train", "--show"), "--show"),
         (("train", "--cfg", "jbo"), "jbo"),
         (("train", "--config-dir"), "--config-dir"),
+        (("train", "-m", "seed=1,2", "--cfg", "job"), "--cfg"),
         (("demo", "-m", "trainer.max_epochs=1,2"), "av1part train -m"),
     ],
 )
