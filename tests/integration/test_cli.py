@@ -380,3 +380,35 @@ def test_bad_sources_are_one_line_and_leave_nothing(
     (tmp_path / name).write_bytes(content)
     refused(av1part("data", "build", name, "out=made", *words), said)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("train", "demo")])
+def test_help_offers_groups_to_verbs_that_have_them_alone(av1part: Command, verb: str) -> None:
+    assert "Groups and their options" not in av1part(*verb.split(), "--help").out
+
+
+def test_the_help_of_train_lists_the_groups(av1part: Command) -> None:
+    assert "backbone: resnet18" in av1part("train", "--help").out
+
+
+def test_the_pipeline_is_not_scored_on_train(av1part: Command, stage1: Path) -> None:
+    ran = av1part("pipeline", f"stage1={stage1}", "split=train")
+    assert ran.code == 2
+    assert "split must be val or test" in ran.error_lines[0]
+
+
+def test_an_option_that_says_nothing_is_refused(av1part: Command, stage1: Path) -> None:
+    ran = av1part("calibrate", stage1, "ensemble=vote")
+    assert ran.code == 2
+    assert "where ensemble= says nothing" in ran.error_lines[0]
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"macro_f1": "high"}', "{"])
+def test_a_damaged_record_of_training_does_not_stop_a_validation(
+    av1part: Command, stage1_run: Path, tmp_path: Path, record: str
+) -> None:
+    shutil.copytree(stage1_run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(record)
+    ran = av1part("validate", tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert ran.code == 0, ran.err
+    assert "cannot be read" in ran.out
