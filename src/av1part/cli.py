@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from av1part import __version__
 from av1part.errors import Av1partError, ConfigError
@@ -54,7 +55,11 @@ VERBS: dict[str, Verb] = {
         "SOURCE... out=DIR", "encode, inspect, store", "data_build", "data", (1, None)
     ),
     "data import": Verb(
-        "LAYOUT PATH out=DIR", "a legacy layout to a dataset", "data_import", "data", (2, 2)
+        "LAYOUT PATH out=DIR",
+        "raw-blocks, v6-pt or partition-frames to a dataset",
+        "data_import",
+        "data",
+        (2, 2),
     ),
     "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
     "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
@@ -67,7 +72,11 @@ VERBS: dict[str, Verb] = {
         {"--show": "show=true"},
     ),
     "calibrate": Verb(
-        "CKPT...", "fit temperature and threshold, store them", "calibrate", "calibrate", (0, None)
+        "CKPT... or stage1=CKPT ...",
+        "fit temperature and threshold, store them",
+        "calibrate",
+        "calibrate",
+        (0, None),
     ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
     "report": Verb("RUN_OR_SWEEP...", "tables, plots, one page", "report", "report", (1, None)),
@@ -167,6 +176,8 @@ def _dispatch(argv: list[str]) -> int:
                 f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}"
             )
         if verb.forwards:
+            if {"-m", "--multirun"} & set(rest):
+                raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
             own = re.compile(r"(name|plan|cascade|hydra)\b.*")
             words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
             rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
@@ -223,7 +234,7 @@ def split_positionals(
         if word.startswith("-"):
             rest.append(word)
             if word in _FLAGS_WITH_VALUE:
-                rest += [next(remaining, "")]
+                rest += islice(remaining, 1)  # none: it lacks its value
         elif rest and rest[-1] in ("--info", "-i") and word in _INFO:
             rest.append(word)
         elif _is_positional(word, most=most, wanted=len(positional) < least):
@@ -319,6 +330,7 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     main_ = hydra.main(
         version_base="1.3", config_path=str(config_folder()), config_name=verb.config
     )
+    _check_flags(name, rest)
     with _hydra_argv(f"av1part {name}", quote_paths(rest)):
         try:
             main_(task)()
@@ -326,6 +338,24 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
                 raise failure[0]
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{error} (see av1part {name} --help)") from error
+
+
+def _check_flags(name: str, rest: Sequence[str]) -> None:
+    """Refuse in one line what Hydra's own parser would refuse in nine.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see av1part {name} --help)")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_args(list(rest))
+    if args.multirun and (args.cfg or args.info):
+        refuse("--multirun runs, --cfg and --info print: give one of them")
 
 
 @contextmanager

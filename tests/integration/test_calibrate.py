@@ -268,6 +268,18 @@ def test_a_calibration_that_does_not_suit(av1part: Command, files: Files) -> Non
     assert read_calibration(files[AB][1]) is not None
 
 
+def test_it_lies_beside_the_path_that_was_given(
+    av1part: Command, files: Files, tmp_path: Path
+) -> None:
+    """The pipeline looks there, also if that is a link to a checkpoint elsewhere."""
+    link = tmp_path / "links" / "mine.ckpt"
+    link.parent.mkdir()
+    link.symlink_to(files["stage1"][0])
+    assert av1part("calibrate", link).code == 0
+    assert read_calibration(link) is not None
+    assert not list(files["stage1"][0].parent.glob("*.json"))
+
+
 def test_calibrate_takes_one_or_the_other(av1part: Command, files: Files, tmp_path: Path) -> None:
     for wrong, said in (
         ((), "takes either CKPT..."),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from av1part import embedded
 from av1part.cli import PATH_KEYS, VERBS, _quote_word, split_positionals
+from av1part.data.legacy.importer import LAYOUTS
 from av1part.data.store import Store, StoreWriter
 
 from .conftest import Command, Ran
@@ -70,6 +71,28 @@ def test_info_and_own_configurations(av1part: Command, tmp_path: Path) -> None:
     )
     ran = av1part("train", "--config-dir", tmp_path / "mine", "head=wide", "--cfg", "job")
     assert "hidden:\n  - 512" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("validate", "x.ckpt", "--sohw"), "--sohw"),
+        (("train", "--show"), "--show"),
+        (("train", "--cfg", "jbo"), "jbo"),
+        (("train", "--config-dir"), "--config-dir"),
+        (("train", "-m", "seed=1,2", "--cfg", "job"), "--cfg"),
+        (("demo", "-m", "trainer.max_epochs=1,2"), "av1part train -m"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(words: tuple[str, ...], said: str, av1part: Command) -> None:
+    refused(av1part(*words), said)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_the_help_names_the_layouts_and_the_cascade(av1part: Command) -> None:
+    shown = av1part("data", "import", "--help").out
+    assert all(layout in shown.splitlines()[1] for layout in LAYOUTS)
+    assert "stage1=CKPT" in av1part("calibrate", "--help").out.splitlines()[0]
 
 
 def test_typos_in_what_the_demo_hands_on(av1part: Command) -> None:
@@ -357,3 +380,35 @@ def test_bad_sources_are_one_line_and_leave_nothing(
     (tmp_path / name).write_bytes(content)
     refused(av1part("data", "build", name, "out=made", *words), said)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("train", "demo")])
+def test_help_offers_groups_to_verbs_that_have_them_alone(av1part: Command, verb: str) -> None:
+    assert "Groups and their options" not in av1part(*verb.split(), "--help").out
+
+
+def test_the_help_of_train_lists_the_groups(av1part: Command) -> None:
+    assert "backbone: resnet18" in av1part("train", "--help").out
+
+
+def test_the_pipeline_is_not_scored_on_train(av1part: Command, stage1: Path) -> None:
+    ran = av1part("pipeline", f"stage1={stage1}", "split=train")
+    assert ran.code == 2
+    assert "split must be val or test" in ran.error_lines[0]
+
+
+def test_an_option_that_says_nothing_is_refused(av1part: Command, stage1: Path) -> None:
+    ran = av1part("calibrate", stage1, "ensemble=vote")
+    assert ran.code == 2
+    assert "where ensemble= says nothing" in ran.error_lines[0]
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"macro_f1": "high"}', "{"])
+def test_a_damaged_record_of_training_does_not_stop_a_validation(
+    av1part: Command, stage1_run: Path, tmp_path: Path, record: str
+) -> None:
+    shutil.copytree(stage1_run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(record)
+    ran = av1part("validate", tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert ran.code == 0, ran.err
+    assert "cannot be read" in ran.out

@@ -25,7 +25,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         words: Checkpoints that are calibrated each by itself.
 
     Raises:
-        ConfigError: if neither or both are given.
+        ConfigError: if neither or both are given, or an option does not apply.
     """
     cascade = given_checkpoints(cfg)
     if bool(words) == bool(cascade):
@@ -43,7 +43,12 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         found = calibrate_cascade(cascade, objective=cfg.objective, ensemble=cfg.ensemble, **data)
         paths = [path for each in cascade.values() for path in each]
     else:
-        paths = [Path(word).expanduser().resolve() for word in words]
+        if cfg.ensemble != "mean":
+            raise ConfigError(
+                "av1part calibrate CKPT... is of each by itself, where ensemble= says nothing: "
+                "give the stages of a cascade, stage1=CKPT stage2=CKPT ..., or leave it out"
+            )
+        paths = [Path(word).expanduser() for word in words]
         found = [calibrate_alone(path, objective=cfg.objective, **data) for path in paths]
     console = Console(markup=False, emoji=False)
     console.print(_table(found))

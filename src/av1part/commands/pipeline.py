@@ -26,10 +26,13 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         words: None are taken.
 
     Raises:
-        ConfigError: if Stage 1 has no checkpoint, or the folder already holds a result.
+        ConfigError: if Stage 1 has no checkpoint, the split cannot be, or the folder already holds
+            a result.
     """
     if OmegaConf.is_missing(cfg, "stage1"):
         raise ConfigError("av1part pipeline needs stage1=CKPT, and one of each further stage")
+    if cfg.split not in ("val", "test"):
+        raise ConfigError(f"split must be val or test, got {cfg.split!r}: train is what was learnt")
     checkpoints = given_checkpoints(cfg)
     folder = Path("runs") / check_run_name(str(cfg.name))
     if (folder / "metrics.json").exists():

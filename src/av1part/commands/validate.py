@@ -81,15 +81,16 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
     try:
         said = json.loads(recorded.read_text(encoding="utf-8"))
         tolerance = json.loads(sidecar_path(path).read_text(encoding="utf-8"))["tolerance_pp"]
-    except (OSError, ValueError, KeyError) as error:
+        recorded_f1 = float(said["macro_f1"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"the record of training beside this checkpoint cannot be read ({error})"
     differing = [key for key in scores if said.get(key) != scores[key]]
     if not differing:
         return f"equal to what training recorded in {recorded}, every figure"
-    delta = 100 * (scores["macro_f1"] - said["macro_f1"])
+    delta = 100 * (scores["macro_f1"] - recorded_f1)
     if not abs(delta) <= tolerance:
         raise CheckpointMismatchError(
             f"{path} scores macro-F1 {100 * scores['macro_f1']:.2f} %, training recorded "
-            f"{100 * said['macro_f1']:.2f} % in {recorded}: {delta:+.2f} pp"
+            f"{100 * recorded_f1:.2f} % in {recorded}: {delta:+.2f} pp"
         )
     return f"macro-F1 differs from {recorded} by {delta:+.4f} pp (another machine or thread count)"
