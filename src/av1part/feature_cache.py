@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from torch import nn
 
 from av1part.data.blocks import BlockReader
 from av1part.data.store import Store
-from av1part.files import PART_SUFFIX
+from av1part.files import atomic_path, cache_folder
 from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
@@ -37,6 +35,8 @@ FORMAT = 1
 """Version of the key and of the files."""
 
 _BATCH = 1024
+_HEADER = 128
+"""Bytes before the data of a .npy file of few dimensions."""
 _CHECKED = 64
 """Blocks whose features are computed anew when a file is used again."""
 _TOLERANCE = 1e-3
@@ -45,8 +45,7 @@ _TOLERANCE = 1e-3
 
 def default_folder() -> Path:
     """Return where features are kept unless told otherwise."""
-    home = os.environ.get("AV1PART_CACHE")
-    return (Path(home) if home else Path.home() / ".cache" / "av1part") / "features"
+    return cache_folder() / "features"
 
 
 class FeatureCache:
@@ -79,7 +78,7 @@ class FeatureCache:
             OSError: if the folder cannot be written, or the disk is full.
         """
         shape = (len(reader), *_shape(classifier, reader))
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(np.float32).itemsize
+        size = _HEADER + int(np.prod(shape, dtype=np.int64)) * np.dtype(np.float32).itemsize
         if size > self.limit_bytes:
             log.warning(
                 "features of %s blocks take %.1f GiB, more than cache.limit_gb: not cached",
@@ -139,9 +138,7 @@ def _trunk(classifier: Classifier, reader: BlockReader, index: NDArray[Any]) -> 
     assert classifier.cut is not None
     device = next(classifier.parameters()).device
     with torch.inference_mode():
-        features: torch.Tensor = classifier.trunk(
-            reader[index]["block"].to(device), classifier.cut
-        )
+        features: torch.Tensor = classifier.trunk(reader[index]["block"].to(device), classifier.cut)
     return features.float().cpu()
 
 
@@ -166,17 +163,9 @@ def _agrees(classifier: Classifier, reader: BlockReader, found: NDArray[np.float
 def _compute(
     classifier: Classifier, reader: BlockReader, file: Path, shape: tuple[int, ...]
 ) -> None:
-    part = file.with_name(file.name + PART_SUFFIX)
-    try:
+    with atomic_path(file) as part:
         out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
-        for index in _batches(len(reader)):
+        for start in range(0, len(reader), _BATCH):
+            index = np.arange(start, min(start + _BATCH, len(reader)))
             out[index] = _trunk(classifier, reader, index).numpy()
         out.flush()
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _batches(count: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, count, _BATCH):
-        yield np.arange(start, min(start + _BATCH, count))

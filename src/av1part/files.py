@@ -15,6 +15,12 @@ PART_SUFFIX = ".part"
 """Ending of a file, or `.partial` of a folder, that is still being written."""
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for what can be made again: AV1PART_CACHE, or as XDG has it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("AV1PART_CACHE") or Path(base) / "av1part").expanduser()
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.

@@ -15,7 +15,7 @@ from av1part.cli import main
 
 TINY = (
     *("backbone.width=8", "logger=none", "data.batch_size=64", "trainer.max_epochs=2"),
-    "callbacks.plots=false",
+    *("callbacks.plots=false", "cache=off"),
 )
 """Overrides that train in a second."""
 

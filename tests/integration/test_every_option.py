@@ -28,6 +28,7 @@ GROUPS = {
     "adapter": ("stage=stage2", "method=adapter"),
     "injection": ("stage=stage3_rect",),
     "experiment": (),
+    "cache": ("stage=stage2", "method=frozen"),
 }
 SPECIAL = {
     "stage/stage3_1to4": ("taxonomy=v6_1to4", "data.split=random_blocks"),
@@ -42,6 +43,7 @@ def words_for(option: str) -> list[str]:
     words += ["name=tried", "data.batch_size=64", "trainer.max_epochs=1"]
     if group != "logger":
         words.append("logger=none")
+    words.append("cache.folder=features" if group == "cache" else "cache=off")
     return [*words, "backbone.width=8", "callbacks.plots=false"]
 
 

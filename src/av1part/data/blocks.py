@@ -84,10 +84,13 @@ class BlockReader(Dataset[Batch]):
         return {"block": torch.from_numpy(block)[:, None], **self.labels(index)}
 
     def labels(self, index: NDArray[np.int64]) -> Batch:
-        """Return a batch without its blocks: `qindex`, `partition` and `node`, int64 (b,).
+        """Gather a batch without its blocks.
 
         Args:
             index: Positions in `nodes`, int64, shape (b,).
+
+        Returns:
+            `qindex`, `partition` and `node`, int64, shape (b,) each.
         """
         return {
             "qindex": torch.from_numpy(self._qindex[index].astype(np.int64)),

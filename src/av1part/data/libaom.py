@@ -23,6 +23,7 @@ import numpy as np
 
 from av1part.data.tree import Grid
 from av1part.errors import EncoderError
+from av1part.files import cache_folder
 
 _BLOCK_NAME = re.compile(r"BLOCK_(\d+)X(\d+)")
 _MEMBER = re.compile(r'\s*"(blockSizeMap|blockSize|frameType|baseQIndex)":\s*(.*?),?\s*')
@@ -148,11 +149,9 @@ def _ivf_header() -> bytes:
     return struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, b"AV01", 16, 16, 30, 1, 0, 0)
 
 
-def cache_folder() -> Path:
+def programs_folder() -> Path:
     """Return the folder where `make libaom` puts its programs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = os.environ.get("AV1PART_CACHE") or Path(base) / "av1part"
-    return Path(cache) / "libaom" / "bin"
+    return cache_folder() / "libaom" / "bin"
 
 
 def _find(name: str, variable: str) -> Path:
@@ -162,7 +161,7 @@ def _find(name: str, variable: str) -> Path:
         if not os.access(path, os.X_OK) or path.is_dir():
             raise EncoderError(f"{variable}={named} is not a program: correct or unset it")
         return path
-    built = cache_folder() / name
+    built = programs_folder() / name
     if os.access(built, os.X_OK):
         return built
     found = shutil.which(name)

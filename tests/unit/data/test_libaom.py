@@ -13,12 +13,12 @@ import pytest
 from av1part.data.labels import stream_nodes
 from av1part.data.libaom import (
     Children,
-    cache_folder,
     encode,
     encoder_arguments,
     find_aomenc,
     find_inspect,
     parse_inspect,
+    programs_folder,
 )
 from av1part.errors import EncoderError
 from av1part.partition import RECTANGLES, Partition
@@ -208,9 +208,9 @@ def test_missing_programs_name_the_remedy(bare: Path) -> None:
 def test_the_cache_follows_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AV1PART_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert cache_folder() == Path("/x/av1part/libaom/bin")
+    assert programs_folder() == Path("/x/av1part/libaom/bin")
     monkeypatch.setenv("AV1PART_CACHE", "/y")
-    assert cache_folder() == Path("/y/libaom/bin")
+    assert programs_folder() == Path("/y/libaom/bin")
 
 
 def script(path: Path, body: str) -> Path:
