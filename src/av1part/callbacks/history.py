@@ -164,6 +164,7 @@ class Timing(Callback):
         return {
             "seconds": time.perf_counter() - self._start,
             "epoch_seconds": self._epoch_seconds,
+            "epoch_blocks": self._epoch_blocks,
             "blocks_per_second": sorted(rates)[len(rates) // 2] if rates else None,
             **peak,
         }

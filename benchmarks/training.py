@@ -1,0 +1,118 @@
+"""Training: an epoch of `av1part train` after the first, against a plain loop in memory.
+
+The peer has its blocks and labels in tensors, draws a permutation, indexes batches out of it, and
+computes no gradient below the first trained part: the same network, head, loss, optimizer, batch
+and threads, without Lightning, checks, checkpoints and the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from measure import compare
+
+from av1part.cli import main
+from av1part.data.datamodule import BlockDataModule
+from av1part.models.classifier import Classifier
+from av1part.models.freeze import thaw_epochs
+from av1part.models.losses import build_loss
+
+METHODS: dict[str, tuple[str, list[int]]] = {
+    "frozen": ("method=frozen", []),
+    "adapter {4}": ("adapter.layers=[4]", [4]),
+    "adapter {3,4}": ("adapter.layers=[3,4]", [3, 4]),
+    "adapter {1,2,3,4}": ("adapter.layers=[1,2,3,4]", [1, 2, 3, 4]),
+}
+TARGETS = {  # (floor, goal) of the issue that asked for this, by batch
+    "frozen": {128: (8, 12), 2048: (12, 30)},
+    "adapter {4}": {128: (6, 8), 2048: (10, 15)},
+    "adapter {3,4}": {128: (3, 4), 2048: (4.5, 6)},
+    "adapter {1,2,3,4}": {128: (2.5, 3), 2048: (2.5, 3)},
+}
+HEAD = {"kind": "mlp", "dropout": 0.5, "hidden": [256, 128]}
+
+
+def run(folder: Path, *, repeats: int = 3, batches: tuple[int, ...] = (128, 2048)) -> Iterator[Any]:
+    """Yield a row a method and batch size.
+
+    Args:
+        folder: For runs and cache.
+        repeats: Pairs of each.
+        batches: Sizes of training batches.
+    """
+    os.chdir(folder)
+    torch.save(torchvision.models.resnet18().state_dict(), "start.pt")
+    data = BlockDataModule(stage="stage2")
+    train = data.reader("train")
+    whole = train[np.arange(len(train))]
+    counts = data.class_counts()
+    for method, (word, layers) in METHODS.items():
+        for batch in batches:
+            found = compare(
+                lambda word=word, batch=batch: ours(word, batch),
+                lambda layers=layers, batch=batch: plain(whole, data, layers, counts, batch),
+                repeats=repeats,
+            )
+            floor, goal = TARGETS[method][batch]
+            yield {"what": method, "batch": batch, **vars(found), "floor": floor, "goal": goal}
+
+
+def ours(word: str, batch: int) -> float:
+    """Train for four epochs; return the median rate of all but the first.
+
+    Raises:
+        SystemExit: if the run failed.
+    """
+    name = f"run-{time.time_ns()}"
+    words = ["train", "stage=stage2", word, "backbone.weights=start.pt", f"name={name}"]
+    words += [f"data.batch_size={batch}", "trainer.max_epochs=4", "logger=none"]
+    words += ["cache.folder=cache", "callbacks.plots=false", "callbacks.patience=null"]
+    if main(words):
+        raise SystemExit("the run failed, see above")
+    timing = json.loads(Path(f"runs/{name}/timing.json").read_text())
+    blocks = timing["epoch_blocks"]
+    rates = [b / s for b, s in zip(blocks, timing["epoch_seconds"], strict=True)]
+    return statistics.median(rates[1:])
+
+
+def plain(
+    whole: dict[str, torch.Tensor],
+    data: BlockDataModule,
+    layers: list[int],
+    counts: list[int],
+    batch: int,
+) -> float:
+    """Train an epoch in a plain loop; return its rate."""
+    adapter = {"layers": layers} if layers else None
+    model = Classifier(
+        classes=3,
+        bit_depth=8,
+        backbone={},
+        head=HEAD,
+        adapter=adapter,
+        thaw=thaw_epochs("frozen", {}),
+    ).train()
+    loss_of = build_loss(counts, kind="cb_focal")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=5e-4, weight_decay=1e-4, fused=True)
+    labels = torch.from_numpy(data.stage.labels)[whole["partition"]]
+    cut = model.cut
+    assert cut is not None
+    started = time.perf_counter()
+    for index in torch.randperm(len(labels)).split(batch):
+        with torch.no_grad():
+            features = model.trunk(whole["block"][index], cut)
+        loss = loss_of(model.from_cut(features, whole["qindex"][index], cut), labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return len(labels) / (time.perf_counter() - started)
