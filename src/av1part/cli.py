@@ -96,6 +96,7 @@ PATH_KEYS = {
     "data.path",
     "data.split_list",
     "backbone.weights",
+    "cache.folder",
     "injection.stage2",
 }
 """Keys whose values are paths, which the command quotes for Hydra."""

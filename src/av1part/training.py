@@ -101,7 +101,8 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
     _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
-    _use_cache(settings["cache"], module, data)
+    if settings["trainer"]["precision"] == "32-true":  # others would round the trunk otherwise
+        _use_cache(settings["cache"], module, data)
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None

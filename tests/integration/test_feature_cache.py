@@ -65,6 +65,20 @@ def test_runs_of_a_sweep_share_them_and_augmented_runs_do_without(
     assert len(list(Path("features").glob("*.npy"))) == 2
 
 
+def test_another_precision_does_without(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path
+) -> None:
+    """Under bf16 the trunk of an uncached run rounds otherwise."""
+    own = [word for word in on_small if not word.startswith("cache")]
+    words = ("train", "stage=stage2", "method=frozen", f"stage1={stage1}", *own)
+    folder = "cache.folder=my features (1)"
+    ran = av1part(*words, folder, "trainer.precision=bf16-mixed", "name=half")
+    assert ran.code == 0, ran.err
+    assert not Path("my features (1)").exists()
+    assert av1part(*words, folder, "cache.limit_gb=0.5", "name=whole").code == 0
+    assert list(Path("my features (1)").glob("*.npy"))
+
+
 def test_a_folder_that_cannot_be_written_is_done_without(
     av1part: Command, on_small: tuple[str, ...], stage1: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
