@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from av1part.errors import FreezeError
-from av1part.models.freeze import state_sha256
+from av1part.models.freeze import state_sha256, tensor_hashes
 from av1part.stages.base import StageModule
 
 
@@ -33,7 +33,7 @@ class FreezeGuard(Callback):
                 does not hold exactly the trainable parameters.
         """
         module = _stage(pl_module)
-        self._before = _hashes(module)
+        self._before = tensor_hashes(module.classifier.frozen_state())
         start = module.hparams["start"] or {}
         if set(module.classifier.thaw.values()) == {None} and start.get("sha256"):
             now = state_sha256(module.classifier.backbone.state_dict())
@@ -64,7 +64,9 @@ class FreezeGuard(Callback):
             FreezeError: naming the tensors that moved, or a frozen part in training mode.
         """
         moved = sorted(
-            name for name, digest in _hashes(module).items() if self._before.get(name) != digest
+            name
+            for name, digest in tensor_hashes(module.classifier.frozen_state()).items()
+            if self._before.get(name) != digest
         )
         if moved:
             raise FreezeError(
@@ -88,13 +90,6 @@ class FreezeGuard(Callback):
                 f"the optimizer holds {len(held)} parameters, {len(wanted)} are trainable: each "
                 "must be in exactly one group, and no frozen one in any"
             )
-
-
-def _hashes(module: StageModule) -> dict[str, str]:
-    return {
-        name: state_sha256({name: tensor})
-        for name, tensor in module.classifier.frozen_state().items()
-    }
 
 
 def _stage(module: pl.LightningModule) -> StageModule:

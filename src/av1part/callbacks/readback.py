@@ -16,10 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from av1part.errors import CheckpointMismatchError
-from av1part.models.freeze import state_sha256
 from av1part.terminal import printable
 
 CHILD = (sys.executable, "-P", "-m", "av1part.callbacks.readback_child")
@@ -46,11 +43,6 @@ class ReadBack:
     macro_f1: float | None
     pid: int
     python: str
-
-
-def tensor_hashes(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return name to SHA-256 of each tensor of a state dict."""
-    return {name: state_sha256({name: tensor}) for name, tensor in state.items()}
 
 
 def read_back_in_new_process(

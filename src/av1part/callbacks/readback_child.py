@@ -15,11 +15,12 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
-from av1part.callbacks.readback import ReadBack, tensor_hashes
+from av1part.callbacks.readback import ReadBack
 from av1part.checkpoint import load_stage
 from av1part.errors import Av1partError
 from av1part.evaluation import evaluate, stage_scores
 from av1part.files import sha256_file
+from av1part.models.freeze import tensor_hashes
 from av1part.validation import attach_data, device_of
 
 

@@ -23,14 +23,14 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from av1part.callbacks.readback import ReadBack, read_back_in_new_process, tensor_hashes
+from av1part.callbacks.readback import ReadBack, read_back_in_new_process
 from av1part.checkpoint import calibration_path, load_stage, sidecar_path
 from av1part.environment import versions
 from av1part.errors import CheckpointError, CheckpointMismatchError
 from av1part.evaluation import evaluate, stage_scores
 from av1part.files import sha256_file, write_json
 from av1part.metrics import from_predictions
-from av1part.models.freeze import state_sha256
+from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
 from av1part.stages.base import StageModule
 
@@ -207,9 +207,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
         epoch = self._saved_epoch if part == final else trainer.current_epoch
         self._saved_epoch = epoch
         live_state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
-        live, file_sha256 = tensor_hashes(live_state), sha256_file(part)
-        names = sorted(live.keys() | back.tensors.keys())
-        moved = [name for name in names if live.get(name) != back.tensors.get(name)]
+        file_sha256 = sha256_file(part)
+        moved = differing(tensor_hashes(live_state), back.tensors)
         if moved:
             raise CheckpointMismatchError(
                 f"{final} reads back with other tensors than the live model's: "

@@ -139,13 +139,17 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def tensor_hashes(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return name to SHA-256 of each tensor of a state dict."""
+    return {name: state_sha256({name: tensor}) for name, tensor in state.items()}
+
+
+def differing(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names whose hashes differ, or that are missing on one side, sorted."""
+    names = before.keys() | after.keys()
+    return sorted(name for name in names if before.get(name) != after.get(name))
+
+
 def moved_tensors(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
     """Return the names whose tensors are not bit-identical, or are missing on one side."""
-    names = sorted(before.keys() | after.keys())
-    return [
-        name
-        for name in names
-        if name not in before
-        or name not in after
-        or state_sha256({name: before[name]}) != state_sha256({name: after[name]})
-    ]
+    return differing(tensor_hashes(before), tensor_hashes(after))
