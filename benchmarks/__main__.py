@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the console script does
+from av1part.cli import share_cores
+
+share_cores()  # before torch is imported, as the console script does
 
 import feeding
 import training

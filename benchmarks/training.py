@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from eager import FORMATS, Eager
 from measure import compare
 
 from av1part.cli import main
 from av1part.data.datamodule import BlockDataModule
+from av1part.models.backbone import LEVELS
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import thaw_epochs
 from av1part.models.losses import build_loss
@@ -88,31 +90,30 @@ def plain(
     whole: dict[str, torch.Tensor],
     data: BlockDataModule,
     layers: list[int],
-    counts: list[int],
     batch: int,
+    memory_format: str,
+    blocks: int | None = None,
 ) -> float:
-    """Train an epoch in a plain loop; return its rate."""
-    adapter = {"layers": layers} if layers else None
+    """Train an epoch (or so many blocks) in a plain loop; return its rate."""
     model = Classifier(
         classes=3,
         bit_depth=8,
         backbone={},
         head=HEAD,
-        adapter=adapter,
+        adapter={"layers": layers} if layers else None,
         thaw=thaw_epochs("frozen", {}),
-    ).train()
-    loss_of = build_loss(counts, kind="cb_focal")
+    )
+    network = Eager(model, FORMATS[memory_format]).train()
+    loss_of = build_loss(data.class_counts(), kind="cb_focal")
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=5e-4, weight_decay=1e-4, fused=True)
     labels = torch.from_numpy(data.stage.labels)[whole["partition"]]
-    cut = model.cut
-    assert cut is not None
+    cut = min(layers, default=LEVELS[-1])
     started = time.perf_counter()
-    for index in torch.randperm(len(labels)).split(batch):
-        with torch.no_grad():
-            features = model.trunk(whole["block"][index], cut)
-        loss = loss_of(model.from_cut(features, whole["qindex"][index], cut), labels[index])
+    order = torch.randperm(len(labels))[:blocks]
+    for index in order.split(batch):
+        loss = loss_of(network(whole["block"][index], cut), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return len(labels) / (time.perf_counter() - started)
+    return len(order) / (time.perf_counter() - started)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from av1part.models.backbone import LEVELS, ResNet18
+from av1part.models.dropout import Dropout
 from av1part.options import PLACEMENTS
 
 
@@ -42,7 +43,7 @@ class BottleneckAdapter(nn.Module):
         super().__init__()
         self.down = nn.Linear(channels, bottleneck)
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.up = nn.Linear(bottleneck, channels)
         for linear in (self.down, self.up):
             nn.init.normal_(linear.weight, std=init_std)
@@ -82,7 +83,7 @@ class ConvAdapter(nn.Module):
             else nn.Conv2d(bottleneck, bottleneck, kernel, padding=kernel // 2, groups=bottleneck)
         )
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.up = nn.Conv2d(bottleneck, channels, 1)
         for conv in (self.down, self.up):
             nn.init.normal_(conv.weight, std=init_std)
@@ -137,7 +138,7 @@ class ConvLora(nn.Module):
     ) -> None:
         super().__init__()
         self.scaling = alpha / rank
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.down = nn.Conv2d(
             conv.in_channels,
             rank,

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from av1part.models.folded import convolve
+
 LEVELS = (1, 2, 3, 4)
 """Numbers of the residual layers, after each of which an adapter may sit."""
 
@@ -81,7 +83,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale each position of `x`, shape (b, c, h, w), by its gate in 0..1."""
         pooled = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
-        return x * torch.sigmoid(self.conv(pooled))
+        return x * torch.sigmoid(convolve(self.conv, None, pooled))
 
 
 class ResNet18(nn.Module):
@@ -135,7 +137,8 @@ class ResNet18(nn.Module):
 
     def stem(self, x: Tensor) -> Tensor:
         """Map normalised blocks (b, 1, s, s) to features (b, width, s/4, s/4)."""
-        features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        # The pool before the ReLU: the same values, and a quarter of them to clip.
+        features: Tensor = self.relu(self.maxpool(convolve(self.conv1, self.bn1, x)))
         return features
 
     def level(self, level: int, x: Tensor, adapters: Adapters = NO_ADAPTERS) -> Tensor:
@@ -175,21 +178,24 @@ class ResNet18(nn.Module):
 
 def _residual(block: BasicBlock, x: Tensor, adapters: Adapters, site: str) -> Tensor:
     """Apply torchvision's BasicBlock, with the sites of its adapters."""
-    y = _convolved(block.conv1, x, adapters, f"{site}_conv1")
-    y = block.relu(adapted(block.bn1(y), adapters, f"{site}_bn1"))
-    y = _convolved(block.conv2, y, adapters, f"{site}_conv2")
-    y = adapted(block.bn2(y), adapters, f"{site}_bn2")
+    y = block.relu(_convolved(block.conv1, block.bn1, x, adapters, f"{site}_conv1", f"{site}_bn1"))
+    y = _convolved(block.conv2, block.bn2, y, adapters, f"{site}_conv2", f"{site}_bn2")
     y = adapted(y, adapters, site)
     if block.downsample is not None:
-        x = adapted(block.downsample(x), adapters, f"{site}_down")
+        x = adapted(convolve(*block.downsample, x), adapters, f"{site}_down")
     summed: Tensor = block.relu(y + x)
     return summed
 
 
-def _convolved(conv: nn.Conv2d, x: Tensor, adapters: Adapters, site: str) -> Tensor:
-    """Convolve; an adapter of this site works beside the convolution, on the same input."""
-    y: Tensor = conv(x)
-    return y + adapters[site](x) if site in adapters else y
+def _convolved(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, adapters: Adapters, beside: str, after: str
+) -> Tensor:
+    """Convolve and normalise; an adapter `beside` the convolution works on the same input."""
+    if beside in adapters:
+        y = norm(convolve(conv, None, x) + adapters[beside](x))
+    else:
+        y = convolve(conv, norm, x)
+    return adapted(y, adapters, after)
 
 
 def adapted(x: Tensor, adapters: Adapters, site: str) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from av1part.models.adapters import build_adapters
@@ -138,7 +139,8 @@ class Classifier(nn.Module):
         Returns:
             float, shape (b, c, h, w), or (b, c) if pooled.
         """
-        x = self.backbone.stem(self.normalise(block))
+        # Channels last is how convolutions compute on a CPU, and on a GPU's tensor cores.
+        x = self.backbone.stem(self.normalise(block).to(memory_format=torch.channels_last))
         for level in LEVELS[: min(cut, len(LEVELS))]:
             x = self.backbone.level(level, x)
         return x.mean((2, 3)) if cut == POOLED else x

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from av1part.models.dropout import Dropout
+
 HeadKind = Literal["linear", "mlp"]
 
 QINDEX_MAX = 255
@@ -39,14 +41,14 @@ def build_head(
         ValueError: if `kind` is unknown, or a hidden layer has no units.
     """
     if kind == "linear":
-        return nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes))
+        return nn.Sequential(Dropout(dropout), nn.Linear(features, classes))
     if kind != "mlp":
         raise ValueError(f"head kind must be linear or mlp, got {kind!r}")
     if not all(type(units) is int and units > 0 for units in hidden):
         raise ValueError(f"head.hidden must be numbers of units from 1, got {list(hidden)}")
     layers: list[nn.Module] = []
     for units in hidden:
-        layers += [nn.Linear(features, units), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(features, units), nn.ReLU(), Dropout(dropout)]
         features = units
     return nn.Sequential(*layers, nn.Linear(features, classes))
 

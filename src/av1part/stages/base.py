@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -96,6 +96,9 @@ class StageModule(pl.LightningModule):
         self.register_buffer("label_table", torch.from_numpy(self.stage.labels), persistent=False)
         self.val_metrics = stage_metrics(self.class_names)
         self.val_result: FlatMetrics = {}
+        # What an epoch's steps came to. Lightning's own logging would take longer than a step.
+        self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
+        self._answers: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
@@ -115,7 +118,8 @@ class StageModule(pl.LightningModule):
             ValueError: if a block's partition type does not reach this stage.
         """
         labels = self.label_table[batch["partition"]]
-        if (labels < 0).any():
+        # On a GPU this would wait for the device; there the loss refuses a negative class.
+        if labels.device.type == "cpu" and (labels < 0).any():
             raise ValueError(f"a block in the batch does not belong to {self.stage_name}")
         return labels
 
@@ -130,14 +134,7 @@ class StageModule(pl.LightningModule):
         else:
             logits = self(batch["block"], batch["qindex"])
         loss: Tensor = self.loss(logits, labels)
-        self.log(
-            f"{split}/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(labels),
-            sync_dist=True,
-        )
+        self._losses[split].append((loss.detach(), len(labels)))
         return {"loss": loss, "logits": logits.detach(), "labels": labels}
 
     def on_train_epoch_start(self) -> None:
@@ -146,7 +143,15 @@ class StageModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, step), so that a resumed run draws what it would have drawn."""
-        torch.manual_seed((self.hparams["seed"] + 1) * 1_000_003 + self.global_step)
+        # Of the one generator that is drawn from: `torch.manual_seed` visits those of all devices
+        # that torch knows, which takes as long as the rest of a short step.
+        index = self.device.index or 0
+        generator = (
+            torch.default_generator
+            if self.device.type != "cuda"
+            else torch.cuda.default_generators[index]
+        )
+        generator.manual_seed((self.hparams["seed"] + 1) * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -155,15 +160,29 @@ class StageModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Count a batch into the validation metrics."""
         step = self._step(batch, "val")
-        self.val_metrics.update(step["logits"].argmax(1), step["labels"])
+        self._answers.append((step["logits"].argmax(1), step["labels"]))
         return step
 
     def on_validation_epoch_end(self) -> None:
-        """Publish the metrics of the whole validation split."""
+        """Publish the metrics of the whole validation split, and the mean losses of the epoch."""
+        self.val_metrics.update(*(torch.cat(each) for each in zip(*self._answers, strict=True)))
         self.val_result = flatten(self.val_metrics.compute(), self.class_names)
         self.val_metrics.reset()
+        self._answers.clear()
+        for split, losses in self._losses.items():
+            if losses:
+                self.log(f"{split}/loss", self._mean(losses))
+                losses.clear()
         for name in ("macro_f1", "accuracy"):
             self.log(f"val/{name}", self.val_result[name], prog_bar=name == "macro_f1")
+
+    def _mean(self, losses: Sequence[tuple[Tensor, int]]) -> Tensor:
+        """Average the losses of an epoch's batches over the samples of all processes."""
+        blocks = torch.tensor([count for _, count in losses], dtype=torch.float64)
+        each = torch.stack([loss for loss, _ in losses]).double().cpu()
+        total = torch.stack([(each * blocks).sum(), blocks.sum()]).to(self.device)
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        return (total[0] / total[1]).float()
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over the parameters that are ever trained, and its schedule."""
