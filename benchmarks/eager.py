@@ -1,4 +1,4 @@
-"""The peers' network: the same layers, called as anyone would call them, nothing folded or cached."""
+"""The peers' network: the same layers called as anyone would, nothing folded or cached."""
 
 from __future__ import annotations
 

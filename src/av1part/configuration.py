@@ -22,11 +22,13 @@ from av1part.options import (
     INJECTION_SOURCES,
     OBJECTIVES,
     PLACEMENTS,
+    PLANES,
     SAMPLINGS,
     SCHEDULES,
     VERIFICATIONS,
 )
 from av1part.partition import SIZES, TAXONOMIES
+from av1part.precision import AUTOCASTS
 
 
 def register_resolvers() -> None:
@@ -142,7 +144,10 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "data.split": tuple(PROTOCOLS),
     "data.sampling": SAMPLINGS,
     "data.augment": AUGMENTATIONS,
+    "data.planes": PLANES,
     "cache.mode": ("auto", "off"),
+    "trainer.matmul_precision": ("highest", "high"),
+    "trainer.profiler": (None, "simple", "advanced", "pytorch"),
     "callbacks.verify": VERIFICATIONS,
     "injection.source": INJECTION_SOURCES,
     "injection.labels": INJECTION_LABELS,
@@ -152,8 +157,8 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "ensemble": ENSEMBLES,
     "calibration": CALIBRATION_SOURCES,
     "objective": OBJECTIVES,
-    # Other precisions change the dtype of the state, which is not what a reload would build.
-    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "precision": tuple(AUTOCASTS),
+    "trainer.precision": tuple(AUTOCASTS),
 }
 """Key to its values; checked here so that a mistake is told before anything is opened."""
 

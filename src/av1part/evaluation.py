@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from av1part.data.blocks import Batch
+from av1part.inference import SharedTrunk
 from av1part.metrics import FlatMetrics, from_predictions
+from av1part.models.folded import while_nothing_changes
+from av1part.precision import computing_in
 from av1part.stages.base import StageModule
 
 
@@ -45,7 +49,11 @@ class Evaluation:
 
 
 def evaluate(
-    module: StageModule, batches: Iterable[Batch], *, limit: int | None = None
+    module: StageModule,
+    batches: Iterable[Batch],
+    *,
+    limit: int | None = None,
+    precision: str = "32-true",
 ) -> Evaluation:
     """Run a stage in eval mode, on its own device, without gradients.
 
@@ -53,6 +61,7 @@ def evaluate(
         module: The stage; its training mode is restored.
         batches: Batches of integer blocks.
         limit: Only the first so many batches.
+        precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
         Logits and the nodes they are of, in the batches' order, on the CPU.
@@ -60,7 +69,7 @@ def evaluate(
     training = module.training
     module.eval()
     logits, kept = [], []
-    with torch.inference_mode():
+    with _inference(module.device, precision):
         for batch in islice(batches, limit):
             block, qindex = (batch[k].to(module.device) for k in ("block", "qindex"))
             logits.append(module(block, qindex).float().cpu())
@@ -68,6 +77,38 @@ def evaluate(
     module.train(training)
     columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
     return Evaluation(logits=torch.cat(logits).numpy(), **columns)
+
+
+def evaluate_together(
+    modules: Sequence[StageModule], batches: Iterable[Batch], *, precision: str = "32-true"
+) -> list[Evaluation]:
+    """Run several stages over the same batches; what their backbones share is computed once.
+
+    Args:
+        modules: The stages, in eval mode, on one device.
+        batches: Batches of integer blocks.
+        precision: To compute in, a key of `AUTOCASTS`.
+
+    Returns:
+        Of each module what `evaluate` would return.
+    """
+    trunk = SharedTrunk([module.classifier for module in modules])
+    device, kept = modules[0].device, []
+    logits: list[list[torch.Tensor]] = [[] for _ in modules]
+    with _inference(device, precision):
+        for batch in batches:
+            blocks, qindex = trunk.blocks(batch["block"].to(device)), batch["qindex"].to(device)
+            for member, said in enumerate(logits):
+                said.append(blocks.logits(member, qindex).float().cpu())
+            kept.append({k: batch[k] for k in ("node", "partition", "qindex")})
+    columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
+    return [Evaluation(logits=torch.cat(said).numpy(), **columns) for said in logits]
+
+
+@contextmanager
+def _inference(device: torch.device, precision: str) -> Iterator[None]:
+    with torch.inference_mode(), computing_in(precision, device), while_nothing_changes():
+        yield
 
 
 def stage_scores(module: StageModule, evaluation: Evaluation) -> FlatMetrics:

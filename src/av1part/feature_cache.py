@@ -1,11 +1,12 @@
 """Features of the frozen trunk, computed once and kept on disk for every epoch and every run.
 
-    store + frozen trunk -> <folder>/<key>.npy, float32 [blocks, ...], memory-mapped
+    store + frozen trunk -> <folder>/<key>.npy, [turns, blocks, h, w, c], memory-mapped
 
 What lies below the first trained part of a stage computes the same in every epoch of every run
-that starts from the same backbone. The key is a hash of all it depends on: the trunk's tensors and
-shape, the dataset's manifest, the nodes, the cut. Nothing has to be invalidated by hand; the
-oldest files go when the folder outgrows its limit.
+that starts from the same backbone. Where training turns blocks by the eight symmetries there are
+eight of each. The key is a hash of all it depends on: the trunk's tensors and shape, the dataset's
+manifest, the nodes, the cut, the precision. Nothing has to be invalidated by hand; the oldest files
+go when the folder outgrows its limit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,27 @@ import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from av1part.data.augment import apply_symmetries
 from av1part.data.blocks import BlockReader
 from av1part.data.store import Store
 from av1part.files import atomic_path, cache_folder
 from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
+from av1part.partition import SYMMETRIES
+from av1part.precision import computing_in
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Version of the key and of the files."""
 
 _BATCH = 1024
 _HEADER = 128
 """Bytes before the data of a .npy file of few dimensions."""
+_BITS = {torch.bfloat16: torch.int16}
 _CHECKED = 64
 """Blocks whose features are computed anew when a file is used again."""
 _TOLERANCE = 1e-3
@@ -62,39 +68,48 @@ class FeatureCache:
         self.limit_bytes = limit_bytes
 
     def features(
-        self, classifier: Classifier, reader: BlockReader, store: Store
-    ) -> NDArray[np.float32] | None:
+        self,
+        classifier: Classifier,
+        reader: BlockReader,
+        store: Store,
+        *,
+        turned: bool = False,
+        precision: str = "32-true",
+    ) -> Tensor | None:
         """Return the features of a reader's blocks, computing them if no run has before.
 
         Args:
-            classifier: Whose trunk, up to its `cut`.
+            classifier: Whose trunk, up to its `cut`, on the device that is to compute it.
             reader: The blocks.
             store: What they are of.
+            turned: Whether each block is wanted under all of `SYMMETRIES`, or only as it is.
+            precision: That training computes in, a key of `AUTOCASTS`.
 
         Returns:
-            float32 `[blocks, ...]`, mapped read-only; None if they would not fit the limit.
+            The features in the dtype that the trunk leaves them in, shape (t, n, c) or
+            (t, n, h, w, c), with t = 8 if turned, else 1; backed by the file, not to be written to.
+            None if they would not fit the limit.
 
         Raises:
             OSError: if the folder cannot be written, or the disk is full.
         """
-        shape = (len(reader), *_shape(classifier, reader))
-        size = _HEADER + int(np.prod(shape, dtype=np.int64)) * np.dtype(np.float32).itemsize
-        if size > self.limit_bytes:
+        job = _Job(classifier, reader, len(SYMMETRIES) if turned else 1, precision)
+        if job.file_bytes > self.limit_bytes:
             log.warning(
                 "features of %s blocks take %.1f GiB, more than cache.limit_gb: not cached",
-                f"{len(reader):,}",
-                size / 2**30,
+                f"{job.turns * len(reader):,}",
+                job.file_bytes / 2**30,
             )
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"{_key(classifier, reader, store)}.npy"
+        file = self.folder / f"{job.key(store)}.npy"
         # A second run that wants the same waits here, and finds it made.
         with FileLock(f"{file}.lock"):
-            found = _open(file, shape)
-            if found is None or not _agrees(classifier, reader, found):
-                self._make_room(size)
-                _compute(classifier, reader, file, shape)
-                found = _open(file, shape)
+            found = job.open(file)
+            if found is None or not job.agrees(found):
+                self._make_room(job.file_bytes)
+                job.compute(file)
+                found = job.open(file)
             file.touch()
         assert found is not None
         return found
@@ -109,63 +124,86 @@ class FeatureCache:
             file.unlink()  # a run that has it mapped keeps it until it ends
 
 
-def _key(classifier: Classifier, reader: BlockReader, store: Store) -> str:
-    """Hash everything that the features depend on."""
-    cut = classifier.cut
-    assert cut is not None
-    kept = {"stem", *(f"layer{level}" for level in LEVELS if level <= cut)}
-    state = classifier.backbone.state_dict()
-    facts = {
-        "format": FORMAT,
-        "trunk": state_sha256({n: t for n, t in state.items() if layer_of(n) in kept}),
-        "bit_depth_peak": float(classifier.normalise.peak),
-        "pooled_stem": not isinstance(classifier.backbone.maxpool, nn.Identity),
-        "cut": cut,
-        "manifest": store.manifest_sha256,
-        "nodes": hashlib.sha256(reader.nodes.tobytes()).hexdigest(),
-        "size": reader.size,
-        "context": reader.context,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+class _Job:
+    """Features to be had: of which blocks, by which trunk, how often turned, how precise."""
 
+    def __init__(
+        self,
+        classifier: Classifier,
+        reader: BlockReader,
+        turns: int,
+        precision: str,
+    ) -> None:
+        assert classifier.cut is not None
+        self.classifier, self.cut = classifier, classifier.cut
+        self.reader, self.turns, self.precision = reader, turns, precision
+        one = self._trunk(np.arange(1), 0)
+        self.dtype = one.dtype
+        self.shape = (turns, len(reader), *one.shape[1:])
+        self.file_bytes = _HEADER + math.prod(self.shape) * one.element_size()
 
-def _shape(classifier: Classifier, reader: BlockReader) -> tuple[int, ...]:
-    """Return the shape of one block's features."""
-    return tuple(_trunk(classifier, reader, np.arange(1)).shape[1:])
+    def key(self, store: Store) -> str:
+        """Hash everything that the features depend on."""
+        kept = {"stem", *(f"layer{level}" for level in LEVELS if level <= self.cut)}
+        backbone = self.classifier.backbone
+        state = {n: t for n, t in backbone.state_dict().items() if layer_of(n) in kept}
+        facts = {
+            "format": FORMAT,
+            "trunk": state_sha256(state),
+            "bit_depth_peak": float(self.classifier.normalise.peak),
+            "pooled_stem": not isinstance(backbone.maxpool, nn.Identity),
+            "cut": self.cut,
+            "precision": self.precision,
+            "turns": self.turns,
+            "manifest": store.manifest_sha256,
+            "nodes": hashlib.sha256(self.reader.nodes.astype(np.int64).tobytes()).hexdigest(),
+            "size": self.reader.size,
+            "context": self.reader.context,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
+    def open(self, file: Path) -> Tensor | None:
+        """Map a file of features; None if it is not there, or not one of these."""
+        try:
+            # Copy on write: a tensor cannot be read-only, and the file must not change.
+            found = np.lib.format.open_memmap(file, mode="c")
+        except (OSError, ValueError):
+            return None
+        if found.dtype != self._stored or found.shape != self.shape:
+            return None
+        return torch.from_numpy(found).view(self.dtype)
 
-def _trunk(classifier: Classifier, reader: BlockReader, index: NDArray[Any]) -> torch.Tensor:
-    assert classifier.cut is not None
-    device = next(classifier.parameters()).device
-    with torch.inference_mode():
-        features: torch.Tensor = classifier.trunk(reader[index]["block"].to(device), classifier.cut)
-    return features.float().cpu()
+    def agrees(self, found: Tensor) -> bool:
+        """Compute some features anew: a damaged file must not be trained on."""
+        index = np.unique(np.linspace(0, len(self.reader) - 1, _CHECKED).astype(np.int64))
+        turn = len(self.reader) % self.turns
+        fresh, kept = self._trunk(index, turn).float(), found[turn, index].float()
+        limit = _TOLERANCE * max(1e-6, float(fresh.abs().max()))
+        return bool((fresh - kept).abs().max() <= limit)
 
+    def compute(self, file: Path) -> None:
+        """Write the file."""
+        with atomic_path(file) as part:
+            out = np.lib.format.open_memmap(part, mode="w+", dtype=self._stored, shape=self.shape)
+            for start in range(0, len(self.reader), _BATCH):
+                index = np.arange(start, min(start + _BATCH, len(self.reader)))
+                for turn in range(self.turns):
+                    features = self._trunk(index, turn)
+                    out[turn, index] = features.view(_BITS.get(self.dtype, self.dtype)).numpy()
+            out.flush()
 
-def _open(file: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Map a file of features; None if it is not there, or not one of these."""
-    try:
-        found = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError):
-        return None
-    good = found.dtype == np.float32 and found.shape == shape
-    return found if good else None
+    @property
+    def _stored(self) -> np.dtype[Any]:
+        """The dtype of the file: numpy has no bfloat16, so those are kept as bits."""
+        kept: np.dtype[Any] = torch.empty(0, dtype=_BITS.get(self.dtype, self.dtype)).numpy().dtype
+        return kept
 
-
-def _agrees(classifier: Classifier, reader: BlockReader, found: NDArray[np.float32]) -> bool:
-    """Compute some features anew: a damaged file must not be trained on."""
-    index = np.unique(np.linspace(0, len(reader) - 1, _CHECKED).astype(np.int64))
-    fresh = _trunk(classifier, reader, index).numpy()
-    limit = _TOLERANCE * max(1e-6, float(np.abs(fresh).max()))
-    return bool(np.abs(fresh - found[index]).max() <= limit)
-
-
-def _compute(
-    classifier: Classifier, reader: BlockReader, file: Path, shape: tuple[int, ...]
-) -> None:
-    with atomic_path(file) as part:
-        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
-        for start in range(0, len(reader), _BATCH):
-            index = np.arange(start, min(start + _BATCH, len(reader)))
-            out[index] = _trunk(classifier, reader, index).numpy()
-        out.flush()
+    def _trunk(self, index: NDArray[np.int64], turn: int) -> Tensor:
+        """Compute features, (b, c) or (b, h, w, c), on the CPU."""
+        batch = self.reader[index]
+        if turn:
+            batch = apply_symmetries(batch, torch.full((len(index),), turn))
+        device = next(self.classifier.parameters()).device
+        with torch.inference_mode(), computing_in(self.precision, device):
+            features = self.classifier.trunk(batch["block"].to(device), self.cut).cpu()
+        return (features.permute(0, 2, 3, 1) if features.dim() == 4 else features).contiguous()

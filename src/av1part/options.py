@@ -7,6 +7,7 @@ from typing import Literal, get_args
 Conditioning = Literal["none", "qindex"]
 Sampling = Literal["natural", "balanced"]
 Augmentation = Literal["none", "symmetries"]
+Planes = Literal["host", "device"]
 InjectionSource = Literal["none", "confusion", "uniform"]
 InjectionLabels = Literal["nearest", "random"]
 Schedule = Literal["cosine", "onecycle", "constant"]
@@ -20,6 +21,7 @@ Objective = Literal["macro_f1", "accuracy", "f1_positive"]
 CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
+PLANES: tuple[str, ...] = get_args(Planes)
 INJECTION_SOURCES: tuple[str, ...] = get_args(InjectionSource)
 INJECTION_LABELS: tuple[str, ...] = get_args(InjectionLabels)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)

@@ -18,7 +18,7 @@ from av1part.cascade import CascadeResult, Choices, Nodes, analyse, fit_choices
 from av1part.checkpoint import load_stage
 from av1part.data.datamodule import BlockDataModule
 from av1part.errors import CalibrationError, CheckpointError
-from av1part.evaluation import Evaluation, evaluate
+from av1part.evaluation import Evaluation, evaluate_together
 from av1part.files import sha256_file, write_json
 from av1part.models.freeze import state_sha256
 from av1part.options import CalibrationSource, Ensemble
@@ -119,6 +119,7 @@ def run_pipeline(
     ensemble: Ensemble = "mean",
     calibration: CalibrationSource = "auto",
     device: str = "cpu",
+    precision: str = "32-true",
 ) -> CascadeResult:
     """Evaluate a cascade on a split and write its result folder.
 
@@ -137,6 +138,7 @@ def run_pipeline(
         calibration: `stored` beside the checkpoints; `fit` here; `auto`, stored if there is one
             that suits, else fitted; `none`, threshold 0.5 and temperatures 1.
         device: Where to run.
+        precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
         What was written: answers, choices and report.
@@ -155,12 +157,12 @@ def run_pipeline(
     data = attach_data(first, path=data_path, split=protocol, split_list=split_list)
     check_pixels(first, data, split)
     stored, said = _stored(calibration, paths, root, data, split, ensemble)
-    nodes, evaluation = ask_every_stage(members, data, split, device)
+    nodes, evaluation = ask_every_stage(members, data, split, device, precision)
     choices = None if stored is None else stored.fitted
     if calibration == "none":
         choices = Choices.neutral(nodes)
     elif stored is None and split != "val":
-        fitted_on = ask_every_stage(members, data, "val", device)[0]
+        fitted_on = ask_every_stage(members, data, "val", device, precision)[0]
         choices = fit_choices(fitted_on, ensemble=ensemble)
     result = analyse(
         nodes,
@@ -220,7 +222,11 @@ def _stored(
 
 
 def ask_every_stage(
-    members: Members, data: BlockDataModule, split: str, device: str
+    members: Members,
+    data: BlockDataModule,
+    split: str,
+    device: str,
+    precision: str = "32-true",
 ) -> tuple[Nodes, Evaluation]:
     """Ask every member of every stage about every node of a split.
 
@@ -229,15 +235,16 @@ def ask_every_stage(
         data: Set up for the root stage, whose population is every node.
         split: `train`, `val` or `test`.
         device: Where to run.
+        precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        The nodes with all logits, and the last member's evaluation for the nodes' columns.
+        The nodes with all logits, and a member's evaluation for the nodes' columns.
     """
-    logits: dict[str, list[Any]] = {}
-    for stage, modules in members.items():
-        for module in modules:
-            evaluation = evaluate(module.to(device), data.batches(split))
-            logits.setdefault(stage, []).append(evaluation.logits)
+    modules = [module.to(device) for each in members.values() for module in each]
+    evaluations = evaluate_together(modules, data.batches(split), precision=precision)
+    said = iter(evaluations)
+    logits = {stage: [next(said).logits for _ in each] for stage, each in members.items()}
+    evaluation = evaluations[0]
     columns = node_columns(data.store, evaluation.node)
     nodes = Nodes.build(
         next(iter(members.values()))[0].taxonomy,

@@ -74,7 +74,15 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
 
 _IRRELEVANT = (
-    *("name", "resume", "stage1", "data.path", "data.split_list", "data.num_workers"),
+    *(
+        "name",
+        "resume",
+        "stage1",
+        "data.path",
+        "data.split_list",
+        "data.num_workers",
+        "data.planes",
+    ),
     *("backbone.weights", "injection.stage2", "callbacks.verify", "callbacks.progress_bar"),
     *("callbacks.plots", "logger.names", "cache.mode", "cache.folder", "cache.limit_gb"),
 )

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from rich.console import Console
 
 from av1part.callbacks.freeze_guard import FreezeGuard
@@ -33,6 +35,12 @@ _EXPECTED_WARNINGS = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
 )
+
+_PROFILERS = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
 
 Settings = Mapping[str, Any]
 """A composed train configuration as plain values; conf/train.yaml names its keys."""
@@ -110,9 +118,14 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
     Raises:
         ConfigError: if Lightning refuses an argument.
     """
+    arguments = dict(settings["trainer"])
+    del arguments["compile"]  # of the module
+    torch.set_float32_matmul_precision(arguments.pop("matmul_precision"))
+    kind = arguments.pop("profiler")
     try:
         return pl.Trainer(
-            **settings["trainer"],
+            **arguments,
+            profiler=None if kind is None else _PROFILERS[kind](folder, "profile"),
             callbacks=callbacks,
             logger=_loggers(settings, folder),
             default_root_dir=folder,

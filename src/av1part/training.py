@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,11 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
     _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
-    if settings["trainer"]["precision"] == "32-true":  # others would round the trunk otherwise
-        _use_cache(settings["cache"], module, data)
+    started = time.perf_counter()
+    _use_cache(settings["cache"], module, data, trainer)
+    timing.features_seconds = time.perf_counter() - started
+    if settings["trainer"]["compile"]:
+        module.classifier.compile_trained()
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None
@@ -218,16 +222,26 @@ def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
         )
 
 
-def _use_cache(options: Mapping[str, Any], module: StageModule, data: BlockDataModule) -> None:
+def _use_cache(
+    options: Mapping[str, Any], module: StageModule, data: BlockDataModule, trainer: pl.Trainer
+) -> None:
     """Have the Trainer served the features of the frozen trunk, where there is one to cache."""
-    if options["mode"] == "off" or module.classifier.cut is None or data.augments_pixels:
+    if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
         return
     folder = Path(options["folder"] or default_folder()).expanduser()
     cache = FeatureCache(folder, int(options["limit_gb"] * 2**30))
+    classifier = module.to(trainer.strategy.root_device).classifier.eval()
+    wanted = {
+        "train": (data.training_reader(), data.augment == "symmetries"),
+        "val": (data.reader("val"), False),
+    }
     try:
-        for split, reader in (("train", data.training_reader()), ("val", data.reader("val"))):
-            features = cache.features(module.classifier.eval(), reader, data.store)
+        for split, (reader, turned) in wanted.items():
+            features = cache.features(
+                classifier, reader, data.store, turned=turned, precision=str(trainer.precision)
+            )
             if features is None:
+                data.features.clear()
                 return
             data.features[split] = features
     except OSError as error:
@@ -240,7 +254,7 @@ def _use_cache(options: Mapping[str, Any], module: StageModule, data: BlockDataM
 
 
 def split_scores(
-    module: StageModule, data: BlockDataModule, split: str
+    module: StageModule, data: BlockDataModule, split: str, *, precision: str = "32-true"
 ) -> tuple[FlatMetrics, dict[str, Any]]:
     """Evaluate a stage on a split, as `av1part validate` does.
 
@@ -248,12 +262,13 @@ def split_scores(
         module: The stage.
         data: Its data, set up for the same stage.
         split: `train`, `val` or `test`.
+        precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
         The flat metrics with baselines and intervals, and the arrays behind them: `evaluation`,
         `labels` and `nodes` (node, sequence, qindex).
     """
-    evaluation = evaluate(module, data.batches(split))
+    evaluation = evaluate(module, data.batches(split), precision=precision)
     scores = stage_scores(module, evaluation)
     labels = module.stage.labels[evaluation.partition]
     nodes = node_columns(data.store, evaluation.node)

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from av1part.data.augment import apply_symmetries
+from av1part.data.blocks import FeatureReader
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
 from av1part.feature_cache import FeatureCache
 from av1part.models.classifier import POOLED, Classifier
 from av1part.models.freeze import thaw_epochs
+from av1part.partition import SYMMETRIES
 
 GIB = 2**30
 ALL = [1, 2, 3, 4]
@@ -103,17 +106,57 @@ def test_features_are_the_trunks_and_computed_once(
     cache = FeatureCache(tmp_path / "features", GIB)
     found = cache.features(model, reader, data.store)
     assert found is not None
-    assert found.shape == (len(reader), 32, 1, 1)
-    assert not found.flags.writeable
+    assert found.shape == (1, len(reader), 1, 1, 32)
     index = np.arange(0, len(reader), 7)
-    fresh = model.trunk(reader[index]["block"], 3).detach().numpy()
-    np.testing.assert_allclose(found[index], fresh, rtol=1e-5, atol=1e-6)
+    fresh = model.trunk(reader[index]["block"], 3).detach().permute(0, 2, 3, 1)
+    torch.testing.assert_close(found[0, index], fresh, rtol=1e-5, atol=1e-6)
+    before = found[0, 0].clone()
+    found[0, 0] += 1
     assert sum(computed) > len(reader)
     computed.clear()
     again = cache.features(model, reader, data.store)
     assert again is not None
-    assert np.array_equal(found, again)
+    assert torch.equal(again[0, 0], before), "what is written to a tensor stays out of the file"
+    assert torch.equal(found[0, 1:], again[0, 1:])
     assert sum(computed) < 100, "only a few, to see that they are right"
+
+
+def test_a_turned_block_has_the_features_of_the_turned_block(
+    tmp_path: Path, data: BlockDataModule
+) -> None:
+    model, reader = classifier(kind="bottleneck", layers=[2]).eval(), data.reader("train")
+    found = FeatureCache(tmp_path, GIB).features(model, reader, data.store, turned=True)
+    assert found is not None
+    assert len(found) == len(SYMMETRIES)
+    index = np.arange(0, len(reader), 11)
+    batch = reader[index]
+    served = FeatureReader(reader, found)
+    for turn in range(len(SYMMETRIES)):
+        turned = apply_symmetries(batch, torch.full((len(index),), turn))
+        got = served[index + turn * len(reader)]
+        fresh = model.trunk(turned["block"], 2).detach()
+        torch.testing.assert_close(got["features"], fresh, rtol=1e-5, atol=1e-6)
+        assert torch.equal(got["node"], batch["node"])
+        labels = apply_symmetries(got, torch.full((len(index),), turn))["partition"]
+        assert torch.equal(labels, turned["partition"])
+
+
+def test_half_precision_is_kept_bit_for_bit(tmp_path: Path, data: BlockDataModule) -> None:
+    model, reader = classifier(kind="bottleneck", layers=[2]).eval(), data.reader("val")
+    cache = FeatureCache(tmp_path, GIB)
+    kept = [
+        cache.features(model, reader, data.store, precision="bf16-mixed") for _ in ("made", "found")
+    ]
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+    index = np.arange(len(reader))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        fresh = model.trunk(reader[index]["block"], 2).permute(0, 2, 3, 1)
+    for found in kept:
+        assert found is not None
+        assert found.dtype == torch.bfloat16
+        assert torch.equal(found[0], fresh)
+    cache.features(model, reader, data.store)
+    assert len(list(tmp_path.glob("*.npy"))) == 2, "float32 has a file of its own"
 
 
 def test_whatever_they_depend_on_makes_them_others(
@@ -152,18 +195,18 @@ def test_whatever_they_depend_on_makes_them_others(
 def test_a_damaged_file_is_made_anew(tmp_path: Path, data: BlockDataModule) -> None:
     cache, reader = FeatureCache(tmp_path, GIB), data.reader("val")
     model = classifier(kind="bottleneck", layers=ALL).eval()
-    right = np.array(cache.features(model, reader, data.store))
+    right = torch.clone(cache.features(model, reader, data.store))
     (file,) = tmp_path.glob("*.npy")
     for damage in (
         lambda: file.write_bytes(file.read_bytes()[:-100]),
         lambda: file.write_bytes(b"nothing"),
-        lambda: np.save(file, right.astype(np.float64)),
-        lambda: np.save(file, right[::-1]),
+        lambda: np.save(file, right.double().numpy()),
+        lambda: np.save(file, right.flip(1).numpy()),
     ):
         damage()
         mended = cache.features(model, reader, data.store)
         assert mended is not None
-        assert np.array_equal(mended, right)
+        assert torch.equal(mended, right)
 
 
 def test_the_folder_keeps_its_limit(tmp_path: Path, data: BlockDataModule) -> None:
@@ -196,5 +239,5 @@ def test_two_that_want_the_same_compute_it_once(
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(ask, models)
-    assert np.array_equal(first, second)
+    assert torch.equal(first, second)
     assert sum(computed) < 1.5 * len(reader)

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from av1part.callbacks.verified import VerifiedCheckpoint
 from av1part.errors import ConfigError
 from av1part.files import write_csv
 from av1part.stages.base import StageModule
@@ -120,9 +121,16 @@ class BestEpochWarning(Callback):
 
 
 class Timing(Callback):
-    """Measures seconds, training blocks a second, and peak memory."""
+    """Measures where the seconds go, training blocks a second, and peak memory.
+
+    `features_seconds` is to be set to what the features of a frozen trunk took before the fit.
+    """
 
     def __init__(self) -> None:
+        self.features_seconds = 0.0
+        self._verification_seconds = 0.0
+        self._validation_seconds = 0.0
+        self._validation_start = 0.0
         self._start = 0.0
         self._epoch_start = 0.0
         self._epoch_seconds: list[float] = []
@@ -154,6 +162,16 @@ class Timing(Callback):
             self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
             self._epoch_blocks.append(self._blocks)
             self._blocks = 0
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add up the validation of the live model."""
+        self._validation_seconds += time.perf_counter() - self._validation_start
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask what reading back and validating the checkpoints took."""
+        kinds = (c for c in trainer.callbacks if isinstance(c, VerifiedCheckpoint))  # type: ignore[attr-defined]
+        self._verification_seconds = sum(c.seconds for c in kinds)
 
     def summary(self) -> dict[str, Any]:
         """Return what timing.json holds."""
@@ -163,6 +181,9 @@ class Timing(Callback):
             peak["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
         return {
             "seconds": time.perf_counter() - self._start,
+            "features_seconds": self.features_seconds,
+            "validation_seconds": self._validation_seconds,
+            "verification_seconds": self._verification_seconds,
             "epoch_seconds": self._epoch_seconds,
             "epoch_blocks": self._epoch_blocks,
             "blocks_per_second": sorted(rates)[len(rates) // 2] if rates else None,

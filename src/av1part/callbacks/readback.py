@@ -46,7 +46,7 @@ class ReadBack:
 
 
 def read_back_in_new_process(
-    path: Path, *, batches: int | None, ranks: int, device: str
+    path: Path, *, batches: int | None, ranks: int, device: str, precision: str = "32-true"
 ) -> ReadBack:
     """Have a new Python process rebuild a checkpoint's module and validate it.
 
@@ -55,6 +55,7 @@ def read_back_in_new_process(
         batches: Only the first so many val batches; None is all.
         ranks: Processes of the training; the first one's share of the batches is evaluated.
         device: Where to evaluate.
+        precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
         What the process says that it read.
@@ -64,7 +65,7 @@ def read_back_in_new_process(
             signal, takes longer than `TIMEOUT`, or prints anything but its record.
     """
     limit = "all" if batches is None else str(batches)
-    words = [*CHILD, str(path.resolve()), limit, str(ranks), device]
+    words = [*CHILD, str(path.resolve()), limit, str(ranks), device, precision]
     # The new process must run the code of this one, wherever that was imported from.
     here = str(Path(__file__).resolve().parents[2])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -24,7 +24,9 @@ from av1part.models.freeze import tensor_hashes
 from av1part.validation import attach_data, device_of
 
 
-def read_back(path: Path, *, batches: int | None, ranks: int, device: str) -> ReadBack:
+def read_back(
+    path: Path, *, batches: int | None, ranks: int, device: str, precision: str = "32-true"
+) -> ReadBack:
     """Rebuild a checkpoint's module from the file alone and validate it on its own data.
 
     Args:
@@ -32,6 +34,7 @@ def read_back(path: Path, *, batches: int | None, ranks: int, device: str) -> Re
         batches: Only the first so many val batches; None is all.
         ranks: Processes of the training; the first one's share of the batches is evaluated.
         device: Where to evaluate.
+        precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
         What the file holds and scores.
@@ -44,7 +47,7 @@ def read_back(path: Path, *, batches: int | None, ranks: int, device: str) -> Re
     module = load_stage(path)
     tensors = tensor_hashes(module.state_dict())
     shares = attach_data(module).batches("val", ranks=ranks)
-    evaluation = evaluate(module.to(device_of(device)), shares, limit=batches)
+    evaluation = evaluate(module.to(device_of(device)), shares, limit=batches, precision=precision)
     scores = stage_scores(module, evaluation)
     return ReadBack(
         tensors=tensors,
@@ -59,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
     """Print the record; whatever else is said goes to stderr.
 
     Args:
-        argv: CKPT, number of batches or `all`, number of ranks, device.
+        argv: CKPT, number of batches or `all`, number of ranks, device, precision.
 
     Returns:
         The exit code: 0, or 2 with one line on stderr.
     """
-    path, batches, ranks, device = argv
+    path, batches, ranks, device, precision = argv
     try:
         with redirect_stdout(sys.stderr):
             record = read_back(
@@ -72,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
                 batches=None if batches == "all" else int(batches),
                 ranks=int(ranks),
                 device=device,
+                precision=precision,
             )
     except (Av1partError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint whose files have been read back before they get their name.
 
     Two are used together: `best` follows `MONITOR`, `last` is every epoch's end, for resuming.
-    Both write on rank 0 while the other ranks wait.
+    Both write on rank 0 while the other ranks wait. `seconds` is what reading back has taken.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         self.level: Level = level
         self.verify: Verification = verify
         self.tolerance_pp = tolerance_pp
+        self.seconds = 0.0
         self._saved_epoch = -1
 
     @property
@@ -172,8 +174,10 @@ class VerifiedCheckpoint(ModelCheckpoint):
     def _verify_and_name(self, trainer: pl.Trainer, part: Path, final: Path, level: Level) -> None:
         module = trainer.lightning_module
         assert isinstance(module, StageModule)
+        started = time.perf_counter()
         try:
             record = self._verify(trainer, module, part, final, level)
+            self.seconds += time.perf_counter() - started
         except CheckpointError:
             part.replace(final.with_name(f"{final.stem}.corrupt"))
             if part == final:
@@ -244,6 +248,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
                 batches=self.live.batches,
                 ranks=trainer.world_size,
                 device=str(live.device),
+                precision=str(trainer.precision),
             )
             log.info("%s read back by process %d", part.name, back.pid)
             return back
@@ -256,7 +261,12 @@ class VerifiedCheckpoint(ModelCheckpoint):
             # Blocks, where training may have used features: a stale cache would show here.
             data = trainer.datamodule  # type: ignore[attr-defined]
             batches = data.batches("val", ranks=trainer.world_size)
-            found = evaluate(fresh.to(live.device), batches, limit=self.live.batches)
+            found = evaluate(
+                fresh.to(live.device),
+                batches,
+                limit=self.live.batches,
+                precision=str(trainer.precision),  # like with like
+            )
             macro_f1 = float(stage_scores(fresh, found)["macro_f1"])
         return ReadBack(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
 

@@ -48,6 +48,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         ensemble=cfg.ensemble,
         calibration=cfg.calibration,
         device=cfg.device,
+        precision=cfg.precision,
     )
     console = Console()
     console.print(cascade_table(result.report))

@@ -31,7 +31,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         module, path=cfg.data.path, split=cfg.data.split, split_list=cfg.data.split_list
     )
     check_pixels(module, data, cfg.split)
-    scores, _ = split_scores(module, data, cfg.split)
+    scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
     console = Console(markup=False, emoji=False)  # a path may look like markup
     console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
     console.print(_class_table(scores, module.class_names))

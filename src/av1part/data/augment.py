@@ -117,12 +117,16 @@ def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
     """Transform each block by its symmetry and its partition type to match.
 
     Args:
-        batch: As `BlockReader` gives it; not changed.
+        batch: As `BlockReader` gives it; not changed. Features in place of blocks are of the
+            transformed blocks already, so only the types change.
         symmetry: Index into `SYMMETRIES` for each block, int64, shape (b,).
 
     Returns:
         A new batch.
     """
+    partition = _TABLES.to(symmetry.device)[symmetry, batch["partition"]]
+    if "features" in batch:
+        return {**batch, "partition": partition}
     block = batch["block"].clone()
     for index, s in enumerate(SYMMETRIES):
         here = symmetry == index
@@ -131,7 +135,6 @@ def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
             x = x.transpose(-2, -1)
         axes = [axis for axis, on in ((-2, s.top_bottom), (-1, s.left_right)) if on]
         block[here] = x.flip(axes) if axes else x
-    partition = _TABLES.to(symmetry.device)[symmetry, batch["partition"]]
     return {**batch, "block": block, "partition": partition}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -120,18 +120,20 @@ class BlockReader(Dataset[Batch]):
 class FeatureReader(Dataset[Batch]):
     """The blocks of a reader by features that were computed of them before.
 
-    A batch has `features`, float32 [b, ...], instead of `block`.
+    A batch has `features`, float [b, ...], instead of `block`. With n blocks, index i + t n is
+    block i under symmetry t.
     """
 
-    def __init__(self, reader: BlockReader, features: NDArray[np.float32]) -> None:
+    def __init__(self, reader: BlockReader, features: Tensor) -> None:
         """Serve features.
 
         Args:
             reader: The blocks.
-            features: Of each of them, in their order, shape (n, ...).
+            features: Of each of them, in their order, under each of t symmetries, shape (t, n, c)
+                or (t, n, h, w, c).
         """
         self.reader = reader
-        self.features = features
+        self.features = features.flatten(0, 1)
 
     def __len__(self) -> int:
         """Return the number of nodes."""
@@ -139,7 +141,10 @@ class FeatureReader(Dataset[Batch]):
 
     def __getitem__(self, index: NDArray[np.int64]) -> Batch:
         """Gather a batch; see `BlockReader`."""
-        return {"features": torch.from_numpy(self.features[index]), **self.reader.labels(index)}
+        features = self.features.index_select(0, torch.from_numpy(index))
+        if features.dim() == 4:
+            features = features.permute(0, 3, 1, 2)  # in the memory format of convolutions
+        return {"features": features, **self.reader.labels(index % len(self.reader))}
 
 
 class EpochBatches(Sampler[NDArray[np.int64]]):
@@ -162,6 +167,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         drawn: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        placed: Callable[[NDArray[np.int64], int], NDArray[np.int64]] | None = None,
     ) -> None:
         """Set up the batches.
 
@@ -176,8 +182,10 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
             drawn: Of those, how many an epoch.
             rank: Of this process, which takes every `ranks`-th batch.
             ranks: Number of processes.
+            placed: Maps positions and epoch to what is yielded for them; None yields positions.
         """
         self.count = count
+        self.placed = placed
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -210,7 +218,8 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         if self.shuffle and len(batches) % self.ranks:
             # Training ranks must take equally many steps; the first batches come again.
             batches += batches[: self.ranks - len(batches) % self.ranks]
-        yield from batches[self.rank :: self.ranks]
+        for batch in batches[self.rank :: self.ranks]:
+            yield batch if self.placed is None else self.placed(batch, self.epoch)
 
     def _shuffled(self) -> NDArray[np.int64]:
         rng = np.random.default_rng((self.seed, self.epoch))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from av1part.models.folded import convolve
+from av1part.models.folded import convolve, norm_scale
 
 LEVELS = (1, 2, 3, 4)
 """Numbers of the residual layers, after each of which an adapter may sit."""
@@ -182,7 +182,8 @@ def _residual(block: BasicBlock, x: Tensor, adapters: Adapters, site: str) -> Te
     y = _convolved(block.conv2, block.bn2, y, adapters, f"{site}_conv2", f"{site}_bn2")
     y = adapted(y, adapters, site)
     if block.downsample is not None:
-        x = adapted(convolve(*block.downsample, x), adapters, f"{site}_down")
+        conv, norm = block.downsample
+        x = adapted(convolve(conv, norm, x), adapters, f"{site}_down")
     summed: Tensor = block.relu(y + x)
     return summed
 
@@ -191,10 +192,12 @@ def _convolved(
     conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, adapters: Adapters, beside: str, after: str
 ) -> Tensor:
     """Convolve and normalise; an adapter `beside` the convolution works on the same input."""
-    if beside in adapters:
-        y = norm(convolve(conv, None, x) + adapters[beside](x))
-    else:
+    if beside not in adapters:
         y = convolve(conv, norm, x)
+    elif norm.training:
+        y = norm(conv(x) + adapters[beside](x))
+    else:
+        y = convolve(conv, norm, x) + adapters[beside](x) * norm_scale(norm)[:, None, None]
     return adapted(y, adapters, after)
 
 

@@ -183,6 +183,14 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(x)
         return logits
 
+    def compile_trained(self) -> None:
+        """Have torch compile `from_cut`, what is computed anew in every step.
+
+        On a GPU as CUDA graphs, so that a step of many small kernels is launched at once.
+        """
+        mode = "reduce-overhead" if torch.cuda.is_available() else "default"
+        self.from_cut = torch.compile(self.from_cut, mode=mode)  # type: ignore[method-assign]
+
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Classify blocks.
 

@@ -6,14 +6,19 @@ At 16x16 the maps behind layer 2 have one or four pixels. A 3x3 kernel then meet
 padding: eight of nine weights are multiplied by zeros on a single pixel. As a matrix over the
 pixels that are there, from all inputs to all outputs of the map, nothing is multiplied in vain.
 
-Nothing has to be told when weights change: what is folded is kept with the tensors it came from
-and made anew when one of them has been written to or replaced.
+What is frozen (`requires_grad=False`, eval mode) is folded by itself and kept; it is made anew when
+one of its tensors has been written to or replaced, and forgotten when the layer is trained. What
+may be trained is folded only inside `while_nothing_changes`, since an optimizer writes to weights
+without a trace.
 
 Shapes: b batch, c channels in, o channels out, h x w and p x q pixels in and out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -22,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MOST_PIXELS = 4
-"""Largest map, in pixels, that is worth a matrix: on 4x4 it would hold two zeros for each weight."""
+"""Largest map, in pixels, that is worth a matrix: on 4x4 most of it would be zeros."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,20 @@ class _Folded:
 _Form = tuple[tuple[int, int] | None, torch.dtype]
 """Pixels of the map if it is a matrix, and the dtype it computes in."""
 
-_kept: WeakKeyDictionary[nn.Conv2d, dict[_Form, _Folded]] = WeakKeyDictionary()
+_Kept = MutableMapping[nn.Conv2d, dict[_Form, _Folded]]
+
+_frozen: _Kept = WeakKeyDictionary()
+_inference: ContextVar[_Kept | None] = ContextVar("inference", default=None)
+
+
+@contextmanager
+def while_nothing_changes() -> Iterator[None]:
+    """Fold what may be trained too, for as long as the context lasts and no gradient is taken."""
+    token = _inference.set(WeakKeyDictionary())
+    try:
+        yield
+    finally:
+        _inference.reset(token)
 
 
 def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
@@ -65,23 +83,31 @@ def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
         float, shape (b, o, p, q); the same as unfolded but for rounding.
     """
     tensors = _tensors(conv, norm)
-    if not _is_fixed(norm, tensors):
+    kept = _place(conv, norm, tensors)
+    if kept is None:
         y: Tensor = conv(x)
         return y if norm is None else norm(y)
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     side = (x.shape[2], x.shape[3]) if _as_matrix(conv, x) else None
-    folded = _fold(conv, norm, (side, dtype), tensors)
+    folded = _fold(conv, norm, (side, dtype), tensors, kept.setdefault(conv, {}))
     if conv.kernel_size == (1, 1):
         pixels = x[:, :, :: conv.stride[0], :: conv.stride[1]].permute(0, 2, 3, 1)
         y = functional.linear(pixels.contiguous().to(dtype), folded.weight, folded.bias)
         return y.permute(0, 3, 1, 2)
     if side is None:
-        y = functional.conv2d(x.to(dtype), folded.weight, folded.bias, conv.stride, conv.padding)
-        return y
+        weights = (folded.weight, folded.bias)
+        return functional.conv2d(x.to(dtype), *weights, conv.stride, conv.padding)
     flat = x.permute(0, 2, 3, 1).flatten(1)  # a view where the memory format is channels_last
     y = functional.linear(flat.to(dtype), folded.weight, folded.bias)
     return y.view(len(x), *_out_sides(conv, side), conv.out_channels).permute(0, 3, 1, 2)
+
+
+def norm_scale(norm: nn.BatchNorm2d) -> Tensor:
+    """Return by what a BatchNorm in eval mode multiplies each channel, shape (o,)."""
+    assert norm.running_var is not None
+    scale: Tensor = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return scale
 
 
 def _tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> list[Tensor]:
@@ -89,12 +115,16 @@ def _tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> list[Tensor]:
     return [conv.weight, *(t for t in of_norm if t is not None)]
 
 
-def _is_fixed(norm: nn.BatchNorm2d | None, tensors: list[Tensor]) -> bool:
-    if (norm is not None and norm.training) or torch.compiler.is_compiling():
-        return False
-    trained = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+def _place(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, tensors: list[Tensor]) -> _Kept | None:
+    """Return where to keep a layer folded; None if it must not be."""
+    if torch.compiler.is_compiling():
+        return None
+    in_training = norm is not None and norm.training
+    if in_training or any(t.requires_grad for t in tensors):
+        _frozen.pop(conv, None)
+        return None if in_training or torch.is_grad_enabled() else _inference.get()
     # A tensor made under inference mode does not count its versions.
-    return not trained and not any(t.is_inference() for t in tensors)
+    return None if any(t.is_inference() for t in tensors) else _frozen
 
 
 def _as_matrix(conv: nn.Conv2d, x: Tensor) -> bool:
@@ -102,50 +132,52 @@ def _as_matrix(conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def _fold(
-    conv: nn.Conv2d, norm: nn.BatchNorm2d | None, form: _Form, tensors: list[Tensor]
+    conv: nn.Conv2d,
+    norm: nn.BatchNorm2d | None,
+    form: _Form,
+    tensors: list[Tensor],
+    kept: dict[_Form, _Folded],
 ) -> _Folded:
     """Return what was folded before, if it is still of these tensors, else fold."""
-    forms = _kept.setdefault(conv, {})
-    found = forms.get(form)
+    found = kept.get(form)
     if found is None or not found.is_of(tensors):
         # Not an inference tensor: a later training step may need it in its backward pass.
         with torch.inference_mode(False), torch.no_grad():
             sources = tuple((t.detach(), t._version) for t in tensors)
-            found = forms[form] = _Folded(sources, *_weights(conv, norm, *form))
+            found = kept[form] = _Folded(sources, *_weights(conv, norm, *form))
     return found
 
 
 def _weights(
     conv: nn.Conv2d, norm: nn.BatchNorm2d | None, side: tuple[int, int] | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    weight = conv.weight.double()
-    bias = weight.new_zeros(len(weight))
+    weight = conv.weight
+    scale, bias = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
     if norm is not None:
         assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        weight = weight * scale[:, None, None, None]
-        bias = norm.bias.double() - norm.running_mean.double() * scale
+        scale = norm_scale(norm)
+        bias = norm.bias - norm.running_mean * scale
     if side is not None:
-        out = _out_sides(conv, side)
-        weight, bias = _matrix(conv, weight, side, out), bias.repeat(out[0] * out[1])
+        weight = _matrix(conv, side)
+        scale, bias = (each.repeat(len(weight) // len(each)) for each in (scale, bias))
     elif conv.kernel_size == (1, 1):
         weight = weight[:, :, 0, 0]
-    weight = weight.to(dtype)
+    weight = (weight * scale.view(-1, *(1,) * (weight.dim() - 1))).to(dtype)
     if weight.dim() == 4:
         weight = weight.contiguous(memory_format=torch.channels_last)
-    return weight.contiguous() if weight.dim() == 2 else weight, bias.to(dtype)
+    return weight, bias.to(dtype)
 
 
-def _matrix(conv: nn.Conv2d, weight: Tensor, side: tuple[int, int], out: tuple[int, int]) -> Tensor:
-    """Spread a kernel (o, c, k, k) over the pixel pairs it joins, shape (p q o, h w c)."""
+def _matrix(conv: nn.Conv2d, side: tuple[int, int]) -> Tensor:
+    """Spread the kernel (o, c, k, k) over the pixel pairs it joins, shape (p q o, h w c)."""
+    weight, out = conv.weight, _out_sides(conv, side)
     matrix = weight.new_zeros(*out, len(weight), *side, weight.shape[1])
     rows, cols = (
         [
             (there, here, tap)
             for there in range(out[axis])
             for here in range(side[axis])
-            if 0 <= (tap := here - there * conv.stride[axis] + _padding(conv, axis))
+            if (tap := here - there * conv.stride[axis] + _padding(conv, axis)) >= 0
             and tap < conv.kernel_size[axis]
         ]
         for axis in (0, 1)

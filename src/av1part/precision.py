@@ -1,0 +1,32 @@
+"""Precisions to compute in, by the names of Lightning's Trainer."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+AUTOCASTS: dict[str, torch.dtype | None] = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
+"""Name to the dtype of convolutions and matrix products; None is that of their inputs, float32.
+
+Weights stay float32 in all of them: other precisions would change the dtype of the state, which is
+not what reading a checkpoint back would build.
+"""
+
+
+def computing_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which a module computes in a precision.
+
+    Args:
+        precision: A key of `AUTOCASTS`.
+        device: The module's.
+
+    Returns:
+        The context.
+    """
+    dtype = AUTOCASTS[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
