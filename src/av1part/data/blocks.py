@@ -61,6 +61,16 @@ class BlockReader(Dataset[Batch]):
         """Leave views on maps behind when sent to a worker process."""
         return {**self.__dict__, "_windows": {}}
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the samples in a batch."""
+        return np.dtype(self._dtype)
+
+    @property
+    def places(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Where each node lies: number of its sequence in the store, frame, row and column."""
+        return self._sequence, self._frame, self._row, self._col
+
     def __len__(self) -> int:
         """Return the number of nodes."""
         return len(self.nodes)
