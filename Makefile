@@ -76,7 +76,7 @@ embedded-data: setup ## Make the embedded dataset again, from scikit-image's pho
 	@$(BIN)/python tools/embedded_data.py $(ARGS)
 
 .PHONY: bench
-bench: setup ## Run the benchmarks
+bench: setup ## Benchmarks and the tables of docs/performance.md, 10 minutes (ARGS=... a part)
 	@$(BIN)/python benchmarks $(ARGS)
 
 .PHONY: experiments-report
@@ -88,7 +88,7 @@ experiments-report: setup ## Tables, plots and pages of the folders in experimen
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew
 	@.uv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
-	  --python-version 3.11 --extra dev --extra joblib pyproject.toml -o requirements.lock $(ARGS)
+	  --python-version 3.11 --extra dev --extra joblib --extra bench pyproject.toml -o requirements.lock $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; runs/ and datasets stay

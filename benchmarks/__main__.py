@@ -1,7 +1,8 @@
 """Run the benchmarks: `make bench` for all, `make bench ARGS='feeding --repeats 5'` for a part.
 
 Every figure is a ratio of two things run in turn on this machine. Results go to
-`benchmarks/results/<machine>.json`, the tables to standard output.
+`benchmarks/results/<machine>.json` and into the tables of `docs/performance.md`. The part
+`protocol` takes half an hour and runs only when named.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +21,85 @@ from av1part.cli import share_cores
 
 share_cores()  # before torch is imported, as the console script does
 
-import feeding
-import training
-from rich.console import Console
-from rich.table import Table
+import feeding  # noqa: E402
+import inference  # noqa: E402
+import protocol  # noqa: E402
+import training  # noqa: E402
+from rich.console import Console  # noqa: E402
 
-from av1part.environment import git_commit, hardware, versions
-from av1part.files import write_json
+from av1part.environment import git_commit, hardware, versions  # noqa: E402
+from av1part.files import write_json, write_text  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+PAGE = HERE.parent / "docs" / "performance.md"
+USUAL = ("feeding", "training", "inference")
 
 
 def main() -> None:
     """Run the parts that are asked for and write their results."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="feeding, training; all unless named")
+    parts: dict[str, Callable[[Path, argparse.Namespace], Iterable[Mapping[str, Any]]]] = {
+        "feeding": lambda folder, given: feeding.run(repeats=given.repeats),
+        "training": lambda folder, given: training.run(folder, repeats=given.repeats),
+        "inference": lambda folder, given: inference.run(folder, repeats=given.repeats),
+        "protocol": lambda folder, given: protocol.run(
+            folder, store=given.store, epochs=given.epochs, device=given.device
+        ),
+    }
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(parts)}; all but the last one")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of each comparison")
-    arguments = parser.parse_args()
-    parts = arguments.parts or ["feeding", "training"]
-    if not set(parts) <= {"feeding", "training"}:
-        parser.error(f"parts are feeding and training, got {' '.join(parts)}")
+    parser.add_argument("--store", help="protocol: a dataset, such as Kodak's; else the embedded")
+    parser.add_argument("--epochs", type=int, default=50, help="protocol: of the 50, others scaled")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="protocol")
+    given = parser.parse_args()
+    if not set(given.parts) <= parts.keys():
+        parser.error(f"parts are {', '.join(parts)}, got {' '.join(given.parts)}")
     name = re.sub(r"[^A-Za-z0-9]+", "-", hardware()["processor"]).strip("-") or platform.machine()
     file = RESULTS / f"{name}.json"
     results = json.loads(file.read_text()) if file.is_file() else {}
-    for part in parts:
-        if part == "feeding":
-            rows = show(part, feeding.run(repeats=arguments.repeats))
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                rows = show(part, training.run(Path(folder), repeats=arguments.repeats))
+    for part in given.parts or USUAL:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = show(parts[part](Path(folder), given))
         results[part] = {
             "rows": rows,
             "git_commit": git_commit(),
             "hardware": hardware(),
             "versions": versions(),
         }
-        write_json(file.resolve(), results)
-    Console().print(f"results: {file}", soft_wrap=True)
+        write_json(file, results)
+        fill_page(part, rows)
+    Console().print(f"results: {file}\ntables: {PAGE}", soft_wrap=True)
 
 
-def show(title: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Print rows as a table when all are there, each as it comes; return them."""
-    console, kept = Console(width=120), []
+def show(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Print each row as it comes; return them."""
+    console, kept = Console(width=160), []
     for row in rows:
         kept.append(dict(row))
-        console.print(f"{row['what']}, batch {row['batch']}: {row['ratio']:.2f} x", markup=False)
-    table = Table(*kept[0], title=title, title_justify="left")
-    for row in kept:
-        table.add_row(*(f"{v:,.2f}" if isinstance(v, float) else str(v) for v in row.values()))
-    console.print(table)
+        said = ", ".join(f"{key} {cell(value)}" for key, value in row.items())
+        console.print(said, markup=False, soft_wrap=True)
     return kept
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table shows it."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def fill_page(part: str, rows: list[dict[str, Any]]) -> None:
+    """Put the table of a part between its marks on the page."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    lines += [f"| {' | '.join(cell(row.get(key, '')) for key in columns)} |" for row in rows]
+    start, end = f"<!-- table: {part} -->", "<!-- end of table -->"
+    text = PAGE.read_text(encoding="utf-8")
+    before, mark, rest = text.partition(start)
+    if mark:
+        after = rest.partition(end)[2]
+        write_text(PAGE, "\n".join([before + start, "", *lines, "", end + after]))
 
 
 if __name__ == "__main__":

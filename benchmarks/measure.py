@@ -39,12 +39,17 @@ def compare(
         repeats: Pairs.
     """
     pairs = [(ours(), theirs()) for _ in range(repeats)]
-    ratios = [a / b for a, b in pairs]
+    return paired(*map(list, zip(*pairs, strict=True)))
+
+
+def paired(ours: list[float], theirs: list[float]) -> Compared:
+    """Compare rates that were measured in turn, one of ours with one of theirs."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return Compared(
-        ours=statistics.median(a for a, _ in pairs),
-        theirs=statistics.median(b for _, b in pairs),
+        ours=statistics.median(ours),
+        theirs=statistics.median(theirs),
         ratio=statistics.median(ratios),
         low=min(ratios),
         high=max(ratios),
-        repeats=repeats,
+        repeats=len(ratios),
     )

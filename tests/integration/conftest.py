@@ -94,7 +94,7 @@ def stage2(
     os.chdir(folder)
     try:
         words = ("train", "stage=stage2", "method=finetune", f"stage1={stage1}", "name=s2")
-        assert main([*words, *on_small]) == 0
+        assert main([*words, *on_small, "trainer.max_epochs=6"]) == 0
     finally:
         os.chdir(before)
     return folder / "runs" / "s2" / "checkpoints" / "best.ckpt"

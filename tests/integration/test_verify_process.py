@@ -107,11 +107,11 @@ def test_what_the_new_process_does_with_a_damaged_file(
 ) -> None:
     path = tmp_path / "best.ckpt.part"
     path.write_bytes(stage1.read_bytes())
-    assert main([str(path), "1", "1", "cpu"]) == 0
+    assert main([str(path), "1", "1", "cpu", "32-true"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["file_sha256"] == sha256_file(stage1)
     damage(path)
-    assert main([str(path), "1", "1", "cpu"]) == 2
+    assert main([str(path), "1", "1", "cpu", "32-true"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
@@ -125,7 +125,7 @@ def test_it_scores_the_batches_of_the_first_rank(
     """Under DDP the live figures are of rank 0's share."""
     found = {}
     for words in (("all", "1"), ("1", "1"), ("all", "3")):
-        assert main([str(stage1), *words, "cpu"]) == 0
+        assert main([str(stage1), *words, "cpu", "32-true"]) == 0
         found[words] = json.loads(capsys.readouterr().out)["macro_f1"]
     recorded = json.loads(stage1.with_name("best.verified.json").read_text())
     assert found["all", "1"] == recorded["macro_f1_full"]
@@ -135,5 +135,5 @@ def test_it_scores_the_batches_of_the_first_rank(
 def test_a_device_that_is_not_there_is_said(
     stage1: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(stage1), "1", "1", "abacus"]) == 2
+    assert main([str(stage1), "1", "1", "abacus", "32-true"]) == 2
     assert "abacus" in capsys.readouterr().err

@@ -1,14 +1,13 @@
-"""Blocks gathered from memory-mapped planes, a whole batch with one indexing call a sequence."""
+"""Blocks gathered from memory-mapped planes, a batch with one indexing call a sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -26,11 +25,12 @@ A training batch may have `target`, float32 [b, k], soft labels that count inste
 class BlockReader(Dataset[Batch]):
     """Nodes of one size as batches of integer blocks; indexed by arrays of node numbers.
 
-    `nodes` holds the node numbers (rows of nodes.parquet) it was made for, int64.
+    `nodes` holds the node numbers (rows of nodes.parquet) it was made for, `dtype` is that of the
+    samples in a batch.
     """
 
     def __init__(self, store: Store, nodes: NDArray[np.int64], *, size: int, context: int = 0):
-        """Keep the columns of these nodes as compact arrays.
+        """Keep where these nodes lie, and their labels, as compact arrays.
 
         Args:
             store: The dataset.
@@ -41,35 +41,43 @@ class BlockReader(Dataset[Batch]):
         Raises:
             StoreError: if samples have more than 15 bits.
         """
+        depth = store.bit_depth()
+        if depth > 15:
+            raise StoreError(f"{store.path} has {depth}-bit samples; batches hold at most 15 bits")
         self.store = store
         self.size = size
         self.context = context
         self.nodes = nodes
-        table = store.nodes[nodes]
-        codes = pl.Enum(list(store.sequences))
-        self._sequence = table["sequence"].cast(codes).to_physical().to_numpy().astype(np.int32)
-        self._frame, self._row, self._col = (table[c].to_numpy() for c in ("frame", "row", "col"))
-        self._qindex = table["qindex"].to_numpy()
-        self._partition = table["partition"].to_numpy()
-        depth = store.bit_depth()
-        if depth > 15:
-            raise StoreError(f"{store.path} has {depth}-bit samples; batches hold at most 15 bits")
-        self._dtype = np.uint8 if depth <= 8 else np.int16
-        self._windows: dict[int, NDArray[Any]] = {}
+        self.dtype = np.dtype(np.uint8 if depth <= 8 else np.int16)
+        sequence, frame, row, col = self.places()
+        shapes = np.array([store.plane(name).shape for name in store.sequences], dtype=np.int32)
+        height, width = shapes[sequence, 1], shapes[sequence, 2]
+        top, left = row - context, col - context
+        inside = (top >= 0) & (left >= 0)
+        inside &= (row + size + context <= height) & (col + size + context <= width)
+        self._sequence = sequence
+        # Where a block begins in its plane's memory; of those whose margin leaves the frame, which
+        # are gathered otherwise, any place will do.
+        self._start = frame.astype(np.int64)  # in place from here on: there may be many nodes
+        for step in (np.multiply, height), (np.add, top), (np.multiply, width), (np.add, left):
+            step[0](self._start, step[1], out=self._start)
+        self._start *= inside
+        self._beyond = np.flatnonzero(~inside)
+        self._frame, self._row, self._col = (x[self._beyond] for x in (frame, row, col))
+        self._qindex = store.nodes["qindex"].to_numpy()[nodes]
+        self._partition = store.nodes["partition"].to_numpy()[nodes]
+        self._rows: dict[int, NDArray[np.void]] = {}
+
+    def places(self) -> tuple[NDArray[np.uint16], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return for each node the number of its sequence in the store, frame, row and column."""
+        frame, row, col = (
+            self.store.nodes[column].to_numpy()[self.nodes] for column in ("frame", "row", "col")
+        )
+        return self.store.sequence_codes[self.nodes], frame, row, col
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave views on maps behind when sent to a worker process."""
-        return {**self.__dict__, "_windows": {}}
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the samples in a batch."""
-        return np.dtype(self._dtype)
-
-    @property
-    def places(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Where each node lies: number of its sequence in the store, frame, row and column."""
-        return self._sequence, self._frame, self._row, self._col
+        return {**self.__dict__, "_rows": {}}
 
     def __len__(self) -> int:
         """Return the number of nodes."""
@@ -85,12 +93,17 @@ class BlockReader(Dataset[Batch]):
             A batch; blocks are copies, with s = size + 2 context.
         """
         side = self.size + 2 * self.context
-        block = np.empty((len(index), side, side), dtype=self._dtype)
+        block = np.empty((len(index), side, side), dtype=self.dtype)
         sequence = self._sequence[index]
-        frame, row, col = self._frame[index], self._row[index], self._col[index]
-        for code in np.unique(sequence):
-            here = sequence == code
-            block[here] = self._gather(int(code), frame[here], row[here], col[here])
+        order = np.argsort(sequence, kind="stable")
+        ends = np.searchsorted(sequence[order], np.arange(len(self.store.sequences) + 1))
+        rows = block.view(f"V{side * block.itemsize}")[:, :, 0]
+        start = self._start[index[order]]
+        for code, (first, last) in enumerate(pairwise(ends.tolist())):
+            if first < last and len(of_plane := self._plane_rows(code)):
+                rows[order[first:last]] = of_plane[start[first:last]]
+        if len(self._beyond):
+            self._mend_edges(index, block)
         return {"block": torch.from_numpy(block)[:, None], **self.labels(index)}
 
     def labels(self, index: NDArray[np.int64]) -> Batch:
@@ -105,26 +118,43 @@ class BlockReader(Dataset[Batch]):
         return {
             "qindex": torch.from_numpy(self._qindex[index].astype(np.int64)),
             "partition": torch.from_numpy(self._partition[index].astype(np.int64)),
-            "node": torch.from_numpy(self.nodes[index]),
+            "node": torch.from_numpy(self.nodes[index].astype(np.int64)),
         }
 
-    def _gather(
-        self, code: int, frame: NDArray[Any], row: NDArray[Any], col: NDArray[Any]
-    ) -> NDArray[Any]:
-        plane = self.store.plane(self.store.sequences[code])
-        if not self.context:
-            windows = self._windows.get(code)
-            if windows is None:
-                windows = sliding_window_view(plane, (self.size, self.size), axis=(1, 2))
-                self._windows[code] = windows
-            gathered: NDArray[Any] = windows[frame, row, col]
-            return gathered
-        # Clipped indices repeat the edge samples, which is the replicated margin.
+    def _plane_rows(self, code: int) -> NDArray[np.void]:
+        """View a plane as the rows of the block that begins at each of its samples, (n, s).
+
+        A row is one record, which numpy copies at once.
+        """
+        found = self._rows.get(code)
+        if found is None:
+            plane, side = self._plane(code), self.size + 2 * self.context
+            width, each = plane.shape[2], plane.itemsize
+            starts = max(0, plane.size - (side - 1) * width - side + 1)
+            found = self._rows[code] = np.ndarray(
+                (starts, side), f"V{side * each}", buffer=plane, strides=(each, width * each)
+            )
+        return found
+
+    def _plane(self, code: int) -> NDArray[Any]:
+        return self.store.plane(self.store.sequences[code])
+
+    def _mend_edges(self, index: NDArray[np.int64], block: NDArray[Any]) -> None:
+        """Gather anew, sample by sample, the blocks whose margin leaves the frame.
+
+        Clipped indices repeat the edge samples, which is the replicated margin.
+        """
+        place = np.searchsorted(self._beyond, index)
+        at = np.flatnonzero(self._beyond[np.minimum(place, len(self._beyond) - 1)] == index)
+        place, sequence = place[at], self._sequence[index[at]]
         reach = np.arange(-self.context, self.size + self.context)
-        rows = np.clip(row[:, None] + reach, 0, plane.shape[1] - 1)
-        cols = np.clip(col[:, None] + reach, 0, plane.shape[2] - 1)
-        gathered = plane[frame[:, None, None], rows[:, :, None], cols[:, None, :]]
-        return gathered
+        for code in np.unique(sequence):
+            here = sequence == code
+            plane, edge = self._plane(int(code)), place[here]
+            rows = np.clip(self._row[edge, None] + reach, 0, plane.shape[1] - 1)
+            cols = np.clip(self._col[edge, None] + reach, 0, plane.shape[2] - 1)
+            frame = self._frame[edge, None, None]
+            block[at[here]] = plane[frame, rows[:, :, None], cols[:, None, :]]
 
 
 class FeatureReader(Dataset[Batch]):

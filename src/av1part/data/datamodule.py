@@ -157,7 +157,7 @@ class BlockDataModule(pl.LightningDataModule):
         elif self.split_list is not None:
             listed = read_split_list(self.split_list)
         split = assign_splits(
-            nodes[sized],
+            nodes if len(sized) == nodes.height else nodes[sized],
             {s: self.store.plane(s).shape for s in self.store.sequences},
             protocol=self.split,
             seed=self.split_seed,

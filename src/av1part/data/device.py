@@ -51,7 +51,7 @@ class DeviceBlocks:
         starts = np.cumsum([0, *(plane.size for plane in planes)])
         shapes = np.array([plane.shape for plane in planes])
         self.samples: Tensor = _flat(planes, reader, device) if other is None else other.samples
-        sequences, frames, rows, cols = reader.places
+        sequences, frames, rows, cols = reader.places()
         height, width = shapes[sequences, 1], shapes[sequences, 2]
         base = starts[sequences] + frames.astype(np.int64) * height * width
         self.base, self.width, self.height, self.row, self.col = (

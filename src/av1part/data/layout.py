@@ -88,7 +88,7 @@ def check_nodes(
         raise StoreError(f"{name} has nodes of sequences without a plane: {sorted(unknown)}")
     planes = pl.DataFrame(
         [(s, *map(int, shape)) for s, shape in shapes.items()],
-        schema={"sequence": pl.String, "frames": pl.Int64, "height": pl.Int64, "width": pl.Int64},
+        schema={"sequence": pl.String, "frames": pl.Int32, "height": pl.Int32, "width": pl.Int32},
         orient="row",
     )
     legal = pl.any_horizontal(

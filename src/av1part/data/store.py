@@ -108,6 +108,13 @@ class Store:
         return tuple(self.manifest["sequences"])
 
     @cached_property
+    def sequence_codes(self) -> NDArray[np.uint16]:
+        """Number of each node's sequence in `sequences`, in the order of the table."""
+        codes = self.nodes["sequence"].cast(pl.Enum(list(self.sequences))).to_physical()
+        numbers: NDArray[np.uint16] = codes.cast(pl.UInt16).to_numpy()
+        return numbers
+
+    @cached_property
     def groups(self) -> dict[str, str]:
         """Sequence to the group it belongs to: what shows the same clip is one group.
 

@@ -19,7 +19,9 @@ GOOD = {"tensors": {"a": "0"}, "file_sha256": "1", "macro_f1": 0.5, "python": "3
 def ask(code: str, monkeypatch: pytest.MonkeyPatch) -> ReadBack:
     """Ask a process that runs this Python code; its words are those of the true one."""
     monkeypatch.setattr(readback, "CHILD", (sys.executable, "-S", "-c", code))
-    return read_back_in_new_process(Path("x.ckpt"), batches=3, ranks=1, device="cpu")
+    return read_back_in_new_process(
+        Path("x.ckpt"), batches=3, ranks=1, device="cpu", precision="bf16-mixed"
+    )
 
 
 def printing(record: object) -> str:
@@ -32,13 +34,13 @@ def test_a_record_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (back.tensors, back.file_sha256, back.macro_f1) == ({"a": "0"}, "1", 0.5)
 
 
-def test_it_gets_path_batches_ranks_and_device(
+def test_it_gets_path_batches_ranks_device_and_precision(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code = printing({**GOOD, "pid": -99, "file_sha256": "WORDS"})
     back = ask(f"import sys; {code[:-1]}.replace('WORDS', ' '.join(sys.argv[1:])))", monkeypatch)
-    assert back.file_sha256 == f"{tmp_path / 'x.ckpt'} 3 1 cpu"
+    assert back.file_sha256 == f"{tmp_path / 'x.ckpt'} 3 1 cpu bf16-mixed"
 
 
 @pytest.mark.parametrize(

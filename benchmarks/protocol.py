@@ -1,0 +1,102 @@
+"""The study's protocol: 50 epochs of 152,600 training and 38,300 val blocks at batch 128.
+
+The blocks are drawn with replacement from those of a store (Kodak's, or the embedded one), so that
+an epoch is as long as the study's. Verification is as configured by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+from av1part import training
+from av1part.cli import main
+from av1part.data.datamodule import BlockDataModule
+
+BLOCKS = {"train": 152_600, "val": 38_300}
+METHODS = {
+    "frozen": (["method=frozen"], 9),
+    "adapter {1,2,3,4}": (["method=adapter", "adapter.layers=[1,2,3,4]"], 28),
+}
+"""Name to its words, and the minutes it may take on 2 cores."""
+
+
+class Resampled(BlockDataModule):
+    """Splits with as many blocks as the study's."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the blocks once, with replacement."""
+        if self.readers:
+            return
+        super().setup(stage)
+        rng = np.random.default_rng(0)
+        for split, count in BLOCKS.items():
+            nodes = self.readers[split].nodes
+            self.readers[split] = self._reader(np.sort(rng.choice(nodes, count)))
+
+
+def run(
+    folder: Path, *, store: str | None = None, epochs: int = 50, device: str = "cpu"
+) -> Iterator[Any]:
+    """Yield a row a method.
+
+    Args:
+        folder: For runs and cache.
+        store: Dataset; None is the embedded one.
+        epochs: Of the 50; minutes are scaled to 50, features and start apart.
+        device: A config of the trainer group, `cpu` or `gpu`.
+
+    Raises:
+        SystemExit: if a run failed.
+    """
+    store = None if store is None else str(Path(store).resolve())
+    os.chdir(folder)
+    torch.save(torchvision.models.resnet18().state_dict(), "start.pt")
+    training.BlockDataModule = Resampled  # type: ignore[misc]
+    words = ["train", "stage=stage2", "backbone.weights=start.pt", f"trainer={device}"]
+    words += ["callbacks.patience=null", f"trainer.max_epochs={epochs}", "logger=none"]
+    words += [f"cache.folder={folder / 'cache'}", *([f"data.path={store}"] if store else [])]
+    for method, (own, limit) in METHODS.items():
+        name = f"run-{time.time_ns()}"
+        started = time.perf_counter()
+        if main([*words, *own, f"name={name}"]):
+            raise SystemExit("the run failed, see above")
+        wall = time.perf_counter() - started
+        timing = json.loads(Path(f"runs/{name}/timing.json").read_text())
+        yield row(method, epochs, wall, timing, limit)
+
+
+def row(
+    method: str, epochs: int, wall: float, timing: Mapping[str, Any], limit: int
+) -> dict[str, Any]:
+    """Return what a run came to.
+
+    Args:
+        method: Its name.
+        epochs: It had.
+        wall: Seconds from the command to its end.
+        timing: Its timing.json.
+        limit: Minutes it may take.
+    """
+    once = wall - timing["seconds"]
+    return {
+        "what": method,
+        "batch": 128,
+        "epochs": epochs,
+        "minutes": wall / 60,
+        "minutes_of_50": (once + timing["seconds"] * 50 / epochs) / 60,
+        "limit": limit,
+        "blocks_per_second": timing["blocks_per_second"],
+        "features_percent": 100 * timing["features_seconds"] / wall,
+        "training_percent": 100 * sum(timing["epoch_seconds"]) / wall,
+        "validation_percent": 100 * timing["validation_seconds"] / wall,
+        "verification_percent": 100 * timing["verification_seconds"] / wall,
+    }
