@@ -40,7 +40,7 @@ def main() -> None:
     """Run the parts that are asked for and write their results."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parts: dict[str, Callable[[Path, argparse.Namespace], Iterable[Mapping[str, Any]]]] = {
-        "feeding": lambda folder, given: feeding.run(repeats=given.repeats),
+        "feeding": lambda folder, given: feeding.run(folder, repeats=given.repeats),
         "training": lambda folder, given: training.run(folder, repeats=given.repeats),
         "inference": lambda folder, given: inference.run(folder, repeats=given.repeats),
         "protocol": lambda folder, given: protocol.run(

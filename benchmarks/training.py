@@ -41,7 +41,7 @@ TARGETS = {  # (floor, goal) of the issue that asked for this, by batch
     "adapter {3,4}": {128: (3, 4), 2048: (4.5, 6)},
     "adapter {1,2,3,4}": {128: (2.5, 3), 2048: (2.5, 3)},
 }
-MOST_BLOCKS = 8192
+MOST_BLOCKS = 4096
 """Of the plain loop: some seconds of it, its rate is even."""
 HEAD = {"kind": "mlp", "dropout": 0.5, "hidden": [256, 128]}
 
