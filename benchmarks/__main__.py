@@ -23,6 +23,7 @@ share_cores()  # before torch is imported, as the console script does
 
 import feeding  # noqa: E402
 import inference  # noqa: E402
+import overhead  # noqa: E402
 import protocol  # noqa: E402
 import training  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -33,7 +34,7 @@ from av1part.files import write_json, write_text  # noqa: E402
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "performance.md"
-USUAL = ("feeding", "training", "inference")
+USUAL = ("feeding", "training", "overhead", "inference")
 
 
 def main() -> None:
@@ -42,12 +43,15 @@ def main() -> None:
     parts: dict[str, Callable[[Path, argparse.Namespace], Iterable[Mapping[str, Any]]]] = {
         "feeding": lambda folder, given: feeding.run(folder, repeats=given.repeats),
         "training": lambda folder, given: training.run(folder, repeats=given.repeats),
+        "overhead": lambda folder, given: overhead.run(folder, repeats=given.repeats),
         "inference": lambda folder, given: inference.run(folder, repeats=given.repeats),
         "protocol": lambda folder, given: protocol.run(
             folder, store=given.store, epochs=given.epochs, device=given.device
         ),
     }
-    parser.add_argument("parts", nargs="*", help=f"{', '.join(parts)}; all but the last one")
+    parser.add_argument(
+        "parts", nargs="*", help=f"{', '.join(parts)}; without any, all but the last"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="pairs of each comparison")
     parser.add_argument("--store", help="protocol: a dataset, such as Kodak's; else the embedded")
     parser.add_argument("--epochs", type=int, default=50, help="protocol: of the 50, others scaled")

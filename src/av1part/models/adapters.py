@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from av1part.models.backbone import LEVELS, ResNet18
+from av1part.models.backbone import LEVELS, ResNet18, spatial_mean
 from av1part.models.dropout import Dropout
 from av1part.options import PLACEMENTS
 
@@ -51,7 +51,7 @@ class BottleneckAdapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the shape of `x`, (b, c, h, w)."""
-        delta: Tensor = self.up(self.dropout(self.relu(self.down(x.mean((2, 3))))))
+        delta: Tensor = self.up(self.dropout(self.relu(self.down(spatial_mean(x)))))
         return x + delta[:, :, None, None]
 
 

@@ -52,6 +52,11 @@ def layer_of(name: str) -> str:
     return _OWNERS[name.partition(".")[0]]
 
 
+def spatial_mean(x: Tensor) -> Tensor:
+    """Average features (b, c, h, w) over their map, (b, c); a single pixel is its own mean."""
+    return x.flatten(1) if x.shape[2:] == (1, 1) else x.mean((2, 3))
+
+
 class SqueezeExcitation(nn.Module):
     """Channel attention: pool, two linear maps without bias, sigmoid, scale.
 
@@ -66,7 +71,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale each channel of `x`, shape (b, c, h, w), by its gate in 0..1."""
-        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(spatial_mean(x)))))
         return x * gate[:, :, None, None]
 
 

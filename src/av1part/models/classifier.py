@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from av1part.models.adapters import build_adapters
-from av1part.models.backbone import LAYERS, LEVELS, ResNet18, adapted, layer_of
+from av1part.models.backbone import LAYERS, LEVELS, ResNet18, adapted, layer_of, spatial_mean
 from av1part.models.freeze import Thaw
 from av1part.models.heads import QindexFiLM, build_head
 from av1part.models.normalise import PixelNormalise
@@ -143,7 +143,7 @@ class Classifier(nn.Module):
         x = self.backbone.stem(self.normalise(block).to(memory_format=torch.channels_last))
         for level in LEVELS[: min(cut, len(LEVELS))]:
             x = self.backbone.level(level, x)
-        return x.mean((2, 3)) if cut == POOLED else x
+        return spatial_mean(x) if cut == POOLED else x
 
     def pooled(self, features: Tensor, cut: int) -> Tensor:
         """Go on from a cut to the pooled features.
@@ -160,7 +160,7 @@ class Classifier(nn.Module):
         x = adapted(features, self.adapters, f"layer{cut}")
         for level in LEVELS[cut:]:
             x = self.backbone.level(level, x, self.adapters)
-        return x.mean((2, 3))
+        return spatial_mean(x)
 
     def features(self, block: Tensor) -> Tensor:
         """Return pooled features, float, (b, c), of integer samples, (b, 1, s, s)."""
