@@ -33,7 +33,7 @@ class NodeReader(Dataset[Batch]):
 class DeviceBlocks:
     """The planes of a store, and where the nodes of a reader lie, in a device's memory.
 
-    Takes the memory of all planes and 32 bytes a node.
+    Takes the memory of all planes and 40 bytes a node.
     """
 
     def __init__(
