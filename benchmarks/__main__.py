@@ -69,6 +69,7 @@ def main() -> None:
             "rows": rows,
             "git_commit": git_commit(),
             "hardware": hardware(),
+            "spin_count": os.environ["GOMP_SPINCOUNT"],
             "versions": versions(),
         }
         write_json(file, results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from measure import compare
-from training import HEAD, ours
+from resampled import prepare
+from training import BLOCKS, HEAD, ours
 
 from av1part.data.blocks import EpochBatches, FeatureReader
 from av1part.data.datamodule import BlockDataModule
@@ -28,9 +27,7 @@ def run(folder: Path, *, repeats: int = 3) -> Iterator[Any]:
         folder: For runs and cache.
         repeats: Pairs.
     """
-    os.chdir(folder)
-    torch.save(torchvision.models.resnet18().state_dict(), "start.pt")
-    data = BlockDataModule(stage="stage2")
+    data = prepare(folder, BLOCKS)(stage="stage2")
     batch = 128
     found = compare(
         lambda: ours("method=frozen", batch), lambda: bare(data, batch), repeats=repeats

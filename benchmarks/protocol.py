@@ -7,40 +7,22 @@ an epoch is as long as the study's. Verification is as configured by default.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torchvision
+from resampled import prepare
 
-from av1part import training
 from av1part.cli import main
-from av1part.data.datamodule import BlockDataModule
 
 BLOCKS = {"train": 152_600, "val": 38_300}
+"""Of the study's Stage 2."""
 METHODS = {
     "frozen": (["method=frozen"], 9),
     "adapter {1,2,3,4}": (["method=adapter", "adapter.layers=[1,2,3,4]"], 28),
 }
 """Name to its words, and the minutes it may take on 2 cores."""
-
-
-class Resampled(BlockDataModule):
-    """Splits with as many blocks as the study's."""
-
-    def setup(self, stage: str | None = None) -> None:
-        """Draw the blocks once, with replacement."""
-        if self.readers:
-            return
-        super().setup(stage)
-        rng = np.random.default_rng(0)
-        for split, count in BLOCKS.items():
-            nodes = self.readers[split].nodes
-            self.readers[split] = self._reader(np.sort(rng.choice(nodes, count)))
 
 
 def run(
@@ -58,9 +40,7 @@ def run(
         SystemExit: if a run failed.
     """
     store = None if store is None else str(Path(store).resolve())
-    os.chdir(folder)
-    torch.save(torchvision.models.resnet18().state_dict(), "start.pt")
-    training.BlockDataModule = Resampled  # type: ignore[misc]
+    prepare(folder, BLOCKS)
     words = ["train", "stage=stage2", "backbone.weights=start.pt", f"trainer={device}"]
     words += ["callbacks.patience=null", f"trainer.max_epochs={epochs}", "logger=none"]
     words += [f"cache.folder={folder / 'cache'}", *([f"data.path={store}"] if store else [])]

@@ -9,7 +9,6 @@ and threads, without Lightning, checks, checkpoints and the cache; in PyTorch's 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -18,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from eager import FORMATS, Eager
 from measure import paired
+from resampled import prepare
 
 from av1part.cli import main
 from av1part.data.datamodule import BlockDataModule
@@ -41,6 +40,8 @@ TARGETS = {  # (floor, goal) of the issue that asked for this, by batch
     "adapter {3,4}": {128: (3, 4), 2048: (4.5, 6)},
     "adapter {1,2,3,4}": {128: (2.5, 3), 2048: (2.5, 3)},
 }
+BLOCKS = {"train": 32_768, "val": 2048}
+"""Drawn from the embedded ones, so that an epoch has as many steps as one in use."""
 MOST_BLOCKS = 4096
 """Of the plain loop: some seconds of it, its rate is even."""
 HEAD = {"kind": "mlp", "dropout": 0.5, "hidden": [256, 128]}
@@ -54,9 +55,7 @@ def run(folder: Path, *, repeats: int = 3, batches: tuple[int, ...] = (128, 2048
         repeats: Pairs of each.
         batches: Sizes of training batches.
     """
-    os.chdir(folder)
-    torch.save(torchvision.models.resnet18().state_dict(), "start.pt")
-    data = BlockDataModule(stage="stage2")
+    data = prepare(folder, BLOCKS)(stage="stage2")
     train = data.reader("train")
     whole = train[np.arange(len(train))]
     for method, (word, layers) in METHODS.items():
@@ -78,14 +77,14 @@ def run(folder: Path, *, repeats: int = 3, batches: tuple[int, ...] = (128, 2048
 
 
 def ours(word: str, batch: int) -> float:
-    """Train for four epochs; return the median rate of all but the first.
+    """Train for three epochs; return the median rate of all but the first.
 
     Raises:
         SystemExit: if the run failed.
     """
     name = f"run-{time.time_ns()}"
     words = ["train", "stage=stage2", word, "backbone.weights=start.pt", f"name={name}"]
-    words += [f"data.batch_size={batch}", "trainer.max_epochs=4", "logger=none"]
+    words += [f"data.batch_size={batch}", "trainer.max_epochs=3", "logger=none"]
     words += ["cache.folder=cache", "callbacks.plots=false", "callbacks.patience=null"]
     if main(words):
         raise SystemExit("the run failed, see above")

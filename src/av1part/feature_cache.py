@@ -15,10 +15,12 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from torch import Tensor, nn
 
 from av1part.data.augment import apply_symmetries
 from av1part.data.blocks import BlockReader
+from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
 from av1part.files import atomic_path, cache_folder
 from av1part.models.backbone import LEVELS, layer_of
@@ -33,6 +36,7 @@ from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
 from av1part.partition import SYMMETRIES
 from av1part.precision import computing_in
+from av1part.stages.base import StageModule
 
 log = logging.getLogger(__name__)
 
@@ -207,3 +211,41 @@ class _Job:
         with torch.inference_mode(), computing_in(self.precision, device):
             features = self.classifier.trunk(batch["block"].to(device), self.cut).cpu()
         return (features.permute(0, 2, 3, 1) if features.dim() == 4 else features).contiguous()
+
+
+def serve_features(
+    options: Mapping[str, Any], module: StageModule, data: BlockDataModule, trainer: pl.Trainer
+) -> None:
+    """Have the Trainer served the features of the frozen trunk, where there is one to cache.
+
+    Args:
+        options: `mode`, `folder` and `limit_gb`, the config group `cache`.
+        module: Whose trunk; moved to the Trainer's device.
+        data: Gets the features of train and val; none if they cannot be kept, which is logged.
+        trainer: That will train.
+    """
+    if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
+        return
+    folder = Path(options["folder"] or default_folder()).expanduser()
+    cache = FeatureCache(folder, int(options["limit_gb"] * 2**30))
+    classifier = module.to(trainer.strategy.root_device).classifier.eval()
+    wanted = {
+        "train": (data.training_reader(), data.augment == "symmetries"),
+        "val": (data.reader("val"), False),
+    }
+    try:
+        for split, (reader, turned) in wanted.items():
+            features = cache.features(
+                classifier, reader, data.store, turned=turned, precision=str(trainer.precision)
+            )
+            if features is None:
+                data.features.clear()
+                return
+            data.features[split] = features
+    except OSError as error:
+        log.warning("features are not cached: %s (%s)", folder, error.strerror or error)
+        data.features.clear()
+        return
+    finally:
+        module.train()
+    log.info("features of the frozen trunk: cached in %s", folder)

@@ -21,7 +21,7 @@ from av1part.data.datamodule import BlockDataModule
 from av1part.data.injection import describe
 from av1part.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.evaluation import evaluate, stage_scores
-from av1part.feature_cache import FeatureCache, default_folder
+from av1part.feature_cache import serve_features
 from av1part.files import write_json
 from av1part.intervals import flatten_intervals, metric_intervals
 from av1part.metrics import FlatMetrics, baselines
@@ -103,7 +103,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     log_summary(module, facts["size"] + 2 * facts["context"])
     _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
     started = time.perf_counter()
-    _use_cache(settings["cache"], module, data, trainer)
+    serve_features(settings["cache"], module, data, trainer)
     timing.features_seconds = time.perf_counter() - started
     if settings["trainer"]["compile"]:
         module.classifier.compile_trained()
@@ -220,37 +220,6 @@ def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
             ", ".join(late),
             epochs,
         )
-
-
-def _use_cache(
-    options: Mapping[str, Any], module: StageModule, data: BlockDataModule, trainer: pl.Trainer
-) -> None:
-    """Have the Trainer served the features of the frozen trunk, where there is one to cache."""
-    if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
-        return
-    folder = Path(options["folder"] or default_folder()).expanduser()
-    cache = FeatureCache(folder, int(options["limit_gb"] * 2**30))
-    classifier = module.to(trainer.strategy.root_device).classifier.eval()
-    wanted = {
-        "train": (data.training_reader(), data.augment == "symmetries"),
-        "val": (data.reader("val"), False),
-    }
-    try:
-        for split, (reader, turned) in wanted.items():
-            features = cache.features(
-                classifier, reader, data.store, turned=turned, precision=str(trainer.precision)
-            )
-            if features is None:
-                data.features.clear()
-                return
-            data.features[split] = features
-    except OSError as error:
-        log.warning("features are not cached: %s (%s)", folder, error.strerror or error)
-        data.features.clear()
-        return
-    finally:
-        module.train()
-    log.info("features of the frozen trunk: cached in %s", folder)
 
 
 def split_scores(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -106,6 +107,25 @@ def draw_bits(node: Tensor, seed: int, epoch: int, stream: int) -> Tensor:
 def draw_symmetries(node: Tensor, seed: int, epoch: int) -> Tensor:
     """Draw a symmetry for each node (b,): an index into `SYMMETRIES`, int64, shape (b,)."""
     return _unsigned_shift(draw_bits(node, seed, epoch, _SYMMETRY), 32) & 7
+
+
+def turned_places(
+    index: NDArray[np.int64], epoch: int, *, nodes: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Return where the features of blocks lie under the symmetries that are drawn for them.
+
+    Args:
+        index: Positions in `nodes`, int64, (b,).
+        epoch: Of training.
+        nodes: Node numbers of all blocks, int64, (n,).
+        seed: Of the draws.
+
+    Returns:
+        Positions in a `FeatureReader` of eight turns, int64, (b,).
+    """
+    turn = draw_symmetries(torch.from_numpy(nodes[index]), seed, epoch)
+    places: NDArray[np.int64] = index + len(nodes) * turn.numpy()
+    return places
 
 
 def draw_classes(node: Tensor, classes: int, seed: int, epoch: int) -> Tensor:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from av1part import embedded
-from av1part.data.augment import Augmentation, draw_symmetries
+from av1part.data.augment import Augmentation, turned_places
 from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches, FeatureReader
 from av1part.data.device import DeviceBlocks, NodeReader
 from av1part.data.injection import Injection, is_foreign
@@ -156,8 +157,10 @@ class BlockDataModule(pl.LightningDataModule):
             listed = self.store.manifest.get("given_split")
         elif self.split_list is not None:
             listed = read_split_list(self.split_list)
+        # A sequence by its number: rows of strings would each be copied.
+        names = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
         split = assign_splits(
-            nodes if len(sized) == nodes.height else nodes[sized],
+            nodes.select(names, "frame", "row", "size")[sized],
             {s: self.store.plane(s).shape for s in self.store.sequences},
             protocol=self.split,
             seed=self.split_seed,
@@ -341,7 +344,7 @@ class BlockDataModule(pl.LightningDataModule):
         if in_fit and split in self.features:
             served = FeatureReader(reader, self.features[split])
             if len(self.features[split]) > 1:
-                placed = partial(_turned, nodes=reader.nodes, seed=self.seed)
+                placed = partial(turned_places, nodes=reader.nodes, seed=self.seed)
         elif in_fit and self.planes == "device":
             served = NodeReader(reader)
         sampler = EpochBatches(
@@ -396,12 +399,3 @@ class BlockDataModule(pl.LightningDataModule):
                 f"{self.path} has {said} nodes, which taxonomy {self.taxonomy_name} does not "
                 "cover: use taxonomy=v6_1to4, or build with one_to_four=false"
             )
-
-
-def _turned(
-    index: NDArray[np.int64], epoch: int, *, nodes: NDArray[np.int64], seed: int
-) -> NDArray[np.int64]:
-    """Return where the features of blocks lie under the symmetries that augmentation draws."""
-    turn = draw_symmetries(torch.from_numpy(nodes[index]), seed, epoch)
-    placed: NDArray[np.int64] = index + len(nodes) * turn.numpy()
-    return placed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,14 +79,14 @@ def assign_splits(
     _check_list(table, shapes)
     if protocol == "by_sequence":
         _check_groups(table, groups)
-    codes = pl.DataFrame(
-        {
-            "sequence": list(table),
-            "split": np.array([SPLITS.index(s) for s in table.values()], dtype=np.int8),
-        }
-    )
-    joined = nodes.select("sequence").join(codes, on="sequence", how="left", maintain_order="left")
-    return joined["split"].to_numpy()
+    splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
+    assigned: NDArray[np.int8] = splits[_sequence_codes(nodes, shapes)]
+    return assigned
+
+
+def _sequence_codes(nodes: pl.DataFrame, shapes: Mapping[str, Any]) -> NDArray[Any]:
+    """Return each node's sequence as its number in `shapes`."""
+    return nodes["sequence"].cast(pl.Enum(list(shapes))).to_physical().to_numpy()
 
 
 def read_split_list(path: str | Path) -> dict[str, str]:
@@ -172,18 +173,25 @@ def _check_groups(listed: Mapping[str, str], groups: Mapping[str, str]) -> None:
 
 def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int8]:
     """Cut each sequence along time or, with few frames, into horizontal bands."""
-    split = np.full(nodes.height, OUTSIDE, dtype=np.int8)
-    sequence = nodes["sequence"].to_numpy()
+    code = _sequence_codes(nodes, shapes)
+    along_time = np.array([frames >= _FEWEST_FRAMES for frames, *_ in shapes.values()])
+    bounds = np.array([_bounds(*shape) for shape in shapes.values()], dtype=np.int32)
     frame, row, size = (nodes[c].to_numpy() for c in ("frame", "row", "size"))
-    for name, (frames, height, _) in shapes.items():
-        mine = sequence == name
-        if frames >= _FEWEST_FRAMES:
-            first, last, ranges = frame, frame + 1, segments(frames, max(1, round(frames / 50)))
-        else:
-            first, last, ranges = row, row + size, segments(height, min(64, max(16, height // 16)))
-        for index, (start, stop) in enumerate(ranges):
-            split[mine & (first >= start) & (last <= stop)] = index
+    timed = along_time[code]
+    first = np.where(timed, frame, row)
+    last = first + np.where(timed, 1, size)
+    split = np.full(nodes.height, OUTSIDE, dtype=np.int8)
+    for index in range(len(SPLITS)):
+        start, stop = bounds[:, index, 0][code], bounds[:, index, 1][code]
+        split[(first >= start) & (last <= stop)] = index
     return split
+
+
+def _bounds(frames: int, height: int, width: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of each split in a sequence: frames of many, rows of few."""
+    if frames >= _FEWEST_FRAMES:
+        return segments(frames, max(1, round(frames / 50)))
+    return segments(height, min(64, max(16, height // 16)))
 
 
 def segments(length: int, gap: int) -> list[tuple[int, int]]:

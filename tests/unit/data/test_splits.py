@@ -148,6 +148,24 @@ def test_by_segment_leaves_a_gap(frames: int) -> None:
             assert after[0] - before[1] - ends >= (1 if along == "frame" else 16)
 
 
+def test_by_segment_cuts_each_sequence_by_its_own_length() -> None:
+    still, video = grid(1)[0], grid(1, 12, side=160)[0].with_columns(sequence=pl.lit("video"))
+    nodes = pl.concat([video, still]).sample(fraction=1, shuffle=True, seed=1)
+    shapes = {"s0": (1, 320, 320), "video": (12, 160, 160)}
+    together = assign_splits(nodes, shapes, protocol="by_segment")
+    for name, shape in shapes.items():
+        mine = (nodes["sequence"] == name).to_numpy()
+        alone = assign_splits(nodes.filter(mine), {name: shape}, protocol="by_segment")
+        assert together[mine].tolist() == alone.tolist()
+        along = nodes["frame" if name == "video" else "row"].to_numpy()[mine]
+        for index, (start, stop) in enumerate(
+            segments(12, 1) if name == "video" else segments(320, 20)
+        ):
+            inside = along[alone == index]
+            assert inside.min() >= start
+            assert inside.max() < stop
+
+
 @given(st.integers(5, 5000), st.integers(1, 64))
 def test_segments_are_in_order_with_gaps(length: int, gap: int) -> None:
     if length - 2 * gap < 3:
