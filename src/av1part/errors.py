@@ -39,3 +39,7 @@ class FreezeError(Av1partError):
 
 class ReportError(Av1partError):
     """A run folder that is missing, unfinished, damaged, or contradicts itself."""
+
+
+class SweepError(Av1partError):
+    """A sweep some of whose jobs did not finish."""

@@ -88,6 +88,11 @@ _IRRELEVANT = (
 )
 
 
+def relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that may change a result, as dotted keys to values."""
+    return dict(_flat_settings(settings))
+
+
 def _flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         name = f"{prefix}{key}"

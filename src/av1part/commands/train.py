@@ -15,6 +15,7 @@ from av1part.configuration import plain
 from av1part.files import no_empty_folder
 from av1part.report import write_run_plots
 from av1part.results import check_run_name
+from av1part.sweeps.state import record_failure
 from av1part.training import TrainResult, train_stage
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,12 @@ log = logging.getLogger(__name__)
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
     """Train a stage; returns val macro-F1, for sweepers."""
     check_run_name(str(cfg.name))
-    result = train_in(cfg, Path(HydraConfig.get().runtime.output_dir))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        result = train_in(cfg, folder)
+    except Exception as error:
+        record_failure(folder, error)  # of a job; the others of the sweep go on
+        raise
     return None if result is None else float(result.metrics["macro_f1"])
 
 

@@ -1,0 +1,206 @@
+"""The jobs of a sweep: variants x folds x seeds, each with its words and the name of its folder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from av1part.configuration import slug
+from av1part.errors import ConfigError
+from av1part.results import check_run_name
+
+START = "stage1"
+"""Folder of the runs that the others start from; no variant may be called so."""
+
+_KEYS = {"variants", "seeds", "folds", "start", "baseline"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What conf/hydra/sweeper/plan.yaml says.
+
+    Attributes:
+        variants: Name to overrides; none is one without a name.
+        seeds: Of each variant; None leaves the seed to the overrides.
+        folds: Name to overrides; none is one without a name.
+        start: Overrides of the Stage-1 run of each fold and seed; None is no such run.
+        baseline: The variant that others are compared with.
+    """
+
+    variants: Mapping[str, Sequence[str]]
+    seeds: Sequence[int] | None
+    folds: Mapping[str, Sequence[str]]
+    start: Sequence[str] | None
+    baseline: str | None
+
+    @property
+    def names_folders(self) -> bool:
+        """Whether folders are named by variant, fold and seed, or by Hydra after the words."""
+        return bool(self.variants or self.folds or self.start) or self.seeds is not None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep.
+
+    Attributes:
+        variant: Its name; `START` of a Stage-1 run, None where the plan names none.
+        fold: Name of the fold, if there are some.
+        seed: Its seed, if the plan says it.
+        words: Overrides of `av1part train`, without those of its folder and its start.
+    """
+
+    variant: str | None
+    fold: str | None
+    seed: int | None
+    words: tuple[str, ...]
+
+    @property
+    def member(self) -> str:
+        """Which run of its variant it is: `fold-a_seed-1`."""
+        parts = [f"fold-{self.fold}"] if self.fold is not None else []
+        parts += [f"seed-{self.seed}"] if self.seed is not None else []
+        return "_".join(parts) or "run"
+
+
+def read_plan(given: Mapping[str, Any]) -> Plan:
+    """Check what was given.
+
+    Args:
+        given: The keys of the sweeper's configuration, plain values.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: naming the key that is unknown or of another kind.
+    """
+    unknown = sorted(given.keys() - _KEYS)
+    if unknown:
+        raise ConfigError(f"hydra.sweeper.{unknown[0]} is unknown: it has {', '.join(_KEYS)}")
+    variants, folds = given.get("variants") or {}, given.get("folds") or {}
+    for key, named in (("variants", variants), ("folds", folds)):
+        if not isinstance(named, Mapping):
+            raise ConfigError(f"hydra.sweeper.{key} must map names to lists of overrides")
+        for name, words in named.items():
+            check_run_name(str(name))
+            _check_words(f"{key}.{name}", words)
+    seeds, start, baseline = (given.get(key) for key in ("seeds", "start", "baseline"))
+    if seeds is not None and (
+        not isinstance(seeds, Sequence)
+        or isinstance(seeds, str)
+        or not seeds
+        or not all(type(seed) is int for seed in seeds)
+        or len(set(seeds)) != len(seeds)
+    ):
+        raise ConfigError(f"hydra.sweeper.seeds must be distinct integers, got {seeds!r}")
+    if start is not None:
+        _check_words("start", start)
+    if START in variants:
+        raise ConfigError(f"hydra.sweeper.variants: {START} is the folder of the start: rename it")
+    return Plan({str(k): list(v) for k, v in variants.items()}, seeds, folds, start, baseline)
+
+
+def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> list[Job]:
+    """Write out the jobs.
+
+    Words of the command line count more than a variant's, so that `trainer.max_epochs=1` shortens
+    all runs.
+
+    Args:
+        plan: The plan.
+        arguments: Overrides of the command line; one that lists values makes a variant of each.
+        parser: Hydra's.
+
+    Returns:
+        The jobs: Stage-1 runs first, then variant by variant.
+
+    Raises:
+        ConfigError: if a word is no override, or the plan already says what it lists.
+    """
+    given = _combinations(arguments, parser)
+    if plan.seeds is not None and any(word.partition("=")[0] == "seed" for word in arguments):
+        raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
+    variants: dict[str | None, tuple[str, ...]] = {}
+    named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]
+    for name, words_of in named:
+        for own, chosen in itertools.product(_combinations(words_of, parser), given):
+            parts = [name, *own.names, *chosen.names] if plan.names_folders else []
+            full = "_".join(slug(part) for part in parts if part) or None
+            if full in variants and plan.names_folders:
+                raise ConfigError(f"the plan has two variants called {full}: rename one")
+            key = full if plan.names_folders else " ".join((*own.words, *chosen.words))
+            variants[key] = (*own.words, *chosen.words)
+    if plan.baseline is not None and plan.baseline not in variants:
+        known = ", ".join(str(name) for name in variants)
+        raise ConfigError(f"hydra.sweeper.baseline={plan.baseline} is none of {known}")
+    folds: list[tuple[str | None, Sequence[str]]] = [*plan.folds.items()] or [(None, ())]
+    seeds: list[int | None] = [*plan.seeds] if plan.seeds else [None]
+    members = list(itertools.product(folds, seeds))
+    jobs = []
+    if plan.start is not None:
+        common = [word for word in arguments if not _lists_values(word, parser)]
+        jobs += [
+            Job(START, fold, seed, _words(plan.start, words, common, seed))
+            for (fold, words), seed in members
+        ]
+    for variant, words in variants.items():
+        shown = variant if plan.names_folders else None
+        jobs += [
+            Job(shown, fold, seed, _words(of_fold, words, (), seed))
+            for (fold, of_fold), seed in members
+        ]
+    return jobs
+
+
+@dataclass(frozen=True)
+class _Combination:
+    words: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combination]:
+    """Choose a value of each word that lists several; `names` are those choices.
+
+    Raises:
+        ConfigError: if a word names a range to choose from, not values.
+    """
+    choices: list[list[tuple[str, str | None]]] = []
+    for override in parser.parse_overrides(list(words)):
+        if not override.is_sweep_override():
+            assert override.input_line is not None
+            choices.append([(override.input_line, None)])
+        elif override.is_discrete_sweep():
+            key = override.get_key_element()
+            values = override.sweep_string_iterator()
+            choices.append([(f"{key}={v}", f"{key.lstrip('+')}-{v}") for v in values])
+        else:
+            raise ConfigError(f"{override.input_line}: a sweep lists its values, as in key=1,2")
+    return [
+        _Combination(
+            tuple(word for word, _ in chosen),
+            tuple(name for _, name in chosen if name is not None),
+        )
+        for chosen in itertools.product(*choices)
+    ]
+
+
+def _lists_values(word: str, parser: OverridesParser) -> bool:
+    return bool(parser.parse_overrides([word])[0].is_sweep_override())
+
+
+def _words(*parts: Any) -> tuple[str, ...]:
+    *words, seed = parts
+    return (*itertools.chain(*words), *([] if seed is None else [f"seed={seed}"]))
+
+
+def _check_words(key: str, words: Any) -> None:
+    if isinstance(words, str) or not isinstance(words, Sequence):
+        raise ConfigError(f"hydra.sweeper.{key} must be a list of overrides, got {words!r}")
+    wrong = [word for word in words if not isinstance(word, str)]
+    if wrong:
+        raise ConfigError(f"hydra.sweeper.{key}: {wrong[0]!r} is no override, quote key=value")

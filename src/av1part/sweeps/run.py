@@ -1,0 +1,233 @@
+"""Running a sweep: see what its folders lack, launch that, tell how far it is, sum up.
+
+The jobs' folders are all the state there is. A sweep that was killed is started again by the same
+words: finished jobs are kept, an interrupted one goes on from its last verified checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import configure_log
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+
+from av1part.configuration import check_values, plain
+from av1part.environment import git_commit, versions
+from av1part.errors import SweepError
+from av1part.files import write_json
+from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
+from av1part.sweeps.state import State, begin, depends_on, state_of
+from av1part.sweeps.watch import Watch
+
+log = logging.getLogger(__name__)
+
+RECORD = "sweep.json"
+OUTDATED = ".outdated"
+"""Folder, hidden from reports, of results that the plan has made obsolete; the latest of each."""
+
+
+@dataclass(frozen=True)
+class _Composed:
+    """A job with its folder and what it depends on."""
+
+    job: Job
+    words: tuple[str, ...]
+    folder: Path
+    wanted: dict[str, Any]
+
+    @property
+    def state(self) -> State:
+        return state_of(self.folder, self.wanted)
+
+
+def run_sweep(
+    given: Mapping[str, Any],
+    arguments: Sequence[str],
+    config: DictConfig,
+    loader: Any,
+    launcher: Launcher,
+) -> list[Path]:
+    """Run what a sweep lacks.
+
+    Args:
+        given: The sweeper's configuration, the keys of conf/hydra/sweeper/plan.yaml.
+        arguments: Overrides of the command line.
+        config: Hydra's configuration of the sweep.
+        loader: Hydra's, which composes the jobs.
+        launcher: What runs them.
+
+    Returns:
+        The folders of all jobs, finished.
+
+    Raises:
+        ConfigError: if the plan or a job's words are not what they must be; nothing has run then.
+        SweepError: if jobs failed; the others have run.
+    """
+    plan = read_plan({key: _plain(value) for key, value in given.items()})
+    compose = _Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
+    compose.log()
+    jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
+    for job in jobs:  # all of them, before the first runs
+        compose.settings(compose.words(job, None))
+    starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
+    _run(starts, launcher, 0)
+    compose.log()
+    best = {
+        (each.job.fold, each.job.seed): each.folder / "checkpoints" / "best.ckpt"
+        for each in starts
+        if each.state.kind == "done"
+    }
+    others, orphans = [], []
+    for job in jobs[len(starts) :]:
+        start = best.get((job.fold, job.seed))
+        if plan.start is not None and start is None:
+            orphans.append(job)
+        else:
+            others.append(compose(job, start))
+    _write_record(compose.folder, plan, config, [*starts, *others])
+    _run(others, launcher, len(starts))
+    compose.log()
+    return _summed_up([*starts, *others], orphans, compose.folder)
+
+
+class _Composer:
+    """Makes jobs ready to be launched."""
+
+    def __init__(self, folder: Path, config: DictConfig, loader: Any, *, named: bool) -> None:
+        self.folder = folder
+        self.config = config
+        self.loader = loader
+        self.named = named
+        self._known: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def __call__(self, job: Job, start: Path | None) -> _Composed:
+        words = self.words(job, start)
+        cfg = self.loader.load_sweep_config(self.config, list(words))
+        folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+        return _Composed(job, words, folder, depends_on(self._plain(cfg)))
+
+    def words(self, job: Job, start: Path | None) -> tuple[str, ...]:
+        """Return the words of a job, with those that say where it is and that it may go on."""
+        words = [*job.words, "resume=true"]
+        if self.named:
+            words += [f"hydra.sweep.dir={_quoted(self.folder)}"]
+            words += [f"hydra.sweep.subdir={job.variant or 'run'}/{job.member}"]
+        if start is not None and self.settings(tuple(words))["method"]["name"] != "scratch":
+            words.append(f"stage1={_quoted(start)}")
+        return tuple(words)
+
+    def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
+        """Compose a job's settings and check them.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        if words not in self._known:
+            cfg = self.loader.load_sweep_config(self.config, list(words))
+            self._known[words] = self._plain(cfg)
+        return self._known[words]
+
+    def log(self) -> None:
+        """Have the log lines of this process shown as a job's are; launchers end that."""
+        configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+
+    def _plain(self, cfg: DictConfig) -> dict[str, Any]:
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        check_values(own, "train")
+        return plain(own)
+
+
+def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int) -> None:
+    """Launch those that are not done, and wait for them."""
+    todo = []
+    for each in jobs:
+        state = each.state
+        if state.kind == "done":
+            continue
+        why = f" ({state.why})" if state.why else ""
+        log.info("%s: %s%s", _name(each), state.kind, why)
+        if state.kind == "outdated":
+            _put_aside(each.folder)
+        begin(each.folder, each.wanted)
+        todo.append(each)
+    if not jobs:
+        return
+    log.info("%d jobs, %d of them done before", len(jobs), len(jobs) - len(todo))
+    if todo:
+        with Watch([each.folder for each in todo]):
+            launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
+
+
+def _put_aside(folder: Path) -> None:
+    kept = folder.parents[1] / OUTDATED / folder.parent.name / folder.name
+    if kept.exists():
+        shutil.rmtree(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(kept)
+
+
+def _summed_up(jobs: Sequence[_Composed], orphans: Sequence[Job], folder: Path) -> list[Path]:
+    """Return the folders of finished jobs.
+
+    Raises:
+        SweepError: if not all are.
+    """
+    states = {_name(each): each.state for each in jobs}
+    wrong = {name: state for name, state in states.items() if state.kind != "done"}
+    for name, state in wrong.items():
+        log.error("%s %s: %s", name, state.kind, state.why or "see its train.log")
+    if wrong or orphans:
+        first = next(iter(wrong))
+        more = f"; {len(orphans)} more wait for their Stage 1" if orphans else ""
+        raise SweepError(
+            f"{len(wrong)} of {len(states)} jobs in {folder} did not finish, first {first} "
+            f"({wrong[first].why or wrong[first].kind}){more}: mend it and start the sweep again, "
+            "what is done stays"
+        )
+    log.info("all %d jobs are done, in %s", len(jobs), folder)
+    return [each.folder for each in jobs]
+
+
+def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_Composed]) -> None:
+    """Write sweep.json: which folder is of which variant, fold and seed."""
+    write_json(
+        folder / RECORD,
+        {
+            "format": 1,
+            "experiment": OmegaConf.select(config, "hydra.runtime.choices.experiment"),
+            "baseline": plan.baseline,
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "jobs": [
+                {
+                    "folder": each.folder.relative_to(folder).as_posix(),
+                    "variant": each.job.variant,
+                    "fold": each.job.fold,
+                    "seed": each.job.seed,
+                    "words": list(each.job.words),
+                }
+                for each in jobs
+            ],
+        },
+    )
+
+
+def _name(each: _Composed) -> str:
+    return "/".join(each.folder.parts[-2:]) if each.job.variant else each.folder.name
+
+
+def _quoted(path: Path) -> str:
+    from av1part.cli import quote_paths
+
+    return quote_paths([f"out={path}"])[0].removeprefix("out=")
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,149 @@
+"""What lies in a job's folder, and whether it still is what the plan wants there.
+
+Before a job starts, `job.json` says what it depends on: settings, code, and the hashes of dataset,
+split list and start. A folder is done if it has a result and all of these are the same today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from av1part import embedded
+from av1part.checkpoint import sidecar_path
+from av1part.files import sha256_file, write_json
+from av1part.results import relevant_settings
+
+RECORD = "job.json"
+
+_NO_TRAINING = {"report", "sweeps", "commands", "calibration", "cascade", "cli.py", "pipeline.py"}
+"""Parts of the package that change no result of a training."""
+
+Kind = Literal["done", "missing", "unfinished", "failed", "outdated"]
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a job is.
+
+    Attributes:
+        kind: `done`; `missing`, nothing is there; `unfinished`, it was interrupted; `failed`;
+            or `outdated`, it was made from something else.
+        why: Of `failed` its error, of `outdated` what has changed.
+    """
+
+    kind: Kind
+    why: str = ""
+
+
+@cache
+def code_sha256() -> str:
+    """Hash the package's sources that a training runs: the version of the code behind a result."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        name = file.relative_to(package)
+        if name.parts[0] not in _NO_TRAINING:
+            digest.update(name.as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job's result is a function of.
+
+    Args:
+        settings: Its composed configuration, plain values.
+
+    Returns:
+        JSON values: `settings`, those that matter to a result; `inputs`, hashes by key; `code`.
+    """
+    data = settings["data"]["path"]
+    manifest = (embedded.STORE if data is None else Path(data).expanduser()) / "manifest.json"
+    inputs = {"data": _sha256(manifest)}
+    for key, value in (
+        ("data.split_list", settings["data"]["split_list"]),
+        ("stage1", settings["stage1"]),
+        ("backbone.weights", settings["backbone"]["weights"]),
+        ("injection.stage2", settings["injection"].get("stage2")),
+    ):
+        if value is not None and Path(value).expanduser().is_file():
+            inputs[key] = _sha256(Path(value).expanduser())
+    # As YAML would give it back, so that lists and tuples compare equal.
+    plain = yaml.safe_load(yaml.safe_dump(relevant_settings(settings)))
+    return {"settings": plain, "inputs": inputs, "code": code_sha256()}
+
+
+def _sha256(file: Path) -> str | None:
+    """Hash a file; of a verified checkpoint its tensors, which training again makes the same."""
+    record = sidecar_path(file)
+    if file.suffix == ".ckpt" and record.is_file():
+        try:
+            return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    return sha256_file(file) if file.is_file() else None
+
+
+def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
+    """Look into a job's folder.
+
+    Args:
+        folder: The folder.
+        wanted: What the job would depend on today.
+
+    Returns:
+        Its state.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return State("missing")
+    record = read_record(folder)
+    if record is None:
+        return State("outdated", "it does not say what it was made from")
+    changed = _changes(record, wanted)
+    if changed:
+        return State("outdated", f"other {', '.join(changed)}")
+    if (folder / "metrics.json").is_file():
+        return State("done")
+    if record.get("error"):
+        return State("failed", str(record["error"]))
+    return State("unfinished")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return job.json; None if there is none that can be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def begin(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Write job.json, before the job starts."""
+    write_json(folder / RECORD, {**wanted, "error": None})
+
+
+def record_failure(folder: Path, error: BaseException) -> None:
+    """Write into job.json why the job ended; of a run that is no job nothing is written."""
+    record = read_record(folder)
+    if record is not None:
+        said = " ".join(str(error).split()) or type(error).__name__
+        write_json(folder / RECORD, {**record, "error": said})
+
+
+def _changes(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    changed = []
+    for group in ("settings", "inputs"):
+        then, now = record.get(group), wanted[group]
+        if not isinstance(then, Mapping):
+            return [group]
+        changed += sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    return changed + (["code"] if record.get("code") != wanted["code"] else [])

@@ -1,0 +1,191 @@
+"""Sweeps from the command line: what runs, what is kept, what is said, and what survives a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+EXPERIMENT = """# @package _global_
+defaults:
+  - override /stage: stage2
+hydra:
+  sweeper:
+    variants:
+      frozen: [method=frozen]
+      adapter: [method=adapter]
+      last: [method=adapter, "adapter.layers=[4]"]
+    seeds: [0, 1]
+    start: [stage=stage1, method=auto, trainer.max_epochs=1]
+    baseline: frozen
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path, on_small: tuple[str, ...]) -> tuple[str, ...]:
+    folder = tmp_path / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "tiny.yaml").write_text(EXPERIMENT)
+    return ("train", "-m", "--config-dir", str(tmp_path / "conf"), "experiment=tiny", *on_small)
+
+
+def results(folder: Path) -> dict[str, dict]:
+    """Return each job's metrics, without what a machine's clock makes of it."""
+    return {
+        file.parent.relative_to(folder).as_posix(): json.loads(file.read_text())
+        for file in sorted(folder.rglob("metrics.json"))
+        if ".outdated" not in file.parts
+    }
+
+
+def test_a_plan_is_run_once_and_what_changed_again(
+    av1part: Command, words: tuple[str, ...]
+) -> None:
+    ran = av1part(*words)
+    assert ran.code == 0, ran.err
+    sweep = Path("runs/tiny")
+    members = [f"{v}/seed-{s}" for v in ("adapter", "frozen", "last", "stage1") for s in (0, 1)]
+    assert list(results(sweep)) == members
+    record = json.loads((sweep / "sweep.json").read_text())
+    assert record["baseline"] == "frozen"
+    assert {job["folder"] for job in record["jobs"]} == set(members)
+    # One backbone a seed: each run started from its own seed's, and from nothing else.
+    starts = {
+        member: json.loads((sweep / member / "job.json").read_text())["inputs"].get("stage1")
+        for member in members
+    }
+    for seed in (0, 1):
+        said = json.loads(
+            (sweep / f"stage1/seed-{seed}/checkpoints/best.verified.json").read_text()
+        )
+        same = {starts[f"{v}/seed-{seed}"] for v in ("adapter", "frozen", "last")}
+        assert same == {said["sha256"]}
+    assert starts["stage1/seed-0"] is None
+    made = {m: (sweep / m / "metrics.json").stat().st_mtime_ns for m in members}
+
+    again = av1part(*words)
+    assert again.code == 0, again.err
+    assert "6 jobs, 6 of them done before" in again.out + again.err
+    assert {m: (sweep / m / "metrics.json").stat().st_mtime_ns for m in members} == made
+
+    (sweep / "adapter/seed-1/metrics.json").unlink()
+    changed = av1part(*words, "head=linear")
+    said = changed.out + changed.err
+    assert changed.code == 0, changed.err
+    assert "frozen/seed-0: outdated (other head." in said
+    # Stage 1 has a head as well, so that all of it is trained anew.
+    assert all((sweep / m / "metrics.json").stat().st_mtime_ns != made[m] for m in members)
+    assert (sweep / ".outdated/frozen/seed-0/metrics.json").is_file()
+
+
+def test_a_failed_job_does_not_stop_the_others(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "conf/experiment/tiny.yaml"
+    bad = "last: [method=adapter, adapter=depthwise3x3]"
+    file.write_text(
+        EXPERIMENT.replace('last: [method=adapter, "adapter.layers=[4]"]', bad).replace(
+            "seeds: [0, 1]", "seeds: [0]"
+        )
+    )
+    ran = av1part(*words, "adapter.layers=[4]")
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert "1 of 4 jobs" in ran.error_lines[0]
+    assert "last/seed-0 (" in ran.error_lines[0]
+    assert "adapter.kernel=3" in ran.error_lines[0]
+    sweep = Path("runs/tiny")
+    assert sorted(results(sweep)) == ["adapter/seed-0", "frozen/seed-0", "stage1/seed-0"]
+
+    file.write_text(EXPERIMENT.replace("seeds: [0, 1]", "seeds: [0]"))
+    mended = av1part(*words, "adapter.layers=[4]")
+    assert mended.code == 0, mended.err
+    assert "last/seed-0: outdated" in mended.out + mended.err
+    assert "3 jobs, 2 of them done before" in mended.out + mended.err
+
+
+def test_runs_wait_for_their_stage_1(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "conf/experiment/tiny.yaml"
+    file.write_text(EXPERIMENT.replace("method=auto,", "method=frozen,"))  # of nothing
+    ran = av1part(*words)
+    assert ran.code == 2
+    assert "2 of 2 jobs" in ran.error_lines[0]
+    assert "6 more wait for their Stage 1" in ran.error_lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[method=frozen]", "[method=frozzen]", "frozzen"),
+        ("[method=frozen]", "method=frozen", "hydra.sweeper.variants.frozen must be a list"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", "distinct"),
+        ("baseline: frozen", "baseline: froze", "hydra.sweeper.baseline=froze"),
+        ("baseline:", "basline:", "basline"),
+        ("last: ", "stage1: ", "rename"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_before_anything_runs(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    file = tmp_path / "conf/experiment/tiny.yaml"
+    assert old in EXPERIMENT
+    file.write_text(EXPERIMENT.replace(old, new))
+    ran = av1part(*words)
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert says in ran.error_lines[0]
+    assert not list(Path().glob("runs/*/*/*"))
+
+
+def start(words: tuple[str, ...], folder: Path) -> subprocess.Popen[bytes]:
+    script = Path(sys.executable).with_name("av1part")
+    with (folder / "out.txt").open("ab") as out:
+        return subprocess.Popen([script, *words], cwd=folder, stdout=out, stderr=out)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_random_ends_as_one_that_was_not(
+    tmp_path: Path, words: tuple[str, ...], record_property: Callable[[str, object], None]
+) -> None:
+    """Three variants, three seeds; SIGKILL at moments uniform over the sweep's length."""
+    file = tmp_path / "conf/experiment/tiny.yaml"
+    file.write_text(EXPERIMENT.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    started = time.monotonic()
+    assert start(words, whole).wait(timeout=600) == 0, (whole / "out.txt").read_text()[-3000:]
+    length = time.monotonic() - started
+
+    seed = int(os.environ.get("AV1PART_KILL_SEED", time.time_ns() % 10_000))
+    moments = random.Random(seed)
+    print(f"AV1PART_KILL_SEED={seed}, a sweep takes {length:.1f} s")
+    record_property("kill_seed", seed)
+    for _ in range(6):
+        running = start(words, killed)
+        try:
+            running.wait(timeout=moments.uniform(0, length))
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+        for checkpoint in killed.rglob("*.ckpt"):
+            assert checkpoint.stat().st_size > 0
+    assert start(words, killed).wait(timeout=600) == 0, (killed / "out.txt").read_text()[-3000:]
+    assert results(killed / "runs/tiny") == results(whole / "runs/tiny")
+    histories = [
+        {f.relative_to(folder): f.read_text() for f in folder.rglob("history.csv")}
+        for folder in (whole, killed)
+    ]
+    assert histories[0] == histories[1]
