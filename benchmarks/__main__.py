@@ -46,7 +46,11 @@ def main() -> None:
         "overhead": lambda folder, given: overhead.run(folder, repeats=given.repeats),
         "inference": lambda folder, given: inference.run(folder, repeats=given.repeats),
         "protocol": lambda folder, given: protocol.run(
-            folder, store=given.store, epochs=given.epochs, device=given.device
+            folder,
+            store=given.store,
+            epochs=given.epochs,
+            device=given.device,
+            methods=given.methods,
         ),
     }
     parser.add_argument(
@@ -56,6 +60,9 @@ def main() -> None:
     parser.add_argument("--store", help="protocol: a dataset, such as Kodak's; else the embedded")
     parser.add_argument("--epochs", type=int, default=50, help="protocol: of the 50, others scaled")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="protocol")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(protocol.METHODS), choices=list(protocol.METHODS)
+    )
     given = parser.parse_args()
     if not set(given.parts) <= parts.keys():
         parser.error(f"parts are {', '.join(parts)}, got {' '.join(given.parts)}")
@@ -65,6 +72,9 @@ def main() -> None:
     for part in given.parts or USUAL:
         with tempfile.TemporaryDirectory() as folder:
             rows = show(parts[part](Path(folder), given))
+        if part == "protocol":  # of which one method may be run alone
+            new = {row["what"] for row in rows}
+            rows = [r for r in results.get(part, {}).get("rows", []) if r["what"] not in new] + rows
         results[part] = {
             "rows": rows,
             "git_commit": git_commit(),

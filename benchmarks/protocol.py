@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,18 @@ BLOCKS = {"train": 152_600, "val": 38_300}
 """Of the study's Stage 2."""
 METHODS = {
     "frozen": (["method=frozen"], 9),
-    "adapter {1,2,3,4}": (["method=adapter", "adapter.layers=[1,2,3,4]"], 28),
+    "adapter": (["method=adapter", "adapter.layers=[1,2,3,4]"], 28),
 }
 """Name to its words, and the minutes it may take on 2 cores."""
 
 
 def run(
-    folder: Path, *, store: str | None = None, epochs: int = 50, device: str = "cpu"
+    folder: Path,
+    *,
+    store: str | None = None,
+    epochs: int = 50,
+    device: str = "cpu",
+    methods: Sequence[str] = tuple(METHODS),
 ) -> Iterator[Any]:
     """Yield a row a method.
 
@@ -35,6 +40,7 @@ def run(
         store: Dataset; None is the embedded one.
         epochs: Of the 50; minutes are scaled to 50, features and start apart.
         device: A config of the trainer group, `cpu` or `gpu`.
+        methods: Which of `METHODS`.
 
     Raises:
         SystemExit: if a run failed.
@@ -44,7 +50,8 @@ def run(
     words = ["train", "stage=stage2", "backbone.weights=start.pt", f"trainer={device}"]
     words += ["callbacks.patience=null", f"trainer.max_epochs={epochs}", "logger=none"]
     words += [f"cache.folder={folder / 'cache'}", *([f"data.path={store}"] if store else [])]
-    for method, (own, limit) in METHODS.items():
+    for method in methods:
+        own, limit = METHODS[method]
         name = f"run-{time.time_ns()}"
         started = time.perf_counter()
         if main([*words, *own, f"name={name}"]):

@@ -79,7 +79,14 @@ VERBS: dict[str, Verb] = {
         (0, None),
     ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
-    "report": Verb("RUN_OR_SWEEP...", "tables, plots, one page", "report", "report", (1, None)),
+    "report": Verb(
+        "RUN_OR_SWEEP... [--thesis]",
+        "tables, plots, one page; --thesis: a section on a sweep",
+        "report",
+        "report",
+        (1, None),
+        {"--thesis": "thesis=true"},
+    ),
     "demo": Verb(
         "[key=value of train ...]", "the whole chain, embedded data", "demo", "demo", forwards=True
     ),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from .conftest import Command
 
@@ -123,6 +124,18 @@ def test_runs_wait_for_their_stage_1(
     assert ran.code == 2
     assert "2 of 2 jobs" in ran.error_lines[0]
     assert "6 more wait for their Stage 1" in ran.error_lines[0]
+
+
+def test_two_processes_do_not_run_one_sweep(av1part: Command, words: tuple[str, ...]) -> None:
+    folder = Path("runs/tiny")
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        ran = av1part(*words)
+    assert ran.code == 2
+    assert ran.error_lines == [
+        "av1part: another process runs the sweep in runs/tiny: wait for it, or end it"
+    ]
+    assert not list(folder.glob("*/*"))
 
 
 @pytest.mark.parametrize(

@@ -14,5 +14,5 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Write the report and print where it is."""
     folders = [Path(word).expanduser() for word in words]
     out = folders[0] / "report" if cfg.out is None else Path(cfg.out).expanduser()
-    files = write_report(folders, out)
-    print(f"report: {files.html}\n        {files.markdown}")
+    files = write_report(folders, out, thesis=cfg.thesis)
+    print("report:", "\n        ".join(map(str, (files.html, files.markdown, *files.thesis))))

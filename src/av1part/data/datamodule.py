@@ -206,10 +206,8 @@ class BlockDataModule(pl.LightningDataModule):
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return the stage's class of every node of a split, int64."""
-        nodes = self.reader(split).nodes
-        labels: NDArray[np.int64] = self.stage.labels[
-            self.store.nodes["partition"].to_numpy()[nodes]
-        ]
+        types = self.store.nodes["partition"].to_numpy()[self.reader(split).nodes]
+        labels: NDArray[np.int64] = self.stage.labels[types]
         return labels
 
     def class_counts(self, split: str = "train") -> list[int]:

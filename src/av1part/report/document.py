@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure as Drawing
 
 from av1part.report.svg import inline_svg, to_svg
-from av1part.report.tables import Table, inline_html, to_html, to_markdown
+from av1part.report.tables import Table, inline_html, tex, to_html, to_latex, to_markdown
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,20 @@ class Picture:
     wide: bool
 
 
-Item = Prose | Facts | Listing | Table | Picture
+@dataclass(frozen=True)
+class Interactive:
+    """Something to choose from, on the page alone.
+
+    Attributes:
+        html: An element with its own data and scripts.
+        instead: What Markdown says in its place.
+    """
+
+    html: str
+    instead: str
+
+
+Item = Interactive | Prose | Facts | Listing | Table | Picture
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,8 @@ def _item_markdown(item: Item) -> str:
     match item:
         case Table():
             return to_markdown(item)
+        case Interactive():
+            return item.instead
         case Prose():
             return f"> {item.text}" if item.warns else item.text
         case Facts():
@@ -140,11 +155,61 @@ def _item_markdown(item: Item) -> str:
             return f"![{item.name}](plots/{item.name}.svg)\n\n{item.caption}"
 
 
+def document_latex(document: Document, label: str) -> str:
+    """Render a document as LaTeX sections; pictures are those in `figures/` beside it.
+
+    Args:
+        document: What to say.
+        label: Prefix of the labels of tables and figures.
+
+    Returns:
+        LaTeX without a preamble, to be included.
+    """
+    parts = ["% Written by av1part; needs booktabs, graphicx and textcomp."]
+    for chapter in document.chapters:
+        parts.append(rf"\section{{{tex(chapter.title)}}}")
+        for section in chapter.sections:
+            parts.append(rf"\subsection{{{tex(section.title)}}}")
+            parts += [
+                _item_latex(item, f"{label}-{len(parts) + index}")
+                for index, item in enumerate(section.items)
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _item_latex(item: Item, label: str) -> str:
+    match item:
+        case Table():
+            return to_latex(item, f"tab:{label}").rstrip()
+        case Interactive():
+            return tex(item.instead)
+        case Prose():
+            return tex(item.text)
+        case Facts():
+            lines = [rf"  \item[{tex(term)}] {tex(value)}" for term, value in item.pairs]
+            return "\n".join([r"\begin{description}", *lines, r"\end{description}"])
+        case Listing():
+            return "\n".join([r"\begin{verbatim}", item.text.rstrip(), r"\end{verbatim}"])
+        case Picture():
+            return "\n".join(
+                [
+                    r"\begin{figure}",
+                    r"  \centering",
+                    rf"  \includegraphics[width=\linewidth]{{figures/{item.name}.pdf}}",
+                    rf"  \caption{{{tex(item.caption)}}}",
+                    rf"  \label{{fig:{label}}}",
+                    r"\end{figure}",
+                ]
+            )
+
+
 def item_html(item: Item) -> str:
     """Render one item as HTML."""
     match item:
         case Table():
             return to_html(item)
+        case Interactive():
+            return f'<div class="interactive">{item.html}</div>'
         case Prose():
             kind = ' class="warning" role="note"' if item.warns else ""
             return f"<p{kind}>{inline_html(item.text)}</p>"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from av1part.errors import ReportError
 from av1part.files import write_text
 from av1part.report.comparison import comparison_chapter, run_scores
 from av1part.report.curves import learning_curves
@@ -19,7 +20,10 @@ from av1part.report.plots import confusion_figure
 from av1part.report.runs import PipelineRun, StageRun, find_runs, load_run
 from av1part.report.stage_chapter import best_epoch, stage_chapter
 from av1part.report.svg import to_svg
+from av1part.report.sweep import Sweep, is_sweep, load_sweep
+from av1part.report.sweep_chapter import sweep_chapter, write_sweep_files
 from av1part.report.tables import inline_html
+from av1part.report.thesis import write_thesis
 
 PICTURED = 8
 """Reports on more runs than this draw blocks and frames of the best run of each stage only."""
@@ -33,14 +37,16 @@ class ReportFiles:
         html: The page; it needs no other file.
         markdown: The same as Markdown, with links to the plots.
         plots: The drawings as SVG.
+        thesis: A section as Markdown and LaTeX, if it was asked for.
     """
 
     html: Path
     markdown: Path
     plots: tuple[Path, ...]
+    thesis: tuple[Path, ...] = ()
 
 
-def write_report(folders: Sequence[Path], out: Path) -> ReportFiles:
+def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) -> ReportFiles:
     """Write tables, plots and one self-contained page about runs, from their folders alone.
 
     The same folders give the same bytes.
@@ -48,18 +54,22 @@ def write_report(folders: Sequence[Path], out: Path) -> ReportFiles:
     Args:
         folders: Stage runs, pipeline results, or folders that hold some at any depth.
         out: Folder to write `report.html`, `report.md` and `plots/` to; made if needed.
+        thesis: Also write a section of a thesis about the one sweep that is given.
 
     Returns:
         The files that were written.
 
     Raises:
         ReportError: if a folder holds no finished run, or a file of a run is missing, damaged or
-            contradicted by another; nothing is written then.
+            contradicted by another, or a thesis is asked for of something else than a sweep;
+            nothing is written then.
     """
-    found = find_runs([Path(folder) for folder in folders])
-    names = run_names([*found.runs, *found.unfinished])
-    runs = [load_run(path, names[path]) for path in found.runs]
-    document = compose(runs, [names[path] for path in found.unfinished])
+    given = [Path(folder) for folder in folders]
+    sweeps = [load_sweep(folder) for folder in given if is_sweep(folder)]
+    rest = [folder for folder in given if not is_sweep(folder)]
+    if thesis and (len(sweeps) != 1 or rest):
+        raise ReportError("--thesis is of one sweep: name the folder that holds its sweep.json")
+    document = _document(sweeps, rest)
     html, markdown = render_html(document), document_markdown(document)
     plots = []
     for name, svg in document.pictures.items():
@@ -67,8 +77,29 @@ def write_report(folders: Sequence[Path], out: Path) -> ReportFiles:
         write_text(plots[-1], svg)
     files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
     write_text(files.markdown, markdown)
+    for sweep in sweeps:
+        write_sweep_files(sweep, out if len(given) == 1 else out / sweep.slug)
+    if thesis:
+        files = replace(files, thesis=write_thesis(sweeps[0], out))
     write_text(files.html, html)
     return files
+
+
+def _document(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> Document:
+    """Say what there is to say of sweeps, as wholes, and of the runs in other folders."""
+    chapters = []
+    for number, sweep in enumerate(sweeps, 1):
+        prefix = f"sweep-{number}-" if len(sweeps) > 1 else ""
+        chapters.append(sweep_chapter(sweep, f"sweep-{number}", prefix))
+    if not folders:
+        runs = [m.run for sweep in sweeps for v in sweep.variants for m in v.members]
+        title = chapters[0].title if len(chapters) == 1 else f"{len(chapters)} sweeps"
+        return Document(title, _subtitle(runs), tuple(chapters))
+    found = find_runs(folders)
+    names = run_names([*found.runs, *found.unfinished])
+    loaded = [load_run(path, names[path]) for path in found.runs]
+    document = compose(loaded, [names[path] for path in found.unfinished])
+    return replace(document, chapters=(*chapters, *document.chapters))
 
 
 def run_names(paths: Sequence[Path]) -> dict[Path, str]:

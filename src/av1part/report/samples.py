@@ -44,6 +44,7 @@ class Samples:
     Attributes:
         block: Luma of shape (n, s, s), uint8.
         margin: Luma samples around the node on each side of a block.
+        node: Row number of each block in the node table, shape (n,).
         partition: True type of each block, shape (n,).
         label: True class of each block, shape (n,).
         prediction: Predicted class of each block, shape (n,).
@@ -55,6 +56,7 @@ class Samples:
 
     block: NDArray[np.uint8]
     margin: int
+    node: NDArray[np.int64]
     partition: NDArray[np.int64]
     label: NDArray[np.int64]
     prediction: NDArray[np.int64]
@@ -95,6 +97,7 @@ def read_samples(file: Path) -> Samples:
     return Samples(
         block=_to_8_bits(block, depth),
         margin=spare // 2 if spare > 0 and spare % 2 == 0 else 0,
+        node=data["node"].astype(np.int64),
         partition=data["partition"].astype(np.int64),
         label=data["label"].astype(np.int64),
         prediction=data["prediction"].astype(np.int64),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from av1part.files import atomic_path
+
+# It tells of every glyph of a PDF.
+logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 WIDTH = 9.0
 """Width in inches of a figure that fills the page; 8.5 pt text is then the size of a caption."""
@@ -97,6 +104,13 @@ def to_svg(figure: Figure) -> str:
     # A base64 image is broken in lines, which some readers refuse.
     svg = re.sub(r"data:image/png;base64,\s+", "data:image/png;base64,", buffer.getvalue())
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+
+
+def write_pdf(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF, without a date, its text as text."""
+    nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    with paper_style(), matplotlib.rc_context({"pdf.fonttype": 42}), atomic_path(path) as part:
+        figure.savefig(part, format="pdf", metadata=nothing, transparent=True)
 
 
 def inline_svg(svg: str, name: str, label: str) -> str:

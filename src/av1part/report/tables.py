@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +86,71 @@ def to_html(tab: Table) -> str:
         + "\n".join(body)
         + "\n</tbody></table></div></figure>"
     )
+
+
+def to_csv(tab: Table) -> str:
+    """Render a table as CSV, numbers as they are printed, with a plain minus."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([title.removeprefix("<") for title in tab.columns])
+    plain = str.maketrans({"−": "-", NOTHING: ""})
+    writer.writerows([cell.translate(plain) for cell in row] for row in tab.rows)
+    return buffer.getvalue()
+
+
+def to_latex(tab: Table, label: str) -> str:
+    """Render a table as a LaTeX float in the manner of booktabs.
+
+    Args:
+        tab: The table.
+        label: To refer to it by.
+
+    Returns:
+        A `table` environment; it needs the package booktabs.
+    """
+    spec = "".join("l" if title.startswith("<") else "r" for title in tab.columns)
+    head = " & ".join(tex(title.removeprefix("<")) for title in tab.columns)
+    body = []
+    for index, row in enumerate(tab.rows):
+        cells = [tex(cell) for cell in row]
+        if index == tab.strong:
+            cells = [rf"\textbf{{{cell}}}" if cell else cell for cell in cells]
+        body.append(rf"    {' & '.join(cells)} \\")
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{tex(tab.caption)}}}",
+        rf"  \label{{{label}}}",
+        rf"  \begin{{tabular}}{{{spec}}}",
+        r"    \toprule",
+        rf"    {head} \\",
+        r"    \midrule",
+        *body,
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_TEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "–": "--",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+def tex(text: str) -> str:
+    """Escape text for LaTeX; `code` spans become typewriter."""
+    escaped = "".join(_TEX.get(char, char) for char in text)
+    return re.sub(r"`([^`]*)`", r"\\texttt{\1}", escaped)
 
 
 def inline_html(text: str) -> str:

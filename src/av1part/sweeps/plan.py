@@ -16,7 +16,7 @@ from av1part.results import check_run_name
 START = "stage1"
 """Folder of the runs that the others start from; no variant may be called so."""
 
-_KEYS = {"variants", "seeds", "folds", "start", "baseline"}
+_KEYS = ("variants", "params", "seeds", "folds", "start", "baseline")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Plan:
 
     Attributes:
         variants: Name to overrides; none is one without a name.
+        params: Key to values, as text, of all variants; as Hydra's own sweeper has it.
         seeds: Of each variant; None leaves the seed to the overrides.
         folds: Name to overrides; none is one without a name.
         start: Overrides of the Stage-1 run of each fold and seed; None is no such run.
@@ -32,6 +33,7 @@ class Plan:
     """
 
     variants: Mapping[str, Sequence[str]]
+    params: Mapping[str, str]
     seeds: Sequence[int] | None
     folds: Mapping[str, Sequence[str]]
     start: Sequence[str] | None
@@ -79,7 +81,7 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
     Raises:
         ConfigError: naming the key that is unknown or of another kind.
     """
-    unknown = sorted(given.keys() - _KEYS)
+    unknown = sorted(given.keys() - set(_KEYS))
     if unknown:
         raise ConfigError(f"hydra.sweeper.{unknown[0]} is unknown: it has {', '.join(_KEYS)}")
     variants, folds = given.get("variants") or {}, given.get("folds") or {}
@@ -102,7 +104,17 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
         _check_words("start", start)
     if START in variants:
         raise ConfigError(f"hydra.sweeper.variants: {START} is the folder of the start: rename it")
-    return Plan({str(k): list(v) for k, v in variants.items()}, seeds, folds, start, baseline)
+    params = given.get("params") or {}
+    if not isinstance(params, Mapping):
+        raise ConfigError("hydra.sweeper.params must map keys to values, as in data.context: 0,4,8")
+    return Plan(
+        {str(name): list(words) for name, words in variants.items()},
+        {str(key): str(value) for key, value in params.items()},
+        seeds,
+        folds,
+        start,
+        baseline,
+    )
 
 
 def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> list[Job]:
@@ -122,6 +134,7 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     Raises:
         ConfigError: if a word is no override, or the plan already says what it lists.
     """
+    arguments = [*(f"{key}={value}" for key, value in plan.params.items()), *arguments]
     given = _combinations(arguments, parser)
     if plan.seeds is not None and any(word.partition("=")[0] == "seed" for word in arguments):
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
@@ -177,7 +190,8 @@ def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combin
         elif override.is_discrete_sweep():
             key = override.get_key_element()
             values = override.sweep_string_iterator()
-            choices.append([(f"{key}={v}", f"{key.lstrip('+')}-{v}") for v in values])
+            short = key.lstrip("+").partition(".")[2] or key.lstrip("+")
+            choices.append([(f"{key}={v}", f"{short}-{v}") for v in values])
         else:
             raise ConfigError(f"{override.input_line}: a sweep lists its values, as in key=1,2")
     return [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
@@ -68,7 +69,7 @@ def run_sweep(
 
     Raises:
         ConfigError: if the plan or a job's words are not what they must be; nothing has run then.
-        SweepError: if jobs failed; the others have run.
+        SweepError: if jobs failed, of which the others have run; or another process runs it.
     """
     plan = read_plan({key: _plain(value) for key, value in given.items()})
     compose = _Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
@@ -76,6 +77,18 @@ def run_sweep(
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
         compose.settings(compose.words(job, None))
+    compose.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # The system lets go of it when this process ends, however it ends.
+        with FileLock(compose.folder / ".lock", timeout=0):
+            return _run_all(plan, jobs, compose, launcher)
+    except Timeout:
+        raise SweepError(
+            f"another process runs the sweep in {compose.folder}: wait for it, or end it"
+        ) from None
+
+
+def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Launcher) -> list[Path]:
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
     _run(starts, launcher, 0)
     compose.log()
@@ -91,7 +104,7 @@ def run_sweep(
             orphans.append(job)
         else:
             others.append(compose(job, start))
-    _write_record(compose.folder, plan, config, [*starts, *others])
+    _write_record(compose.folder, plan, compose.config, [*starts, *others])
     _run(others, launcher, len(starts))
     compose.log()
     return _summed_up([*starts, *others], orphans, compose.folder)
@@ -126,6 +139,12 @@ class _Composer:
     def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.
 
+        Args:
+            words: The job's.
+
+        Returns:
+            The settings, plain values.
+
         Raises:
             ConfigError: naming the key.
         """
@@ -151,8 +170,9 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int) -> None:
         state = each.state
         if state.kind == "done":
             continue
-        why = f" ({state.why})" if state.why else ""
-        log.info("%s: %s%s", _name(each), state.kind, why)
+        if state.kind != "missing":
+            why = f" ({state.why})" if state.why else ""
+            log.info("%s: %s%s, to be run again", _name(each), state.kind, why)
         if state.kind == "outdated":
             _put_aside(each.folder)
         begin(each.folder, each.wanted)
@@ -208,15 +228,27 @@ def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_
             "jobs": [
                 {
                     "folder": each.folder.relative_to(folder).as_posix(),
-                    "variant": each.job.variant,
-                    "fold": each.job.fold,
-                    "seed": each.job.seed,
+                    "variant": variant,
+                    "member": member,
                     "words": list(each.job.words),
                 }
-                for each in jobs
+                for each, (variant, member) in zip(jobs, _labels(jobs), strict=True)
             ],
         },
     )
+
+
+def _labels(jobs: Sequence[_Composed]) -> list[tuple[str, str]]:
+    """Return variant and member of each; where the plan names none, by the words that differ."""
+    shared = set.intersection(*(set(each.job.words) for each in jobs)) if jobs else set()
+    found = []
+    for each in jobs:
+        own = [word for word in each.job.words if word not in shared]
+        seeds = [word.replace("=", "-") for word in own if word.startswith("seed=")]
+        others = " ".join(word for word in own if not word.startswith("seed="))
+        member = each.job.member if each.job.variant else "_".join(seeds) or "run"
+        found.append((each.job.variant or others or "run", member))
+    return found
 
 
 def _name(each: _Composed) -> str:

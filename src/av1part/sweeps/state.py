@@ -102,9 +102,10 @@ def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
     Returns:
         Its state.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return State("missing")
     record = read_record(folder)
+    begun = folder.is_dir() and any(file.name != RECORD for file in folder.iterdir())
+    if not begun and not (record or {}).get("error"):
+        return State("missing")
     if record is None:
         return State("outdated", "it does not say what it was made from")
     changed = _changes(record, wanted)

@@ -39,7 +39,7 @@ def samples(found: FrameNodes, shape: tuple[int, int] = (64, 64)) -> Samples:
     block = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     one = np.array([int(Partition.HORZ)])
     return Samples(
-        *(block, 0, one, one, one),
+        *(block, 0, one, one, one, one),
         *(np.zeros(shape, dtype=np.uint8), "seq", 80, found),
     )
 

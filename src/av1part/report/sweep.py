@@ -1,0 +1,204 @@
+"""A sweep read back from its folders: variants, each with its members and what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from av1part.configuration import slug
+from av1part.errors import ReportError
+from av1part.metrics import f1_from_confusion
+from av1part.report.fields import REMEDY, Fields
+from av1part.report.runs import StageRun, load_run
+from av1part.statistics import Difference, Mean, against_baseline, mean_of
+from av1part.sweeps.plan import START
+
+RECORD = "sweep.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a variant.
+
+    Attributes:
+        name: Its fold and seed, `fold-a_seed-1`; members of two variants with the same name are
+            compared with each other.
+        run: The run.
+    """
+
+    name: str
+    run: StageRun
+
+    @cached_property
+    def curve(self) -> NDArray[np.float64]:
+        """Macro-F1 on val after each epoch, fractions, shape (epochs,)."""
+        return self.run.history["macro_f1"].to_numpy()
+
+    @property
+    def best(self) -> float:
+        """Macro-F1 of the checkpoint that was kept, as it reads back."""
+        return self.run.metrics.number("macro_f1")
+
+    @property
+    def final(self) -> float:
+        """Macro-F1 after the last epoch."""
+        return float(self.curve[-1])
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the checkpoint that was kept, from 0."""
+        return self.run.metrics.integer("epoch")
+
+    @property
+    def class_f1(self) -> NDArray[np.float64]:
+        """F1 of each class, fractions, shape (k,)."""
+        return np.asarray(f1_from_confusion(self.run.confusion))
+
+    @property
+    def reload_delta(self) -> float:
+        """Largest difference between live and reloaded macro-F1 of its checkpoints, points."""
+        deltas = (record.optional("delta_pp") for record in self.run.verified.values())
+        return max((abs(delta) for delta in deltas if delta is not None), default=0.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Trainings that differ in seed and fold alone.
+
+    Attributes:
+        name: Its name in the plan.
+        members: At least one, by name.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+
+    @property
+    def best(self) -> Mean:
+        """Macro-F1 of the kept checkpoints."""
+        return mean_of([member.best for member in self.members])
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts of all members together, shape (k, k)."""
+        total: NDArray[np.int64] = np.sum([m.run.confusion for m in self.members], axis=0)
+        return total
+
+    def number(self, *path: str) -> float:
+        """Average a number of metrics.json over the members."""
+        return float(np.mean([member.run.metrics.number(*path) for member in self.members]))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All finished runs of a sweep.
+
+    Attributes:
+        path: The folder.
+        experiment: Its name.
+        baseline: The variant that the others are compared with, if it has finished runs.
+        variants: Best mean first.
+        missing: Folders of jobs without a result.
+        commit: Of the code that ran it, if known.
+    """
+
+    path: Path
+    experiment: str
+    baseline: str | None
+    variants: tuple[Variant, ...]
+    missing: tuple[str, ...]
+    commit: str | None
+
+    @property
+    def slug(self) -> str:
+        """The experiment's name as that of a file."""
+        return slug(self.experiment)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, which are the same in all runs."""
+        return self.variants[0].members[0].run.class_names
+
+    @cached_property
+    def differences(self) -> Mapping[str, Difference]:
+        """Each variant against the baseline, in macro-F1; empty without a baseline."""
+        if self.baseline is None:
+            return {}
+        scores = {v.name: {m.name: m.best for m in v.members} for v in self.variants}
+        return against_baseline(scores, self.baseline)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder is that of a sweep."""
+    return (folder / RECORD).is_file()
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read a sweep.
+
+    Args:
+        folder: With sweep.json and the runs' folders.
+
+    Returns:
+        The sweep, without its Stage-1 runs.
+
+    Raises:
+        ReportError: if sweep.json or a run is damaged, no run is finished, or runs differ in
+            their classes.
+    """
+    record = Fields.read(folder / RECORD)
+    if record.get("format") != FORMAT:
+        raise ReportError(f"{record.file} has format {record.get('format')!r}: {REMEDY}")
+    found: dict[str, list[Member]] = {}
+    missing = []
+    for job in record.items("jobs"):
+        place, variant = job.text("folder"), job.text("variant")
+        path = folder / place
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ReportError(f"{record.file}: {place} lies outside of it: {REMEDY}")
+        if variant == START:
+            continue
+        if not (path / "metrics.json").is_file():
+            missing.append(place)
+            continue
+        run = load_run(path, place)
+        if not isinstance(run, StageRun):
+            raise ReportError(f"{path} is not the run of a stage: {REMEDY}")
+        found.setdefault(variant, []).append(Member(job.text("member"), run))
+    if not found:
+        raise ReportError(f"{folder} has no finished run: start the sweep again")
+    variants = [Variant(name, tuple(members)) for name, members in found.items()]
+    _check_alike(folder, variants)
+    variants.sort(key=lambda v: (-v.best.mean, v.name))
+    baseline = record.get("baseline")
+    experiment, commit = record.get("experiment"), record.get("git_commit")
+    return Sweep(
+        folder,
+        folder.resolve().name if experiment is None else str(experiment),
+        baseline if baseline in found else None,
+        tuple(variants),
+        tuple(missing),
+        None if commit is None else str(commit),
+    )
+
+
+def _check_alike(folder: Path, variants: Sequence[Variant]) -> None:
+    """Refuse runs that cannot stand in one table.
+
+    Raises:
+        ReportError: naming two that differ.
+    """
+    first = variants[0].members[0].run
+    for variant in variants:
+        for member in variant.members:
+            if member.run.class_names != first.class_names:
+                raise ReportError(
+                    f"{folder}: {member.run.name} tells {', '.join(member.run.class_names)} "
+                    f"apart, {first.name} {', '.join(first.class_names)}: report them apart"
+                )

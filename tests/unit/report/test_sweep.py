@@ -1,0 +1,169 @@
+"""The chapter on a sweep: its numbers are those of the runs, its files the same every time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from av1part.errors import ReportError
+from av1part.report import write_report
+from av1part.report.sweep import load_sweep
+from av1part.report.sweep_chapter import verdict
+from av1part.report.tables import table, to_csv, to_latex
+
+SKILLS = {"frozen": 0.8, "adapter": 1.6, "worse": 0.2}
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def made(examples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweeps") / "exp"
+    jobs = []
+    for variant, skill in SKILLS.items():
+        for seed in SEEDS:
+            place = f"{variant}/seed-{seed}"
+            config = {"optimizer.lr.adapters": 1e-4, "adapter.bottleneck": 64}
+            examples.write_stage_run(folder / place, seed=seed, skill=skill, config=config)
+            jobs.append({"folder": place, "variant": variant, "member": f"seed-{seed}"})
+    jobs.append({"folder": "stage1/seed-0", "variant": "stage1", "member": "seed-0"})
+    record = {"format": 1, "experiment": "exp", "baseline": "frozen", "jobs": jobs}
+    (folder / "sweep.json").write_text(json.dumps(record))
+    return folder
+
+
+def scores(folder: Path, variant: str) -> np.ndarray:
+    files = (folder / variant / f"seed-{seed}" / "metrics.json" for seed in SEEDS)
+    return np.array([json.loads(file.read_text())["macro_f1"] for file in files])
+
+
+def test_numbers_are_those_of_the_runs(made: Path, tmp_path: Path) -> None:
+    write_report([made], tmp_path)
+    with (tmp_path / "tables/comparison.csv").open() as file:
+        rows = {row[0]: row for row in csv.reader(file)}
+    adapter, frozen = scores(made, "adapter"), scores(made, "frozen")
+    assert list(rows) == ["Variant", "adapter", "frozen", "worse"]  # best mean first
+    assert rows["adapter"][1:4] == [
+        "3",
+        f"{100 * adapter.mean():.2f}",
+        f"{100 * adapter.std(ddof=1):.2f}",
+    ]
+    difference = 100 * (adapter - frozen)
+    half = 4.302653 * difference.std(ddof=1) / 3**0.5  # t of 97.5 % with 2 degrees of freedom
+    assert rows["adapter"][6] == f"{difference.mean():+.2f}"
+    ends = (difference.mean() - half, difference.mean() + half)
+    assert rows["adapter"][7] == f"[{ends[0]:+.2f}, {ends[1]:+.2f}]"
+    assert rows["frozen"][6:] == [""] * 5
+    page = (tmp_path / "report.html").read_text()
+    assert rows["adapter"][2] in page
+    with (tmp_path / "tables/course.csv").open() as file:
+        course = {row["Variant"]: row for row in csv.DictReader(file)}
+    assert course["adapter"]["Drop"] == f"{-5 * adapter.mean():+.2f}"  # the examples end 5 % lower
+    assert course["adapter"]["Best epochs"] == "4×3"
+
+
+def test_the_same_runs_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_report([made], tmp_path / name)
+    one, two = (
+        {f.relative_to(tmp_path / n): f.read_bytes() for f in (tmp_path / n).rglob("*.*")}
+        for n in ("one", "two")
+    )
+    assert one == two
+    assert {path.suffix for path in one} == {".html", ".md", ".svg", ".pdf", ".csv", ".tex"}
+    assert not any(b"CreationDate" in text for path, text in one.items() if path.suffix == ".pdf")
+
+
+def test_the_verdict_says_what_the_tests_say(made: Path) -> None:
+    sweep = load_sweep(made)
+    said = verdict(sweep)
+    assert "9 runs of 3 variants; the best mean has `adapter`" in said
+    for name, each in sweep.differences.items():
+        assert (f"`{name}` (" in said) == each.significant
+
+
+def test_what_is_missing_is_named(made: Path, copy: Callable[[Path], Path]) -> None:
+    folder = copy(made)
+    (folder / "adapter/seed-1/metrics.json").unlink()
+    sweep = load_sweep(folder)
+    assert sweep.missing == ("adapter/seed-1",)
+    # Only the seeds that both have are paired.
+    assert sweep.differences["adapter"].n == 2
+    assert sweep.differences["worse"].n == 3
+    files = write_report([folder], folder / "report")
+    assert "1 jobs have no result, such as `adapter/seed-1`" in files.markdown.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r.update(format=2), "has format 2"),
+        (lambda r: r["jobs"][0].update(folder="../../etc"), "lies outside"),
+        (lambda r: r["jobs"][0].update(folder="/etc"), "lies outside"),
+        (lambda r: r["jobs"][0].pop("member"), "member"),
+        (lambda r: r.update(jobs=[]), "no finished run"),
+        (lambda r: r.update(jobs={}), "jobs"),
+    ],
+)
+def test_a_damaged_record_is_refused(
+    made: Path, copy: Callable[[Path], Path], change: Callable[[dict], None], says: str
+) -> None:
+    folder = copy(made)
+    record = json.loads((folder / "sweep.json").read_text())
+    change(record)
+    (folder / "sweep.json").write_text(json.dumps(record))
+    with pytest.raises(ReportError, match=says):
+        load_sweep(folder)
+
+
+def test_runs_of_other_classes_do_not_stand_in_one_table(
+    made: Path, copy: Callable[[Path], Path], examples: ModuleType
+) -> None:
+    folder = copy(made)
+    examples.write_stage_run(folder / "worse/seed-0", "stage1")
+    with pytest.raises(ReportError, match=r"worse/seed-0.*report them apart|report them apart"):
+        load_sweep(folder)
+
+
+def test_latex_and_csv() -> None:
+    tab = table("Of `a_b`, 95% & more.", ["<V_1", "n"], [["a_b", "−1.50"], ["c", "–"]], strong=1)
+    assert to_csv(tab) == "V_1,n\na_b,-1.50\nc,\n"
+    tex = to_latex(tab, "tab:x")
+    assert r"\caption{Of \texttt{a\_b}, 95\% \& more.}" in tex
+    assert r"\begin{tabular}{lr}" in tex
+    assert r"    a\_b & $-$1.50 \\" in tex
+    assert r"    \textbf{c} & \textbf{--} \\" in tex
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\label{tab:x}"):
+        assert rule in tex
+
+
+def test_a_thesis_section_has_the_same_numbers(made: Path, tmp_path: Path) -> None:
+    files = write_report([made], tmp_path, thesis=True)
+    markdown, latex = (file.read_text() for file in files.thesis)
+    table_ = (tmp_path / "tables/comparison.md").read_text()
+    assert table_.strip() in markdown
+    for heading in ("Method", "Protocol", "Results", "Limits"):
+        assert f"## {heading}\n" in markdown
+        assert rf"\subsection{{{heading}}}" in latex
+    assert "trained 3 times (seed-0, seed-1, seed-2)" in markdown
+    assert "All runs share one split" in markdown
+    for environment in ("table", "tabular", "figure", "description"):
+        begun, ended = (latex.count(rf"\{word}{{{environment}}}") for word in ("begin", "end"))
+        assert begun == ended > 0
+    for name in re.findall(r"includegraphics.*{(.*)}", latex):
+        assert (tmp_path / name).is_file()
+    labels = re.findall(r"label{(.*)}", latex)
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_thesis_is_of_one_sweep(made: Path, stage_folder: Path, tmp_path: Path) -> None:
+    for folders in ([stage_folder], [made, stage_folder]):
+        with pytest.raises(ReportError, match="of one sweep"):
+            write_report(folders, tmp_path / "out", thesis=True)
+    assert not (tmp_path / "out").exists()

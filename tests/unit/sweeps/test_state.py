@@ -1,0 +1,98 @@
+"""What lies in a job's folder, and what it then is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from av1part.sweeps.state import State, begin, depends_on, record_failure, state_of
+from av1part.sweeps.watch import Watch
+
+WANTED: dict[str, Any] = {"settings": {"a": 1, "b": [1, 2]}, "inputs": {"data": "x"}, "code": "c"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "variant" / "seed-0"
+
+
+def test_a_job_s_life(folder: Path) -> None:
+    assert state_of(folder, WANTED) == State("missing")
+    begin(folder, WANTED)
+    assert state_of(folder, WANTED) == State("missing")  # it waits for its turn
+    (folder / "config.yaml").touch()
+    assert state_of(folder, WANTED) == State("unfinished")
+    record_failure(folder, RuntimeError("the disk\nis full"))
+    assert state_of(folder, WANTED) == State("failed", "the disk is full")
+    begin(folder, WANTED)
+    (folder / "metrics.json").touch()
+    assert state_of(folder, WANTED) == State("done")
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        ({"settings": {"a": 2, "b": [1, 2]}}, "other a"),
+        ({"settings": {"a": 1}}, "other b"),
+        ({"settings": {"a": 1, "b": [1, 2], "new": 0}}, "other new"),
+        ({"inputs": {"data": "y"}}, "other data"),
+        ({"inputs": {"data": "x", "stage1": "s"}}, "other stage1"),
+        ({"code": "d"}, "other code"),
+        ({"settings": {"a": 3, "b": [1, 2]}, "code": "d"}, "other a, code"),
+    ],
+)
+def test_what_has_changed_is_said(folder: Path, now: dict, why: str) -> None:
+    begin(folder, WANTED)
+    (folder / "metrics.json").touch()
+    assert state_of(folder, {**WANTED, **now}) == State("outdated", why)
+
+
+def test_a_folder_of_unknown_origin_is_outdated(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").touch()
+    assert state_of(folder, WANTED).kind == "outdated"
+    (folder / "job.json").write_text("{")
+    assert state_of(folder, WANTED).kind == "outdated"
+    (folder / "job.json").write_text('{"settings": 3}')
+    assert state_of(folder, WANTED) == State("outdated", "other settings")
+    record_failure(folder / "none", ValueError("of a run that is no job"))
+    assert not (folder / "none").exists()
+
+
+def test_inputs_are_known_by_their_contents(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "data": {"path": None, "split_list": None},
+        "stage1": None,
+        "backbone": {"weights": "none"},
+        "injection": {},
+        "seed": 1,
+    }
+    plain = depends_on(settings)
+    assert list(plain["inputs"]) == ["data"]
+    split = tmp_path / "split.csv"
+    split.write_text("sequence,split\n")
+    settings["data"]["split_list"] = str(split)
+    first = depends_on(settings)
+    split.write_text("sequence,split\na,val\n")
+    assert depends_on(settings)["inputs"] != first["inputs"]
+    # A checkpoint by its tensors, as its record has them: the file has dates in it.
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.write_bytes(b"one")
+    (tmp_path / "best.verified.json").write_text(json.dumps({"sha256": "tensors"}))
+    settings["stage1"] = str(checkpoint)
+    assert depends_on(settings)["inputs"]["stage1"] == "tensors"
+
+
+def test_the_watch_counts(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abcd"]
+    for folder in folders:
+        begin(folder, WANTED)
+    watch = Watch(folders)
+    assert watch.counts() == {"done": 0, "running": 0, "failed": 0, "left": 4}
+    (folders[0] / "metrics.json").touch()
+    (folders[1] / "config.yaml").touch()
+    record_failure(folders[2], RuntimeError("x"))
+    assert watch.summary() == "1 done, 1 running, 1 failed, 1 left"
