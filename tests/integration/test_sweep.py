@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,19 @@ def test_runs_wait_for_their_stage_1(
     assert ran.code == 2
     assert "2 of 2 jobs" in ran.error_lines[0]
     assert "6 more wait for their Stage 1" in ran.error_lines[0]
+
+
+def test_jobs_that_would_share_a_folder_are_refused(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.ckpt"
+    shutil.copy(stage1, other)
+    words = ("train", "-m", "stage=stage2", "method=frozen", f"stage1={stage1},{other}")
+    ran = av1part(*words, *on_small)
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert "would share the folder runs/" in ran.error_lines[0]
+    assert not list(Path("runs").rglob("config.yaml"))
 
 
 def test_two_processes_do_not_run_one_sweep(av1part: Command, words: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from av1part.results import check_run_name
 START = "stage1"
 """Folder of the runs that the others start from; no variant may be called so."""
 
-_KEYS = ("variants", "params", "seeds", "folds", "start", "baseline")
+_KEYS = ("variants", "params", "seeds", "folds", "start", "start_per_variant", "baseline")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Plan:
         seeds: Of each variant; None leaves the seed to the overrides.
         folds: Name to overrides; none is one without a name.
         start: Overrides of the Stage-1 run of each fold and seed; None is no such run.
+        start_per_variant: Whether each variant has such runs of its own, with its overrides too:
+            where variants differ in data or backbone.
         baseline: The variant that others are compared with.
     """
 
@@ -37,6 +39,7 @@ class Plan:
     seeds: Sequence[int] | None
     folds: Mapping[str, Sequence[str]]
     start: Sequence[str] | None
+    start_per_variant: bool
     baseline: str | None
 
     @property
@@ -54,19 +57,21 @@ class Job:
         fold: Name of the fold, if there are some.
         seed: Its seed, if the plan says it.
         words: Overrides of `av1part train`, without those of its folder and its start.
+        of: Of a Stage-1 run the variant it is for, if it is for one alone.
     """
 
     variant: str | None
     fold: str | None
     seed: int | None
     words: tuple[str, ...]
+    of: str | None = None
 
     @property
     def member(self) -> str:
         """Which run of its variant it is: `fold-a_seed-1`."""
         parts = [f"fold-{self.fold}"] if self.fold is not None else []
         parts += [f"seed-{self.seed}"] if self.seed is not None else []
-        return "_".join(parts) or "run"
+        return "_".join([*([self.of] if self.of else []), *parts]) or "run"
 
 
 def read_plan(given: Mapping[str, Any]) -> Plan:
@@ -104,6 +109,9 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
         _check_words("start", start)
     if START in variants:
         raise ConfigError(f"hydra.sweeper.variants: {START} is the folder of the start: rename it")
+    own_starts = given.get("start_per_variant") or False
+    if type(own_starts) is not bool or (own_starts and start is None):
+        raise ConfigError("hydra.sweeper.start_per_variant is true or false, and true with a start")
     params = given.get("params") or {}
     if not isinstance(params, Mapping):
         raise ConfigError("hydra.sweeper.params must map keys to values, as in data.context: 0,4,8")
@@ -113,6 +121,7 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
         seeds,
         folds,
         start,
+        own_starts,
         baseline,
     )
 
@@ -138,6 +147,8 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     given = _combinations(arguments, parser)
     if plan.seeds is not None and any(word.partition("=")[0] == "seed" for word in arguments):
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
+    if plan.start is not None and any(word.startswith("stage1=") for word in arguments):
+        raise ConfigError("the experiment trains its own Stage 1: leave out stage1=")
     variants: dict[str | None, tuple[str, ...]] = {}
     named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]
     for name, words_of in named:
@@ -157,9 +168,11 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     jobs = []
     if plan.start is not None:
         common = [word for word in arguments if not _lists_values(word, parser)]
+        shared: list[tuple[str | None, tuple[str, ...]]] = [(None, ())]
         jobs += [
-            Job(START, fold, seed, _words(plan.start, words, common, seed))
-            for (fold, words), seed in members
+            Job(START, fold, seed, _words(words, plan.start, of_fold, common, seed), of)
+            for of, words in ([*variants.items()] if plan.start_per_variant else shared)
+            for (fold, of_fold), seed in members
         ]
     for variant, words in variants.items():
         shown = variant if plan.names_folders else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from av1part.configuration import check_values, plain
 from av1part.environment import git_commit, versions
-from av1part.errors import SweepError
+from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
 from av1part.sweeps.state import State, begin, depends_on, state_of
@@ -93,17 +94,19 @@ def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Laun
     _run(starts, launcher, 0)
     compose.log()
     best = {
-        (each.job.fold, each.job.seed): each.folder / "checkpoints" / "best.ckpt"
+        (each.job.of, each.job.fold, each.job.seed): each.folder / "checkpoints" / "best.ckpt"
         for each in starts
         if each.state.kind == "done"
     }
     others, orphans = [], []
     for job in jobs[len(starts) :]:
-        start = best.get((job.fold, job.seed))
+        of = job.variant if plan.start_per_variant else None
+        start = best.get((of, job.fold, job.seed))
         if plan.start is not None and start is None:
             orphans.append(job)
         else:
             others.append(compose(job, start))
+    _check_folders([*starts, *others])
     _write_record(compose.folder, plan, compose.config, [*starts, *others])
     _run(others, launcher, len(starts))
     compose.log()
@@ -183,6 +186,20 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int) -> None:
     if todo:
         with Watch([each.folder for each in todo]):
             launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
+
+
+def _check_folders(jobs: Sequence[_Composed]) -> None:
+    """Refuse jobs that Hydra would put into one folder: it names them without paths.
+
+    Raises:
+        ConfigError: naming the folder.
+    """
+    twice = [folder for folder, n in Counter(each.folder for each in jobs).items() if n > 1]
+    if twice:
+        raise ConfigError(
+            f"two jobs of the sweep would share the folder {twice[0]}, which is named without "
+            "paths: give them names as hydra.sweeper.variants of an experiment"
+        )
 
 
 def _put_aside(folder: Path) -> None:

@@ -72,6 +72,26 @@ def test_values_of_the_command_line_do_not_multiply_stage_1() -> None:
     assert found[0].words == ("stage=stage1", "data.size=16", "seed=0")
 
 
+def test_a_start_of_each_variant_has_its_words() -> None:
+    plan = {
+        "variants": {"a": ["data.context=0"], "b": ["data.context=4", "method=frozen"]},
+        "seeds": [1],
+        "start": ["stage=stage1", "method=auto"],
+        "start_per_variant": True,
+    }
+    found = jobs(plan, "trainer.max_epochs=2")
+    assert [(job.variant, job.member, job.of) for job in found] == [
+        (START, "a_seed-1", "a"),
+        (START, "b_seed-1", "b"),
+        ("a", "seed-1", None),
+        ("b", "seed-1", None),
+    ]
+    assert found[1].words == (
+        *("data.context=4", "method=frozen", "trainer.max_epochs=2"),
+        *("stage=stage1", "method=auto", "trainer.max_epochs=2", "seed=1"),
+    )
+
+
 def test_without_a_plan_it_is_hydras_own_product() -> None:
     found = jobs({}, "seed=1,2", "method=frozen,finetune")
     assert [job.words for job in found] == [
@@ -98,6 +118,9 @@ def test_without_a_plan_it_is_hydras_own_product() -> None:
         ({"variants": {"a": [], "a_x-1": []}, "params": {"data.x": "1"}}, (), None),
         ({"variants": {"a": ["data.x=1,2"], "a_x-1": []}}, (), "two variants called a_x-1"),
         ({"variants": {"a": ["data.x=interval(0,1)"]}}, (), "lists its values"),
+        ({"start": ["stage=stage1"]}, ("stage1=s.ckpt",), "leave out stage1="),
+        ({"start_per_variant": True}, (), "with a start"),
+        ({"start": [], "start_per_variant": 1}, (), "true or false"),
         ({"params": [1]}, (), "must map keys"),
         ({"start": "stage=stage1"}, (), "must be a list"),
     ],
@@ -132,5 +155,6 @@ def test_exp11a_is_the_grid_that_was_asked_for() -> None:
     file = yaml.safe_load((ROOT / "conf/experiment/exp11a/all.yaml").read_text())
     found = jobs(file["hydra"]["sweeper"], "experiment=exp11a/all")
     variants = dict.fromkeys(job.variant for job in found)
-    assert len(variants) == 1 + 4 + 5 + 4 + 12  # Stage 1, methods, the study's, layers, grid
+    # Stage 1, methods, the study's, layers, and rate x bottleneck, of which v1 is a cell.
+    assert len(variants) == 1 + 4 + 5 + 4 + (12 - 1)
     assert len(found) == 5 * len(variants)

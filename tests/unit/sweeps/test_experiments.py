@@ -1,0 +1,51 @@
+"""Every experiment that is a sweep composes, job by job, to settings that training takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from av1part.cli import config_folder
+from av1part.configuration import check_values, register_resolvers
+from av1part.sweeps.plan import expand, read_plan
+
+FOLDER = config_folder() / "experiment"
+SWEEPS = [
+    file.relative_to(FOLDER).with_suffix("").as_posix()
+    for file in sorted(FOLDER.rglob("*.yaml"))
+    if "sweeper" in (yaml.safe_load(file.read_text()).get("hydra") or {})
+]
+
+
+def test_there_are_some() -> None:
+    assert {"exp11a/all", "leak", "qindex", "input"} <= set(SWEEPS)
+
+
+@pytest.mark.parametrize("experiment", SWEEPS)
+def test_it_composes(experiment: str) -> None:
+    file = yaml.safe_load((FOLDER / f"{experiment}.yaml").read_text())
+    plan = read_plan(file["hydra"]["sweeper"])
+    assert plan.baseline is not None
+    assert plan.seeds is not None
+    assert len(plan.seeds) >= 5
+    jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
+    register_resolvers()
+    with initialize_config_dir(str(Path(config_folder())), version_base="1.3"):
+        seen = set()
+        for job in jobs:
+            if job.seed != plan.seeds[0]:
+                continue
+            cfg = compose("train", overrides=list(job.words))
+            check_values(cfg, "train")
+            assert cfg.stage.name == ("stage1" if job.variant == "stage1" else "stage2")
+            assert cfg.seed == plan.seeds[0]
+            del cfg.name, cfg.stage.name
+            seen.add((job.variant, str(cfg)))
+    # No two variants are the same run under two names.
+    assert len({settings for variant, settings in seen if variant != "stage1"}) == len(
+        {variant for variant, _ in seen if variant != "stage1"}
+    )
