@@ -21,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+_NO_SPREAD = 1e-9
+"""Spread of differences, by their size, that is rounding alone."""
+
 LEVEL = 0.95
 """Nominal coverage of intervals; 1 less this is the level of tests."""
 
@@ -49,7 +52,8 @@ class Difference(Mean):
     """The mean of paired differences to a baseline, as `Mean`, and its test.
 
     Attributes:
-        p: Two-sided p value of the paired t test; None of a single pair.
+        p: Two-sided p value of the paired t test; None of a single pair, and of pairs that all
+            differ by the same.
         p_holm: The same, corrected for all comparisons of the family.
     """
 
@@ -114,8 +118,8 @@ def _paired_p(differences: NDArray[np.float64]) -> float | None:
         return None
     if not differences.any():
         return 1.0
-    if np.ptp(differences) == 0:
-        return 0.0  # t is infinite
+    if differences.std() <= _NO_SPREAD * np.abs(differences).max():
+        return None  # t would be infinite: seeds that change nothing are no evidence
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 

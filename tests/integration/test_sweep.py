@@ -87,7 +87,16 @@ def test_a_plan_is_run_once_and_what_changed_again(
     assert "frozen/seed-0: outdated (other head." in said
     # Stage 1 has a head as well, so that all of it is trained anew.
     assert all((sweep / m / "metrics.json").stat().st_mtime_ns != made[m] for m in members)
-    assert (sweep / ".outdated/frozen/seed-0/metrics.json").is_file()
+    assert (sweep / ".outdated/frozen/seed-0/1/metrics.json").is_file()
+
+    # The first words again: what they made is still there, the other results are put aside.
+    back = av1part(*words)
+    assert back.code == 0, back.err
+    assert "frozen/seed-0: brought back" in back.out + back.err
+    assert (sweep / "frozen/seed-0/metrics.json").stat().st_mtime_ns == made["frozen/seed-0"]
+    some = av1part(*words, "hydra.sweeper.seeds=[0]")
+    assert some.code == 0, some.err
+    assert len(json.loads((sweep / "sweep.json").read_text())["jobs"]) == len(members)
 
 
 def test_a_failed_job_does_not_stop_the_others(
@@ -125,6 +134,8 @@ def test_runs_wait_for_their_stage_1(
     assert ran.code == 2
     assert "2 of 2 jobs" in ran.error_lines[0]
     assert "6 more wait for their Stage 1" in ran.error_lines[0]
+    record = json.loads(Path("runs/tiny/sweep.json").read_text())
+    assert len(record["jobs"]) == 8  # so that a report names what is missing
 
 
 def test_jobs_that_would_share_a_folder_are_refused(

@@ -67,7 +67,9 @@ def test_no_spread() -> None:
     same = against_baseline({"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 2}}, "a")["b"]
     assert (same.p, same.significant) == (1.0, False)
     alike = against_baseline({"a": {"x": 1, "y": 2}, "b": {"x": 2, "y": 3}}, "a")["b"]
-    assert (alike.p, alike.low, alike.high) == (0.0, 1.0, 1.0)
+    assert (alike.p, alike.p_holm, alike.significant) == (None, None, False)
+    near = {"a": {"x": 0.5, "y": 0.6, "z": 0.7}, "b": {"x": 0.6, "y": 0.7, "z": 0.8}}
+    assert against_baseline(near, "a")["b"].p is None  # but for rounding
     single = mean_of([3.0])
     assert (single.mean, single.sd, single.low, single.n) == (3.0, None, None, 1)
 

@@ -76,10 +76,10 @@ def explorer_chart(sweep: Sweep) -> alt.VConcatChart:
     rows = [
         _table(sweep, columns),
         alt.hconcat(_curves(sweep), _confusion(sweep), spacing=48),
-        alt.hconcat(
-            _blocks(sweep, "first", "second"), _blocks(sweep, "second", "first"), spacing=48
-        ),
     ]
+    if sweep.same_nodes:  # else they were asked about different blocks
+        pair = (("first", "second"), ("second", "first"))
+        rows.append(alt.hconcat(*(_blocks(sweep, *each) for each in pair), spacing=48))
     chart: alt.VConcatChart = (
         alt.vconcat(*rows, spacing=28)
         .add_params(*chosen)
@@ -192,7 +192,7 @@ def _curves(sweep: Sweep) -> Layered:
         y=alt.Y("low:Q", title="F1 on val (%)", scale=alt.Scale(zero=False)), y2="high:Q"
     )
     line = base.mark_line(strokeWidth=2).encode(y="mean:Q")
-    title = "Learning curves, mean and one standard deviation"
+    title = "Mean and one standard deviation, to where the first run stopped"
     return alt.layer(band, line).properties(width=360, height=220, title=title)
 
 
@@ -246,7 +246,7 @@ def _confusion(sweep: Sweep) -> Layered:
 
 def _blocks(sweep: Sweep, right: str, wrong: str) -> alt.Chart:
     """Return the blocks that one of the two got right and the other wrong."""
-    images, answers = _samples(sweep)
+    images, answers, member = _samples(sweep)
     chart: alt.Chart = (
         alt.Chart(answers)
         .transform_filter(f"cls == '{MACRO}' || datum.label == cls")
@@ -272,14 +272,14 @@ def _blocks(sweep: Sweep, right: str, wrong: str) -> alt.Chart:
         .properties(
             width=32 * _ACROSS,
             height=32 * (_SHOWN // _ACROSS),
-            title=f"Blocks that the {right} got right and the {wrong} wrong",
+            title=f"Blocks that the {right} got right and the {wrong} wrong, in {member}",
         )
     )
     return chart
 
 
-def _samples(sweep: Sweep) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the blocks as pictures, and what a run of each variant said of them.
+def _samples(sweep: Sweep) -> tuple[pl.DataFrame, pl.DataFrame, str]:
+    """Return the blocks as pictures, what a run of each variant said of them, and which run.
 
     The runs are members of one name, so that they were asked about the same blocks.
     """
@@ -306,6 +306,7 @@ def _samples(sweep: Sweep) -> tuple[pl.DataFrame, pl.DataFrame]:
     return (
         pl.DataFrame({"node": list(pictures), "url": list(pictures.values())}),
         pl.DataFrame(answers, schema=["variant", "node", "label", "right"], orient="row"),
+        member,
     )
 
 

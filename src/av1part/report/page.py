@@ -77,8 +77,8 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
         write_text(plots[-1], svg)
     files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
     write_text(files.markdown, markdown)
-    for sweep in sweeps:
-        write_sweep_files(sweep, out if len(given) == 1 else out / sweep.slug)
+    for number, sweep in enumerate(sweeps, 1):
+        write_sweep_files(sweep, out if len(given) == 1 else out / f"{number}-{sweep.slug}")
     if thesis:
         files = replace(files, thesis=write_thesis(sweeps[0], out))
     write_text(files.html, html)

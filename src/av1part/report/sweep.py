@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,21 @@ class Sweep:
         """The classes, which are the same in all runs."""
         return self.variants[0].members[0].run.class_names
 
+    def dataset_facts(self, key: str) -> list[Any]:
+        """Return what the runs' environment.json says of their data, each value once."""
+        said = [
+            member.run.environment.get("dataset", key)
+            for variant in self.variants
+            for member in variant.members
+        ]
+        return [value for index, value in enumerate(said) if value not in said[:index]]
+
+    @property
+    def same_nodes(self) -> bool:
+        """Whether all runs were validated on the same nodes of the same data."""
+        keys = ("manifest_sha256", "split_sha256")
+        return all(len(self.dataset_facts(key)) == 1 for key in keys)
+
     @cached_property
     def differences(self) -> Mapping[str, Difference]:
         """Each variant against the baseline, in macro-F1; empty without a baseline."""
@@ -195,6 +211,10 @@ def _check_alike(folder: Path, variants: Sequence[Variant]) -> None:
         ReportError: naming two that differ.
     """
     first = variants[0].members[0].run
+    for name in (*first.class_names, *(variant.name for variant in variants)):
+        # They go into scripts of the page.
+        if "<" in name or not name.isprintable():
+            raise ReportError(f"{folder / RECORD}: {name!r} names no variant or class: {REMEDY}")
     for variant in variants:
         for member in variant.members:
             if member.run.class_names != first.class_names:

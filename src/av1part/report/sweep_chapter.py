@@ -40,7 +40,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
         "curves": (
             figures.curves_figure(sweep),
             f"Macro-F1 on val over the epochs of {of}, mean over seeds and folds with a band of "
-            f"one standard deviation, against {base}.",
+            f"one standard deviation, up to where the first of them stopped, against {base}.",
         ),
         "parameters": (
             figures.parameters_figure(sweep),

@@ -172,7 +172,8 @@ def _cells(sweep: Sweep, columns: str, rows: str) -> dict[tuple[float, float], V
 
 
 def _short(name: str, most: int = 34) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return short.replace("$", r"\$")  # which matplotlib would read as mathematics
 
 
 def shown_names(variants: Sequence[Variant]) -> str:

@@ -16,9 +16,10 @@ def comparison(sweep: Sweep) -> Table:
     rows = []
     for variant in sweep.variants:
         best, against = variant.best, sweep.differences.get(variant.name)
-        tested = [NOTHING] * 5
+        tested = [NOTHING] * 6
         if against is not None:
             tested = [
+                str(against.n),
                 points(against.mean),
                 _span(against, signed=True),
                 *(_p(p) for p in (against.p, against.p_holm)),
@@ -40,11 +41,12 @@ def comparison(sweep: Sweep) -> Table:
     return table(
         f"Macro-F1 on val of the kept checkpoints, percent, over seeds and folds: mean, standard "
         f"deviation and {LEVEL:.0%} interval (Student's t); the best constant; the difference to "
-        f"{of} in points with its interval, the two-sided p of the paired t test, corrected by "
-        "Holm for all rows, and whether it is below 0.05.",
+        f"{of} in points over the runs that both have, its interval (of this row alone), the "
+        "two-sided p of the paired t test, corrected by Holm for all rows, and whether that is "
+        "below 0.05.",
         (
             *("<Variant", "n", "Macro-F1", "s.d.", "95% interval", "Constant"),
-            *("Difference", "95% interval", "p", "p (Holm)", "<Significant"),
+            *("Pairs", "Difference", "95% interval", "p", "p (Holm)", "<Significant"),
         ),
         rows,
         named.index(sweep.baseline) if sweep.baseline else None,

@@ -122,7 +122,7 @@ def _settings(sweep: Sweep) -> Facts:
 
 def _variants(sweep: Sweep) -> Table:
     runs = [member.run for variant in sweep.variants for member in variant.members]
-    keys = [key for key in differing_settings(runs) if key not in ("stage.method",)]
+    keys = [key for key in differing_settings(runs) if _tells_variants(sweep, key)]
     rows = []
     for variant in sweep.variants:
         settings = variant.members[0].run.settings
@@ -143,15 +143,24 @@ def _variants(sweep: Sweep) -> Table:
     )
 
 
+def _tells_variants(sweep: Sweep, key: str) -> bool:
+    """Return whether a setting is the same in all members of each variant: of no fold."""
+    return all(
+        len({str(member.run.settings.get(key)) for member in variant.members}) == 1
+        for variant in sweep.variants
+    )
+
+
 def _protocol(sweep: Sweep) -> str:
     members = sorted({member.name for variant in sweep.variants for member in variant.members})
     runs = [member.run for variant in sweep.variants for member in variant.members]
     started = any(run.settings.get("stage1") for run in runs)
     start = (
-        " All runs of a seed start from the same Stage-1 backbone, trained on the same split."
+        " Runs start from a Stage-1 backbone that was trained on their own training split."
         if started
         else ""
     )
+    without = f", of which {len(sweep.missing)} have no result" if sweep.missing else ""
     tested = (
         f" Each variant is compared with `{sweep.baseline}` by a paired two-sided t test over "
         "these runs, corrected by Holm for all comparisons."
@@ -159,26 +168,31 @@ def _protocol(sweep: Sweep) -> str:
         else ""
     )
     return (
-        f"Every variant was trained {len(members)} times ({', '.join(members)}). Means are given "
-        f"with {LEVEL:.0%} intervals by Student's t.{tested}{start} The test split was not used."
+        f"A variant was trained {len(members)} times ({', '.join(members)}){without}. Means are "
+        f"given with {LEVEL:.0%} intervals by Student's t.{tested}{start} The test split was not "
+        "used."
     )
 
 
 def _data(sweep: Sweep) -> Facts:
-    run = sweep.variants[0].members[0].run
-    dataset = run.environment.get("dataset")
-    facts: Mapping[str, Any] = dataset if isinstance(dataset, Mapping) else {}
+    runs = [member.run for variant in sweep.variants for member in variant.members]
+
+    def fact(key: str) -> str:
+        said = sweep.dataset_facts(key)
+        return _shown(said[0]) if len(said) == 1 else "differs between the runs"
+
+    nodes = {f"{run.confusion.sum():,} of {run.predictions.sequences} pictures" for run in runs}
     deltas = [member.reload_delta for v in sweep.variants for member in v.members]
     pairs = [
-        *protocol_facts("val", str(facts.get("split"))),
-        ("Training nodes by class", _shown(facts.get("class_counts"))),
-        ("Validation nodes", f"{run.confusion.sum():,} of {run.predictions.sequences} pictures"),
-        ("qindex", _shown(facts.get("qindex"))),
-        ("Dataset", f"manifest `{facts.get('manifest_sha256')}`"),
-        ("Split", f"`{facts.get('split_sha256')}`"),
+        *protocol_facts("val", fact("split")),
+        ("Training nodes by class", fact("class_counts")),
+        ("Validation nodes", "; ".join(sorted(nodes))),
+        ("qindex", fact("qindex")),
+        ("Dataset (SHA-256 of its manifest)", fact("manifest_sha256")),
+        ("Split (SHA-256)", fact("split_sha256")),
         ("Largest difference of a reloaded checkpoint", f"{max(deltas):.2f} points"),
-        ("Code", f"commit `{sweep.commit or run.environment.get('git_commit')}`"),
-        ("Versions", _shown(run.environment.get("versions"))),
+        ("Code", f"commit `{sweep.commit or runs[0].environment.get('git_commit')}`"),
+        ("Versions", _shown(runs[0].environment.get("versions"))),
     ]
     return Facts(tuple((term, value) for term, value in pairs if value != NOTHING))
 
@@ -187,17 +201,21 @@ def limits(sweep: Sweep) -> list[str]:
     """List what the numbers do not show."""
     runs = [member.run for variant in sweep.variants for member in variant.members]
     pictures = min(run.predictions.sequences for run in runs)
-    folds = {member.name.rpartition("seed")[0] for v in sweep.variants for member in v.members}
     found = []
-    if len(folds) < 2:
+    if sweep.same_nodes:
         found.append(
             "All runs share one split: the intervals over seeds say what other seeds would do, "
             "not what other pictures would."
         )
-    else:
+    elif any(member.name.startswith("fold-") for v in sweep.variants for member in v.members):
         found.append(
             "Seeds of one fold share its pictures, which the t test does not know: with few folds "
             "its intervals are somewhat too narrow for other pictures."
+        )
+    else:
+        found.append(
+            "The variants were validated on different nodes, so that a difference is one of the "
+            "data as much as of the model."
         )
     if pictures < _FEW_PICTURES:
         found.append(

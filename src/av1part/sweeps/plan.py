@@ -16,6 +16,8 @@ from av1part.results import check_run_name
 START = "stage1"
 """Folder of the runs that the others start from; no variant may be called so."""
 
+_RESERVED = {START, "report", ".outdated"}
+
 _KEYS = ("variants", "params", "seeds", "folds", "start", "start_per_variant", "baseline")
 
 
@@ -143,7 +145,9 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     Raises:
         ConfigError: if a word is no override, or the plan already says what it lists.
     """
-    arguments = [*(f"{key}={value}" for key, value in plan.params.items()), *arguments]
+    said = {_key(word) for word in arguments}
+    params = [f"{key}={value}" for key, value in plan.params.items() if key not in said]
+    arguments = [*params, *arguments]
     given = _combinations(arguments, parser)
     if plan.seeds is not None and any(word.partition("=")[0] == "seed" for word in arguments):
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
@@ -155,6 +159,9 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
         for own, chosen in itertools.product(_combinations(words_of, parser), given):
             parts = [name, *own.names, *chosen.names] if plan.names_folders else []
             full = "_".join(slug(part) for part in parts if part) or None
+            _check_choices(plan, own, chosen, said)
+            if full in _RESERVED:
+                raise ConfigError(f"hydra.sweeper.variants: {full} is a folder's name: rename it")
             if full in variants and plan.names_folders:
                 raise ConfigError(f"the plan has two variants called {full}: rename one")
             key = full if plan.names_folders else " ".join((*own.words, *chosen.words))
@@ -167,7 +174,12 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     members = list(itertools.product(folds, seeds))
     jobs = []
     if plan.start is not None:
-        common = [word for word in arguments if not _lists_values(word, parser)]
+        fixed = {_key(word) for word in plan.start}  # what the start says itself stays
+        common = [
+            word
+            for word in arguments
+            if _key(word) not in fixed and not _lists_values(word, parser)
+        ]
         shared: list[tuple[str | None, tuple[str, ...]]] = [(None, ())]
         jobs += [
             Job(START, fold, seed, _words(words, plan.start, of_fold, common, seed), of)
@@ -187,6 +199,7 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
 class _Combination:
     words: tuple[str, ...]
     names: tuple[str, ...]
+    keys: tuple[str, ...]
 
 
 def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combination]:
@@ -211,9 +224,29 @@ def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combin
         _Combination(
             tuple(word for word, _ in chosen),
             tuple(name for _, name in chosen if name is not None),
+            tuple(_key(word) for word, name in chosen if name is not None),
         )
         for chosen in itertools.product(*choices)
     ]
+
+
+def _check_choices(plan: Plan, own: _Combination, chosen: _Combination, said: set[str]) -> None:
+    """Refuse choices that would make variants of seeds, or that the command line undoes.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if plan.names_folders and "seed" in (*own.keys, *chosen.keys):
+        raise ConfigError("seeds are no variants: use hydra.sweeper.seeds=[...]")
+    undone = sorted(said & set(own.keys))
+    if undone:
+        raise ConfigError(
+            f"{undone[0]} tells variants of the experiment apart: leave it out of the command line"
+        )
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
 
 
 def _lists_values(word: str, parser: OverridesParser) -> bool:

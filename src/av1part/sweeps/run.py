@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
-from av1part.sweeps.state import State, begin, depends_on, state_of
+from av1part.sweeps.state import State, begin, depends_on, read_json, read_record, state_of
 from av1part.sweeps.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,14 @@ def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Laun
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
     _run(starts, launcher, 0)
     compose.log()
+    for each in starts:
+        if each.state.kind == "done" and not _best(each).is_file():
+            raise SweepError(
+                f"{_best(each)} is gone, from which other jobs start: restore it, or remove "
+                f"{each.folder} to train it again"
+            )
     best = {
-        (each.job.of, each.job.fold, each.job.seed): each.folder / "checkpoints" / "best.ckpt"
+        (each.job.of, each.job.fold, each.job.seed): _best(each)
         for each in starts
         if each.state.kind == "done"
     }
@@ -102,12 +109,13 @@ def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Laun
     for job in jobs[len(starts) :]:
         of = job.variant if plan.start_per_variant else None
         start = best.get((of, job.fold, job.seed))
-        if plan.start is not None and start is None:
-            orphans.append(job)
+        if plan.start is not None and start is None and compose.starts_elsewhere(job):
+            orphans.append(compose(job, None))
         else:
             others.append(compose(job, start))
-    _check_folders([*starts, *others])
-    _write_record(compose.folder, plan, compose.config, [*starts, *others])
+    planned = [*starts, *others, *orphans]
+    _check_folders(planned)
+    _write_record(compose.folder, plan, compose.config, planned)
     _run(others, launcher, len(starts))
     compose.log()
     return _summed_up([*starts, *others], orphans, compose.folder)
@@ -135,9 +143,13 @@ class _Composer:
         if self.named:
             words += [f"hydra.sweep.dir={_quoted(self.folder)}"]
             words += [f"hydra.sweep.subdir={job.variant or 'run'}/{job.member}"]
-        if start is not None and self.settings(tuple(words))["method"]["name"] != "scratch":
+        if start is not None and self.starts_elsewhere(job):
             words.append(f"stage1={_quoted(start)}")
         return tuple(words)
+
+    def starts_elsewhere(self, job: Job) -> bool:
+        """Return whether a job needs a start: not if it starts at random."""
+        return bool(self.settings((*job.words, "resume=true"))["method"]["name"] != "scratch")
 
     def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.
@@ -171,12 +183,12 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int) -> None:
     todo = []
     for each in jobs:
         state = each.state
-        if state.kind == "done":
+        if state.kind == "done" or _brought_back(each):
             continue
         if state.kind != "missing":
             why = f" ({state.why})" if state.why else ""
             log.info("%s: %s%s, to be run again", _name(each), state.kind, why)
-        if state.kind == "outdated":
+        if state.kind == "outdated" or (read_record(each.folder) or {}).get("anew"):
             _put_aside(each.folder)
         begin(each.folder, each.wanted)
         todo.append(each)
@@ -203,14 +215,36 @@ def _check_folders(jobs: Sequence[_Composed]) -> None:
 
 
 def _put_aside(folder: Path) -> None:
-    kept = folder.parents[1] / OUTDATED / folder.parent.name / folder.name
-    if kept.exists():
-        shutil.rmtree(kept)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(kept)
+    if not (folder / "metrics.json").is_file():
+        shutil.rmtree(folder)
+        return
+    place = _aside(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    folder.rename(next(p for n in count(1) if not (p := place / f"{n}").exists()))
 
 
-def _summed_up(jobs: Sequence[_Composed], orphans: Sequence[Job], folder: Path) -> list[Path]:
+def _aside(folder: Path) -> Path:
+    """Return where a job's results go that are out of date; each under a number."""
+    return folder.parents[1] / OUTDATED / folder.parent.name / folder.name
+
+
+def _brought_back(each: _Composed) -> bool:
+    """Take back a result that was put aside, if the plan asks for just that again."""
+    for kept in sorted(_aside(each.folder).glob("*")):
+        if state_of(kept, each.wanted).kind == "done":
+            if each.folder.is_dir():
+                _put_aside(each.folder)
+            kept.rename(each.folder)
+            log.info("%s: brought back from %s", _name(each), kept)
+            return True
+    return False
+
+
+def _best(each: _Composed) -> Path:
+    return each.folder / "checkpoints" / "best.ckpt"
+
+
+def _summed_up(jobs: Sequence[_Composed], orphans: Sequence[_Composed], folder: Path) -> list[Path]:
     """Return the folders of finished jobs.
 
     Raises:
@@ -233,7 +267,31 @@ def _summed_up(jobs: Sequence[_Composed], orphans: Sequence[Job], folder: Path) 
 
 
 def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_Composed]) -> None:
-    """Write sweep.json: which folder is of which variant, fold and seed."""
+    """Write sweep.json: which folder is of which variant, fold and seed.
+
+    Runs of the same variants that an earlier start recorded, such as other seeds, stay in it.
+    Jobs of several stages are no sweep, since no table holds them.
+    """
+    if len({each.wanted["settings"]["stage.name"] for each in jobs if not _is_start(each)}) > 1:
+        return
+    told = [
+        {
+            "folder": each.folder.relative_to(folder).as_posix(),
+            "variant": variant,
+            "member": member,
+            "words": list(each.job.words),
+        }
+        for each, (variant, member) in zip(jobs, _labels(jobs), strict=True)
+    ]
+    variants, folders = ({job[key] for job in told} for key in ("variant", "folder"))
+    earlier = (read_json(folder / RECORD) or {}).get("jobs", [])
+    told += [
+        job
+        for job in earlier
+        if job["variant"] in variants
+        and job["folder"] not in folders
+        and (folder / job["folder"] / "metrics.json").is_file()
+    ]
     write_json(
         folder / RECORD,
         {
@@ -242,17 +300,13 @@ def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_
             "baseline": plan.baseline,
             "git_commit": git_commit(),
             "versions": versions(),
-            "jobs": [
-                {
-                    "folder": each.folder.relative_to(folder).as_posix(),
-                    "variant": variant,
-                    "member": member,
-                    "words": list(each.job.words),
-                }
-                for each, (variant, member) in zip(jobs, _labels(jobs), strict=True)
-            ],
+            "jobs": told,
         },
     )
+
+
+def _is_start(each: _Composed) -> bool:
+    return each.job.variant == START
 
 
 def _labels(jobs: Sequence[_Composed]) -> list[tuple[str, str]]:

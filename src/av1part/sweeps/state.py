@@ -18,6 +18,7 @@ import yaml
 
 from av1part import embedded
 from av1part.checkpoint import sidecar_path
+from av1part.errors import CheckpointError, ConfigError
 from av1part.files import sha256_file, write_json
 from av1part.results import relevant_settings
 
@@ -64,24 +65,36 @@ def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         JSON values: `settings`, those that matter to a result; `inputs`, hashes by key; `code`.
+
+    Raises:
+        ConfigError: if a file that it names does not exist: that must not count as a change.
     """
     data = settings["data"]["path"]
     manifest = (embedded.STORE if data is None else Path(data).expanduser()) / "manifest.json"
-    inputs = {"data": _sha256(manifest)}
+    if not manifest.is_file():
+        raise ConfigError(f"{manifest} does not exist: data.path must be a dataset folder")
+    inputs = {"data": sha256_file(manifest)}
     for key, value in (
         ("data.split_list", settings["data"]["split_list"]),
         ("stage1", settings["stage1"]),
         ("backbone.weights", settings["backbone"]["weights"]),
         ("injection.stage2", settings["injection"].get("stage2")),
     ):
-        if value is not None and Path(value).expanduser().is_file():
-            inputs[key] = _sha256(Path(value).expanduser())
+        if value is None:
+            continue
+        if value in ("none", "imagenet"):  # of the weights, which are then no file
+            inputs[key] = value
+            continue
+        file = Path(value).expanduser()
+        if not file.is_file():
+            raise ConfigError(f"{key}={value} does not exist: give the path of a file")
+        inputs[key] = _sha256(file)
     # As YAML would give it back, so that lists and tuples compare equal.
     plain = yaml.safe_load(yaml.safe_dump(relevant_settings(settings)))
     return {"settings": plain, "inputs": inputs, "code": code_sha256()}
 
 
-def _sha256(file: Path) -> str | None:
+def _sha256(file: Path) -> str:
     """Hash a file; of a verified checkpoint its tensors, which training again makes the same."""
     record = sidecar_path(file)
     if file.suffix == ".ckpt" and record.is_file():
@@ -89,7 +102,7 @@ def _sha256(file: Path) -> str | None:
             return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
-    return sha256_file(file) if file.is_file() else None
+    return sha256_file(file)
 
 
 def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
@@ -120,8 +133,13 @@ def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return job.json; None if there is none that can be read."""
+    return read_json(folder / RECORD)
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Return the object in a file; None if it is not there or holds none."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
@@ -137,7 +155,9 @@ def record_failure(folder: Path, error: BaseException) -> None:
     record = read_record(folder)
     if record is not None:
         said = " ".join(str(error).split()) or type(error).__name__
-        write_json(folder / RECORD, {**record, "error": said})
+        # What is wrong with a checkpoint would be wrong with it again.
+        anew = isinstance(error, CheckpointError)
+        write_json(folder / RECORD, {**record, "error": said, "anew": anew})
 
 
 def _changes(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -56,10 +56,11 @@ def test_numbers_are_those_of_the_runs(made: Path, tmp_path: Path) -> None:
     ]
     difference = 100 * (adapter - frozen)
     half = 4.302653 * difference.std(ddof=1) / 3**0.5  # t of 97.5 % with 2 degrees of freedom
-    assert rows["adapter"][6] == f"{difference.mean():+.2f}"
+    assert rows["adapter"][6] == "3"
+    assert rows["adapter"][7] == f"{difference.mean():+.2f}"
     ends = (difference.mean() - half, difference.mean() + half)
-    assert rows["adapter"][7] == f"[{ends[0]:+.2f}, {ends[1]:+.2f}]"
-    assert rows["frozen"][6:] == [""] * 5
+    assert rows["adapter"][8] == f"[{ends[0]:+.2f}, {ends[1]:+.2f}]"
+    assert rows["frozen"][6:] == [""] * 6
     page = (tmp_path / "report.html").read_text()
     assert rows["adapter"][2] in page
     with (tmp_path / "tables/course.csv").open() as file:
@@ -107,6 +108,8 @@ def test_what_is_missing_is_named(made: Path, copy: Callable[[Path], Path]) -> N
         (lambda r: r["jobs"][0].update(folder="../../etc"), "lies outside"),
         (lambda r: r["jobs"][0].update(folder="/etc"), "lies outside"),
         (lambda r: r["jobs"][0].pop("member"), "member"),
+        (lambda r: r["jobs"][0].update(variant="</script>"), "names no variant"),
+        (lambda r: r["jobs"][0].update(variant="a\nb"), "names no variant"),
         (lambda r: r.update(jobs=[]), "no finished run"),
         (lambda r: r.update(jobs={}), "jobs"),
     ],
@@ -129,6 +132,30 @@ def test_runs_of_other_classes_do_not_stand_in_one_table(
     examples.write_stage_run(folder / "worse/seed-0", "stage1")
     with pytest.raises(ReportError, match=r"worse/seed-0.*report them apart|report them apart"):
         load_sweep(folder)
+
+
+def test_other_nodes_are_no_common_blocks_and_the_thesis_says_so(
+    made: Path, copy: Callable[[Path], Path]
+) -> None:
+    folder = copy(made)
+    file = folder / "adapter/seed-0/environment.json"
+    said = json.loads(file.read_text())
+    said["dataset"]["manifest_sha256"] = "cd" * 32
+    file.write_text(json.dumps(said))
+    files = write_report([folder], folder / "report", thesis=True)
+    assert "Blocks that the first" not in files.html.read_text()
+    text = files.thesis[0].read_text()
+    assert "All runs share one split" not in text
+    assert "validated on different nodes" in text
+    assert "differs between the runs" in text
+    assert "Blocks that the first" in write_report([made], folder / "other").html.read_text()
+
+
+def test_a_dollar_in_a_name_is_no_mathematics(made: Path, copy: Callable[[Path], Path]) -> None:
+    folder = copy(made)
+    text = (folder / "sweep.json").read_text().replace('"worse"', '"x=$a_$"')
+    (folder / "sweep.json").write_text(text)
+    write_report([folder], folder / "report")
 
 
 def test_latex_and_csv() -> None:

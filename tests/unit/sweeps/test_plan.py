@@ -92,6 +92,19 @@ def test_a_start_of_each_variant_has_its_words() -> None:
     )
 
 
+def test_the_command_line_leaves_a_start_what_it_is_and_replaces_params() -> None:
+    plan = {
+        "variants": {"a": []},
+        "params": {"data.context": "0,4"},
+        "start": ["stage=stage1", "method=auto"],
+    }
+    found = jobs(plan, "stage=stage3_rect", "data.context=8")
+    assert [job.words for job in found] == [
+        ("stage=stage1", "method=auto", "data.context=8"),
+        ("stage=stage3_rect", "data.context=8"),
+    ]
+
+
 def test_without_a_plan_it_is_hydras_own_product() -> None:
     found = jobs({}, "seed=1,2", "method=frozen,finetune")
     assert [job.words for job in found] == [
@@ -110,6 +123,11 @@ def test_without_a_plan_it_is_hydras_own_product() -> None:
         ({"seeds": "12"}, (), "distinct integers"),
         ({"seeds": []}, (), "distinct integers"),
         ({"seeds": [1, True]}, (), "distinct integers"),
+        ({"variants": {"a": []}}, ("seed=1,2",), "seeds are no variants"),
+        ({"variants": {"a": ["seed=1,2"]}}, (), "seeds are no variants"),
+        ({"variants": {"a": ["data.x=1,2"]}}, ("data.x=3",), "data.x tells variants"),
+        ({"variants": {"-stage1": []}}, (), "rename"),
+        ({"variants": {"report": []}}, (), "rename"),
         ({"seeds": [1]}, ("seed=3",), r"hydra\.sweeper\.seeds=\[\.\.\.\]"),
         ({"variants": ["a"]}, (), "must map names"),
         ({"variants": {"a/b": []}}, (), "a/b"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from av1part.sweeps.state import State, begin, depends_on, record_failure, state_of
+from av1part.errors import CheckpointError, ConfigError
+from av1part.sweeps.state import State, begin, depends_on, read_record, record_failure, state_of
 from av1part.sweeps.watch import Watch
 
 WANTED: dict[str, Any] = {"settings": {"a": 1, "b": [1, 2]}, "inputs": {"data": "x"}, "code": "c"}
@@ -27,6 +28,9 @@ def test_a_job_s_life(folder: Path) -> None:
     assert state_of(folder, WANTED) == State("unfinished")
     record_failure(folder, RuntimeError("the disk\nis full"))
     assert state_of(folder, WANTED) == State("failed", "the disk is full")
+    assert (read_record(folder) or {})["anew"] is False
+    record_failure(folder, CheckpointError("last.ckpt is damaged"))
+    assert (read_record(folder) or {})["anew"] is True
     begin(folder, WANTED)
     (folder / "metrics.json").touch()
     assert state_of(folder, WANTED) == State("done")
@@ -71,7 +75,9 @@ def test_inputs_are_known_by_their_contents(tmp_path: Path) -> None:
         "seed": 1,
     }
     plain = depends_on(settings)
-    assert list(plain["inputs"]) == ["data"]
+    assert list(plain["inputs"]) == ["data", "backbone.weights"]
+    settings["backbone"]["weights"] = "imagenet"
+    assert depends_on(settings)["inputs"] != plain["inputs"]
     split = tmp_path / "split.csv"
     split.write_text("sequence,split\n")
     settings["data"]["split_list"] = str(split)
@@ -84,6 +90,10 @@ def test_inputs_are_known_by_their_contents(tmp_path: Path) -> None:
     (tmp_path / "best.verified.json").write_text(json.dumps({"sha256": "tensors"}))
     settings["stage1"] = str(checkpoint)
     assert depends_on(settings)["inputs"]["stage1"] == "tensors"
+    # What is not there is no change that would put results aside.
+    for key, value in (("stage1", str(tmp_path / "gone.ckpt")), ("data", {"path": "gone"})):
+        with pytest.raises(ConfigError, match="does not exist"):
+            depends_on({**settings, key: {**settings["data"], **value} if key == "data" else value})
 
 
 def test_the_watch_counts(tmp_path: Path) -> None:
