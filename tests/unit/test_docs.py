@@ -138,7 +138,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     pages = {p.stem for p in (tmp_path / "site/docs/api").glob("*.html")}
-    sources = (ROOT / "src").rglob("*.py")
+    sources = (ROOT / "src/av1part").rglob("*.py")  # the plugin beside it is Hydra's way in
     modules = {".".join(s.relative_to(ROOT / "src").with_suffix("").parts) for s in sources}
     assert {m.removesuffix(".__init__") for m in modules} == pages
     glossary = (tmp_path / "site/docs/glossary.html").read_text()
