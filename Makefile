@@ -76,7 +76,7 @@ embedded-data: setup ## Make the embedded dataset again, from scikit-image's pho
 	@$(BIN)/python tools/embedded_data.py $(ARGS)
 
 .PHONY: bench
-bench: setup ## Benchmarks and the tables of docs/performance.md, 10 minutes (ARGS=... a part)
+bench: setup ## Benchmarks and the tables of docs/performance.md (ARGS=... a part)
 	@$(BIN)/python benchmarks $(ARGS)
 
 .PHONY: experiments-report

@@ -140,7 +140,7 @@ def share_cores() -> None:
 
     On a machine that does anything else besides, spinning on made training 20 times slower; not to
     spin at all costs a third of the speed of small batches. Where nothing else runs the moment is
-    longer, some 10 us: that brings a fifth at batch 128, and would double a step on a busy machine.
+    longer: that brings a fifth at batch 128, and would double a step on a busy machine.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     idle = hasattr(os, "getloadavg") and os.getloadavg()[0] < _IDLE_LOAD

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from av1part.report import write_report
+
+from .conftest import load_examples
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = pytest.mark.skipif(
@@ -27,13 +27,7 @@ SEEDS, VARIANTS = range(5), 12
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 60 runs."""
-    file = Path(__file__).parents[1] / "unit/report/example_runs.py"
-    spec = importlib.util.spec_from_file_location("example_runs_of_a_sweep", file)
-    assert spec is not None
-    assert spec.loader is not None
-    examples = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = examples
-    spec.loader.exec_module(examples)
+    examples = load_examples()
     folder, jobs = tmp_path_factory.mktemp("sweep") / "exp", []
     world = examples.noise_world()
     for index in range(VARIANTS):

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from av1part.report import ReportFiles, write_report
 
+from .conftest import load_examples
+
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-EXAMPLES = Path(__file__).parents[1] / "unit" / "report" / "example_runs.py"
-
-
-def _examples() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("example_runs_for_pages", EXAMPLES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo as it lies on disk: two stages and the pipeline."""
-    made, root = _examples(), tmp_path_factory.mktemp("demo")
+    made, root = load_examples(), tmp_path_factory.mktemp("demo")
     made.write_stage_run(root / "stage1", "stage1", epochs=3)
     made.write_stage_run(root / "stage2", "stage2")
     made.write_pipeline_run(root / "pipeline")

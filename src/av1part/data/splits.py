@@ -7,7 +7,7 @@ under `random_blocks`) or the training seed.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,13 @@ def assign_splits(
     if protocol == "by_sequence":
         _check_groups(table, groups)
     splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
-    assigned: NDArray[np.int8] = splits[_sequence_codes(nodes, shapes)]
+    assigned: NDArray[np.int8] = splits[sequence_codes(nodes, shapes)]
     return assigned
 
 
-def _sequence_codes(nodes: pl.DataFrame, shapes: Mapping[str, Any]) -> NDArray[Any]:
-    """Return each node's sequence as its number in `shapes`."""
-    return nodes["sequence"].cast(pl.Enum(list(shapes))).to_physical().to_numpy()
+def sequence_codes(nodes: pl.DataFrame, names: Iterable[str]) -> NDArray[Any]:
+    """Return each node's sequence as its number in `names`, unsigned integers."""
+    return nodes["sequence"].cast(pl.Enum(list(names))).to_physical().to_numpy()
 
 
 def read_split_list(path: str | Path) -> dict[str, str]:
@@ -173,7 +173,7 @@ def _check_groups(listed: Mapping[str, str], groups: Mapping[str, str]) -> None:
 
 def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int8]:
     """Cut each sequence along time or, with few frames, into horizontal bands."""
-    code = _sequence_codes(nodes, shapes)
+    code = sequence_codes(nodes, shapes)
     along_time = np.array([frames >= _FEWEST_FRAMES for frames, *_ in shapes.values()])
     bounds = np.array([_bounds(*shape) for shape in shapes.values()], dtype=np.int32)
     frame, row, size = (nodes[c].to_numpy() for c in ("frame", "row", "size"))

@@ -38,6 +38,7 @@ from av1part.data.layout import (
     read_nodes,
     sequence_name,
 )
+from av1part.data.splits import sequence_codes
 from av1part.errors import StoreError
 from av1part.files import PART_SUFFIX, atomic_path, sha256_file, write_json
 
@@ -110,9 +111,7 @@ class Store:
     @cached_property
     def sequence_codes(self) -> NDArray[np.uint16]:
         """Number of each node's sequence in `sequences`, in the order of the table."""
-        codes = self.nodes["sequence"].cast(pl.Enum(list(self.sequences))).to_physical()
-        numbers: NDArray[np.uint16] = codes.cast(pl.UInt16).to_numpy()
-        return numbers
+        return sequence_codes(self.nodes, self.sequences).astype(np.uint16)
 
     @cached_property
     def groups(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ START = "stage1"
 """Folder of the runs that the others start from; no variant may be called so."""
 
 _RESERVED = {START, "report", ".outdated"}
+"""Folders of a sweep that are no variant's."""
 
 _KEYS = ("variants", "params", "seeds", "folds", "start", "start_per_variant", "baseline")
 
@@ -109,8 +110,6 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
         raise ConfigError(f"hydra.sweeper.seeds must be distinct integers, got {seeds!r}")
     if start is not None:
         _check_words("start", start)
-    if START in variants:
-        raise ConfigError(f"hydra.sweeper.variants: {START} is the folder of the start: rename it")
     own_starts = given.get("start_per_variant") or False
     if type(own_starts) is not bool or (own_starts and start is None):
         raise ConfigError("hydra.sweeper.start_per_variant is true or false, and true with a start")
@@ -149,9 +148,9 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     params = [f"{key}={value}" for key, value in plan.params.items() if key not in said]
     arguments = [*params, *arguments]
     given = _combinations(arguments, parser)
-    if plan.seeds is not None and any(word.partition("=")[0] == "seed" for word in arguments):
+    if plan.seeds is not None and "seed" in said:
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
-    if plan.start is not None and any(word.startswith("stage1=") for word in arguments):
+    if plan.start is not None and "stage1" in said:
         raise ConfigError("the experiment trains its own Stage 1: leave out stage1=")
     variants: dict[str | None, tuple[str, ...]] = {}
     named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]

@@ -78,7 +78,7 @@ def run_sweep(
     compose.log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
-        compose.settings(compose.words(job, None))
+        compose.settings(job.words)
     compose.folder.mkdir(parents=True, exist_ok=True)
     try:
         # The system lets go of it when this process ends, however it ends.
@@ -149,7 +149,7 @@ class _Composer:
 
     def starts_elsewhere(self, job: Job) -> bool:
         """Return whether a job needs a start: not if it starts at random."""
-        return bool(self.settings((*job.words, "resume=true"))["method"]["name"] != "scratch")
+        return bool(self.settings(job.words)["method"]["name"] != "scratch")
 
     def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.

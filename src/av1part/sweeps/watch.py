@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from av1part.sweeps.state import read_record
@@ -46,10 +46,11 @@ class Watch:
             self._tell()
 
     def _tell(self) -> None:
-        line, rest = self.summary(), self._rest()
+        counts = self.counts()
+        line = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         if line != self._said:
             self._said = line
-            log.info("sweep: %s%s", line, rest)
+            log.info("sweep: %s%s", line, self._rest(counts))
 
     def counts(self) -> dict[str, int]:
         """Count the jobs that are done, failed, running and left."""
@@ -65,13 +66,8 @@ class Watch:
                 counts["left"] += 1
         return counts
 
-    def summary(self) -> str:
-        """Return the counts as text."""
-        return ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
-
-    def _rest(self) -> str:
+    def _rest(self, counts: Mapping[str, int]) -> str:
         """Estimate the time to the end from what has ended so far."""
-        counts = self.counts()
         ended = counts["done"] + counts["failed"]
         open_ = counts["running"] + counts["left"]
         if not ended or not open_:

@@ -105,4 +105,4 @@ def test_the_watch_counts(tmp_path: Path) -> None:
     (folders[0] / "metrics.json").touch()
     (folders[1] / "config.yaml").touch()
     record_failure(folders[2], RuntimeError("x"))
-    assert watch.summary() == "1 done, 1 running, 1 failed, 1 left"
+    assert watch.counts() == {"done": 1, "running": 1, "failed": 1, "left": 1}
