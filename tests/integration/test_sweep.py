@@ -227,3 +227,24 @@ def test_a_sweep_killed_at_random_ends_as_one_that_was_not(
         for folder in (whole, killed)
     ]
     assert histories[0] == histories[1]
+
+
+def test_what_another_sweep_has_trained_is_copied(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "conf/experiment"
+    few = EXPERIMENT.replace("seeds: [0, 1]", "seeds: [0]")
+    (folder / "tiny.yaml").write_text(few.replace("      adapter: [method=adapter]\n", ""))
+    (folder / "more.yaml").write_text(few)
+    assert av1part(*words).code == 0
+    more = av1part(*(word.replace("=tiny", "=more") for word in words))
+    assert more.code == 0, more.err
+    said = more.out + more.err
+    for name in ("stage1", "frozen", "last"):
+        assert f"{name}/seed-0: copied from" in said
+    assert "3 jobs, 2 of them done before" in said
+    assert list(results(Path("runs/more"))) == [
+        f"{name}/seed-0" for name in ("adapter", "frozen", "last", "stage1")
+    ]
+    apart = results(Path("runs/tiny"))
+    assert {k: v for k, v in results(Path("runs/more")).items() if k in apart} == apart

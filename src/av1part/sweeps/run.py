@@ -26,6 +26,7 @@ from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
+from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.state import State, begin, depends_on, read_json, read_record, state_of
 from av1part.sweeps.watch import Watch
 
@@ -92,7 +93,8 @@ def run_sweep(
 
 def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Launcher) -> list[Path]:
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
-    _run(starts, launcher, 0)
+    neighbours = Neighbours(compose.folder)
+    _run(starts, launcher, 0, neighbours)
     compose.log()
     for each in starts:
         if each.state.kind == "done" and not _best(each).is_file():
@@ -116,7 +118,7 @@ def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Laun
     planned = [*starts, *others, *orphans]
     _check_folders(planned)
     _write_record(compose.folder, plan, compose.config, planned)
-    _run(others, launcher, len(starts))
+    _run(others, launcher, len(starts), neighbours)
     compose.log()
     return _summed_up([*starts, *others], orphans, compose.folder)
 
@@ -178,7 +180,9 @@ class _Composer:
         return plain(own)
 
 
-def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int) -> None:
+def _run(
+    jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: Neighbours
+) -> None:
     """Launch those that are not done, and wait for them."""
     todo = []
     for each in jobs:
@@ -190,6 +194,8 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int) -> None:
             log.info("%s: %s%s, to be run again", _name(each), state.kind, why)
         if state.kind == "outdated" or (read_record(each.folder) or {}).get("anew"):
             _put_aside(each.folder)
+        if state.kind in ("missing", "outdated") and _taken_over(each, neighbours):
+            continue
         begin(each.folder, each.wanted)
         todo.append(each)
     if not jobs:
@@ -238,6 +244,17 @@ def _brought_back(each: _Composed) -> bool:
             log.info("%s: brought back from %s", _name(each), kept)
             return True
     return False
+
+
+def _taken_over(each: _Composed, neighbours: Neighbours) -> bool:
+    """Take a copy of what another sweep has trained already."""
+    if each.folder.exists():
+        return False
+    each.folder.parent.mkdir(parents=True, exist_ok=True)
+    copied = neighbours.copy(each.wanted, each.folder)
+    if copied is not None:
+        log.info("%s: copied from %s", _name(each), copied)
+    return copied is not None
 
 
 def _best(each: _Composed) -> Path:

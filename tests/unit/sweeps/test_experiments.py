@@ -41,9 +41,9 @@ def test_it_composes(experiment: str) -> None:
                 continue
             cfg = compose("train", overrides=list(job.words))
             check_values(cfg, "train")
-            assert cfg.stage.name == ("stage1" if job.variant == "stage1" else "stage2")
+            assert (cfg.stage.name == "stage1") == (job.variant == "stage1")
             assert cfg.seed == plan.seeds[0]
-            del cfg.name, cfg.stage.name
+            del cfg.name, cfg.stage.name, cfg.data.split_list  # of the fold
             seen.add((job.variant, str(cfg)))
     # No two variants are the same run under two names.
     assert len({settings for variant, settings in seen if variant != "stage1"}) == len(

@@ -1,0 +1,70 @@
+"""Finished runs of the sweeps beside this one, taken over where they are just what a job wants.
+
+Experiments share much: the same Stage 1 a seed, the same baselines. What a run depends on is
+written in its job.json, so that one made from the same settings, inputs and code is the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from av1part.sweeps.state import RECORD, read_record, state_of
+
+
+class Neighbours:
+    """The runs in other sweeps of the same folder, `runs/*/<variant>/<member>`."""
+
+    def __init__(self, sweep: Path) -> None:
+        self.sweep = sweep
+
+    def copy(self, wanted: Mapping[str, Any], to: Path) -> Path | None:
+        """Copy the run that is what is wanted, if there is one.
+
+        Args:
+            wanted: What it must have been made from, as `state.depends_on` has it.
+            to: Its new place, which must not exist.
+
+        Returns:
+            Where it was copied from.
+
+        Raises:
+            OSError: if it cannot be copied; `to` does not exist then.
+        """
+        for folder in self._by_key.get(_key(wanted), ()):
+            if state_of(folder, wanted).kind != "done":
+                continue  # it has changed since it was listed
+            part = to.with_name(f".{to.name}.partial")
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                shutil.copytree(folder, part)
+                part.rename(to)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+            return folder
+        return None
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for folder in self._folders():
+            record = read_record(folder)
+            if record is not None and (folder / "metrics.json").is_file():
+                found.setdefault(_key(record), []).append(folder)
+        return found
+
+    def _folders(self) -> Iterator[Path]:
+        own = self.sweep.resolve()
+        for record in sorted(own.parent.glob(f"*/*/*/{RECORD}")):
+            hidden = any(part.startswith(".") for part in record.relative_to(own.parent).parts)
+            if not hidden and not record.is_relative_to(own):
+                yield record.parent
+
+
+def _key(record: Mapping[str, Any]) -> str:
+    parts = {key: record.get(key) for key in ("settings", "inputs", "code")}
+    return json.dumps(parts, sort_keys=True)

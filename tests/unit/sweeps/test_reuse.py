@@ -1,0 +1,70 @@
+"""Taking finished runs over from other sweeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from av1part.sweeps.reuse import Neighbours
+
+WANTED: dict[str, Any] = {"settings": {"seed": 1}, "inputs": {"data": "ab"}, "code": "cd"}
+
+
+def run(folder: Path, record: dict[str, Any], *, done: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({**record, "error": None}))
+    if done:
+        (folder / "metrics.json").write_text("{}")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").write_text("weights")
+    return folder
+
+
+def test_a_finished_run_of_the_same_making_is_copied(tmp_path: Path) -> None:
+    other = run(tmp_path / "a" / "frozen" / "seed-1", WANTED)
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    assert Neighbours(tmp_path / "b").copy(WANTED, to) == other
+    assert (to / "checkpoints" / "best.ckpt").read_text() == "weights"
+    assert (other / "metrics.json").is_file()
+    assert [path.name for path in to.parent.iterdir()] == ["seed-1"]
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "done"),
+    [
+        ("a/frozen/seed-1", {"settings": {"seed": 2}}, True),
+        ("a/frozen/seed-1", {"inputs": {"data": "ab", "stage1": "ef"}}, True),
+        ("a/frozen/seed-1", {"code": "other"}, True),
+        ("a/frozen/seed-1", {}, False),
+        ("a/.outdated/frozen", {}, True),
+        ("b/frozen/seed-1", {}, True),  # its own
+    ],
+)
+def test_no_other_run_is_copied(
+    tmp_path: Path, place: str, change: dict[str, Any], done: bool
+) -> None:
+    run(tmp_path / place, {**WANTED, **change}, done=done)
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    assert Neighbours(tmp_path / "b").copy(WANTED, to) is None
+    assert not to.exists()
+
+
+def test_what_cannot_be_copied_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path, to: Path) -> None:
+        to.mkdir()  # as far as it came
+        raise OSError(28, "No space left on device", "best.ckpt")
+
+    run(tmp_path / "a" / "frozen" / "seed-1", WANTED)
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    monkeypatch.setattr("av1part.sweeps.reuse.shutil.copytree", full)
+    with pytest.raises(OSError, match="No space"):
+        Neighbours(tmp_path / "b").copy(WANTED, to)
+    assert not any(to.parent.iterdir())
