@@ -81,9 +81,7 @@ bench: setup ## Benchmarks and the tables of docs/performance.md (ARGS=... a par
 
 .PHONY: experiments-report
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
-	@test -n "$(wildcard experiments/*/)" || \
-	  { echo "make experiments-report: experiments/ holds no experiment yet" >&2; exit 2; }
-	@$(BIN)/av1part report $(wildcard experiments/*/) out=runs/experiments-report $(ARGS)
+	@$(BIN)/python tools/experiments_report.py $(ARGS)
 
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew

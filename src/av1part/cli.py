@@ -64,8 +64,8 @@ VERBS: dict[str, Verb] = {
     "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
     "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
     "validate": Verb(
-        "CKPT [--show]",
-        "metrics of a checkpoint on its own; --show: its contents",
+        "CKPT [--show] or SWEEP split=test",
+        "metrics of a checkpoint, or a sweep's on test; --show: its contents",
         "validate",
         "validate",
         (1, 1),
@@ -99,6 +99,7 @@ PATH_KEYS = {
     "stage3_ab",
     "stage3_1to4",
     "out",
+    "publish",
     "yuv",
     "data.path",
     "data.split_list",

@@ -248,3 +248,59 @@ def test_what_another_sweep_has_trained_is_copied(
     ]
     apart = results(Path("runs/tiny"))
     assert {k: v for k, v in results(Path("runs/more")).items() if k in apart} == apart
+
+
+def test_the_test_split_is_opened_once_and_by_name(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "conf/experiment/tiny.yaml"
+    file.write_text(EXPERIMENT.replace("seeds: [0, 1]", "seeds: [0]"))
+    assert av1part(*words).code == 0
+    sweep = Path("runs/tiny")
+
+    refused = av1part("validate", sweep)
+    assert refused.code == 2
+    assert "split=test" in refused.error_lines[0]
+    metrics = sweep / "last/seed-0/metrics.json"
+    kept = metrics.read_text()
+    metrics.unlink()
+    early = av1part("validate", sweep, "split=test")
+    assert early.code == 2
+    assert "1 jobs" in early.error_lines[0]
+    assert "last/seed-0" in early.error_lines[0]
+    metrics.write_text(kept)
+    unknown = av1part("validate", sweep, "split=test", "variants=[frozn]")
+    assert unknown.code == 2
+    assert "frozn is none of adapter, frozen, last" in unknown.error_lines[0]
+    assert not (sweep / "test.json").exists()
+
+    opened = av1part("validate", sweep, "split=test", "variants=[frozen]")
+    assert opened.code == 0, opened.err
+    told = json.loads((sweep / "test.json").read_text())
+    assert list(told["runs"]) == ["frozen/seed-0"]
+    alone = av1part(
+        "validate", sweep / "frozen/seed-0/checkpoints/best.ckpt", "split=test", "out=alone"
+    )
+    assert alone.code == 0, alone.err
+    assert json.loads(Path("alone/metrics.json").read_text()) == told["runs"]["frozen/seed-0"]
+
+    again = av1part("validate", sweep, "split=test")
+    assert again.code == 2
+    assert told["opened"][0]["at"] in again.error_lines[0]
+    assert "reopen=true" in again.error_lines[0]
+    assert av1part("validate", sweep, "split=test", "reopen=true").code == 0
+    told = json.loads((sweep / "test.json").read_text())
+    assert [each["variants"] for each in told["opened"]] == [
+        ["frozen"],
+        ["adapter", "frozen", "last"],
+    ]
+    page = av1part("report", sweep, "publish=kept")
+    assert page.code == 0, page.err
+    assert "The test split" in (sweep / "report/report.md").read_text()
+    assert json.loads(Path("kept/test.json").read_text()) == told
+
+
+def test_options_of_a_sweep_are_refused_for_a_checkpoint(av1part: Command) -> None:
+    ran = av1part("validate", "some.ckpt", "reopen=true")
+    assert ran.code == 2
+    assert "are for the folder of a sweep" in ran.error_lines[0]

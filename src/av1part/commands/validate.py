@@ -13,16 +13,32 @@ from rich.table import Table
 
 from av1part.checkpoint import load_stage, sidecar_path
 from av1part.commands.show import show
-from av1part.errors import CheckpointMismatchError
+from av1part.errors import CheckpointMismatchError, ConfigError
 from av1part.files import write_json
 from av1part.results import write_confusion
+from av1part.sweeps.final import TEST, open_test
+from av1part.sweeps.run import RECORD
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Validate a checkpoint and print what it scores, or show what it holds."""
+    """Validate a checkpoint and print what it scores, or show what it holds; or a sweep on test.
+
+    Args:
+        verb: `validate`.
+        cfg: Its options.
+        words: The checkpoint's path, or the sweep's.
+
+    Raises:
+        ConfigError: if an option does not fit what is validated.
+    """
     path = Path(words[0]).expanduser().resolve()
+    if (path / RECORD).is_file():
+        _validate_sweep(Path(words[0]).expanduser(), cfg)
+        return
+    if cfg.variants is not None or cfg.reopen:
+        raise ConfigError("variants= and reopen= are for the folder of a sweep")
     if cfg.show:
         show(path, cfg.out)
         return
@@ -41,6 +57,46 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         write_json(out / "metrics.json", scores)
     if cfg.data.path is None and cfg.split == "val":
         console.print(_compare(path, scores), soft_wrap=True)
+
+
+def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
+    """Open the test split of a sweep.
+
+    Raises:
+        ConfigError: if something else is asked for; every run has validated its checkpoints.
+    """
+    other = [cfg.data.path, cfg.data.split, cfg.data.split_list, cfg.out, cfg.show or None]
+    if cfg.split != "test" or any(value is not None for value in other):
+        raise ConfigError(
+            f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "
+            "open its test split by split=test [variants=[...]], once all choices are made"
+        )
+    told = open_test(
+        folder,
+        cfg.variants,
+        reopen=cfg.reopen,
+        device=cfg.device,
+        precision=cfg.precision,
+    )
+    table = Table("run", title=f"{folder} on test", title_justify="left")
+    for name in ("macro-F1", "best constant", "class prior", "accuracy"):
+        table.add_column(name, justify="right")
+    for place, scores in told["runs"].items():
+        table.add_row(
+            place,
+            *(
+                _percent(scores[key])
+                for key in (
+                    "macro_f1",
+                    "baselines.constant.macro_f1",
+                    "baselines.prior.macro_f1",
+                    "accuracy",
+                )
+            ),
+        )
+    console = Console(markup=False, emoji=False)
+    console.print(table)
+    console.print(f"test was opened {len(told['opened'])} times, see {folder / TEST}")
 
 
 def _scores_table(scores: Mapping[str, Any], title: str) -> Table:

@@ -77,7 +77,8 @@ def explorer_chart(sweep: Sweep) -> alt.VConcatChart:
         _table(sweep, columns),
         alt.hconcat(_curves(sweep), _confusion(sweep), spacing=48),
     ]
-    if sweep.same_nodes:  # else they were asked about different blocks
+    pictured = all(len(m.run.samples.node) for v in sweep.variants for m in v.members)
+    if sweep.same_nodes and pictured:  # else they were asked about different blocks
         pair = (("first", "second"), ("second", "first"))
         rows.append(alt.hconcat(*(_blocks(sweep, *each) for each in pair), spacing=48))
     chart: alt.VConcatChart = (

@@ -40,6 +40,8 @@ class Predictions:
         probability: Of each class, float64 of shape (n, k); rows sum to 1.
         qindex: Of each node's frame, int64 of shape (n,).
         sequences: Number of distinct pictures or clips the nodes come from.
+        node: Row number of each in the node table, int64 of shape (n,).
+        sequence: Name of each node's picture or clip, shape (n,).
     """
 
     label: NDArray[np.int64]
@@ -47,6 +49,8 @@ class Predictions:
     probability: NDArray[np.float64]
     qindex: NDArray[np.int64]
     sequences: int
+    node: NDArray[np.int64]
+    sequence: NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
         "predictions": _read_predictions(path / "predictions.parquet", names, pipeline is not None),
         "samples": read_samples(path / "samples.npz"),
     }
-    _check_counts(path, metrics, common["predictions"], common["confusion"])
+    check_counts(path, metrics, common["predictions"], common["confusion"])
     if pipeline is not None:
         return PipelineRun(**common, pipeline=pipeline)
     return StageRun(
@@ -216,10 +220,16 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
     )
 
 
-def _check_counts(
+def check_counts(
     path: Path, metrics: Fields, predictions: Predictions, confusion: NDArray[np.int64]
 ) -> None:
     """Count again from the predictions: no figure is printed that they do not support.
+
+    Args:
+        path: The run folder, for messages.
+        metrics: Its metrics.json.
+        predictions: Its predictions.
+        confusion: Its confusion.csv.
 
     Raises:
         ReportError: naming the file that says something else.
@@ -299,6 +309,8 @@ def _read_predictions(file: Path, names: tuple[str, ...], are_ids: bool) -> Pred
         probability=probability,
         qindex=data["qindex"].cast(pl.Int64).to_numpy(),
         sequences=data["sequence"].n_unique(),
+        node=data["node"].cast(pl.Int64).to_numpy(),
+        sequence=data["sequence"].to_numpy(),
     )
 
 

@@ -66,6 +66,18 @@ class Samples:
     nodes: FrameNodes
 
 
+NO_SAMPLES = Samples(
+    block=np.zeros((0, 1, 1), np.uint8),
+    margin=0,
+    **{key: np.zeros(0, np.int64) for key in ("node", "partition", "label", "prediction")},
+    frame=np.zeros((0, 0), np.uint8),
+    sequence="",
+    qindex=0,
+    nodes=FrameNodes(*(np.zeros(0, np.int64) for _ in _NODE_KEYS)),
+)
+"""Of a run whose pictures were left out."""
+
+
 def read_samples(file: Path) -> Samples:
     """Read samples.npz.
 

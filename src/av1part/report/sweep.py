@@ -15,11 +15,14 @@ from av1part.configuration import slug
 from av1part.errors import ReportError
 from av1part.metrics import f1_from_confusion
 from av1part.report.fields import REMEDY, Fields
-from av1part.report.runs import StageRun, load_run
+from av1part.report.published import is_published, publish, read_published
+from av1part.report.runs import Run, StageRun, load_run
 from av1part.statistics import Difference, Mean, against_baseline, mean_of
 from av1part.sweeps.plan import START
 
 RECORD = "sweep.json"
+TEST = "test.json"
+"""What `av1part validate SWEEP split=test` writes."""
 FORMAT = 1
 
 
@@ -107,6 +110,7 @@ class Sweep:
         variants: Best mean first.
         missing: Folders of jobs without a result.
         commit: Of the code that ran it, if known.
+        test: test.json, if the test split was opened.
     """
 
     path: Path
@@ -115,6 +119,7 @@ class Sweep:
     variants: tuple[Variant, ...]
     missing: tuple[str, ...]
     commit: str | None
+    test: Fields | None = None
 
     @property
     def slug(self) -> str:
@@ -173,6 +178,7 @@ def load_sweep(folder: Path) -> Sweep:
         raise ReportError(f"{record.file} has format {record.get('format')!r}: {REMEDY}")
     found: dict[str, list[Member]] = {}
     missing = []
+    published = dict(read_published(folder)) if is_published(folder) else None
     for job in record.items("jobs"):
         place, variant = job.text("folder"), job.text("variant")
         path = folder / place
@@ -180,10 +186,13 @@ def load_sweep(folder: Path) -> Sweep:
             raise ReportError(f"{record.file}: {place} lies outside of it: {REMEDY}")
         if variant == START:
             continue
-        if not (path / "metrics.json").is_file():
+        if published is not None:
+            run: Run | None = published.get(place)
+        else:
+            run = load_run(path, place) if (path / "metrics.json").is_file() else None
+        if run is None:
             missing.append(place)
             continue
-        run = load_run(path, place)
         if not isinstance(run, StageRun):
             raise ReportError(f"{path} is not the run of a stage: {REMEDY}")
         found.setdefault(variant, []).append(Member(job.text("member"), run))
@@ -201,7 +210,26 @@ def load_sweep(folder: Path) -> Sweep:
         tuple(variants),
         tuple(missing),
         None if commit is None else str(commit),
+        Fields.read(folder / TEST) if (folder / TEST).is_file() else None,
     )
+
+
+def publish_sweep(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> None:
+    """Write what a repository can keep of a sweep; it reads back as the sweep itself.
+
+    Args:
+        folders: One, that of a sweep.
+        out: Folder to write to.
+        predictions: Whether the classes of single nodes may be passed on.
+
+    Raises:
+        ReportError: if it is no sweep, or a run is damaged.
+    """
+    if len(folders) != 1 or not is_sweep(folders[0]) or is_published(folders[0]):
+        raise ReportError("publish= is of one sweep: name the folder that holds its runs")
+    sweep = load_sweep(folders[0])
+    runs = {m.run.name: m.run for v in sweep.variants for m in v.members}
+    publish(folders[0], dict(sorted(runs.items())), out, predictions=predictions)
 
 
 def _check_alike(folder: Path, variants: Sequence[Variant]) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from av1part.configuration import slug
 from av1part.files import write_text
 from av1part.report import sweep_figures as figures
+from av1part.report import sweep_findings as findings
 from av1part.report import sweep_tables as tables
 from av1part.report.document import Chapter, Interactive, Item, Picture, Prose, Section, picture
 from av1part.report.explorer import explorer_html
@@ -23,12 +24,19 @@ RATES, BOTTLENECKS = "optimizer.lr.adapters", "adapter.bottleneck"
 
 def sweep_tables(sweep: Sweep) -> dict[str, Table]:
     """Return the tables by the stems of their files."""
-    return {
+    told = {
         "comparison": tables.comparison(sweep),
+        "test": findings.on_test(sweep),
+        "criteria": findings.criteria(sweep),
+        "pictures": findings.by_picture(sweep),
         "course": tables.course(sweep),
+        "early": findings.early(sweep),
+        "first-best": findings.first_best(sweep),
         "classes": tables.classes(sweep),
+        "qindex": findings.by_qindex(sweep),
         "cost": tables.cost(sweep),
     }
+    return {name: each for name, each in told.items() if each is not None}
 
 
 def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
@@ -96,12 +104,23 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
         f"Sweep {sweep.experiment}",
         (
             Section("Comparison", tuple(first)),
+            *_of("The test split", told, "test"),
+            *_of("The study's criteria", told, "criteria"),
+            *_of("Other pictures", told, "pictures"),
             *_beside(sweep, f"{prefix}explorer"),
             Section("Training", (told["course"], drawn["curves"], drawn["best-epochs"])),
+            *_of("Early epochs", told, "early", "first-best"),
             Section("Classes", (told["classes"], drawn["classes"], *confusions)),
+            *_of("Quantisers", told, "qindex"),
             Section("Cost", (told["cost"],)),
         ),
     )
+
+
+def _of(title: str, told: Mapping[str, Table], *names: str) -> tuple[Section, ...]:
+    """Return a section of those tables that there are, if there are any."""
+    found = tuple(told[name] for name in names if name in told)
+    return (Section(title, found),) if found else ()
 
 
 def _beside(sweep: Sweep, element: str) -> tuple[Section, ...]:

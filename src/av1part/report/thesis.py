@@ -78,7 +78,7 @@ def thesis_chapter(sweep: Sweep) -> Chapter:
                 "Results",
                 (
                     Prose(verdict(sweep)),
-                    *(told[name] for name in ("comparison", "course", "classes", "cost")),
+                    *told.values(),
                     curves,
                     classes,
                 ),
@@ -167,10 +167,13 @@ def _protocol(sweep: Sweep) -> str:
         if sweep.baseline
         else ""
     )
+    tested_on = "The test split was not used."
+    if sweep.test is not None:
+        times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
+        tested_on = f"The test split was opened {times}, by a command that records it."
     return (
         f"A variant was trained {len(members)} times ({', '.join(members)}){without}. Means are "
-        f"given with {LEVEL:.0%} intervals by Student's t.{tested}{start} The test split was not "
-        "used."
+        f"given with {LEVEL:.0%} intervals by Student's t.{tested}{start} {tested_on}"
     )
 
 

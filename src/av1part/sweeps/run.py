@@ -180,9 +180,7 @@ class _Composer:
         return plain(own)
 
 
-def _run(
-    jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: Neighbours
-) -> None:
+def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: Neighbours) -> None:
     """Launch those that are not done, and wait for them."""
     todo = []
     for each in jobs:

@@ -1,0 +1,213 @@
+"""A sweep in three small files that a repository can keep, and the sweep read back from them.
+
+`sweep.json` as it is; `runs.jsonl`, a line a run with commit, hashes of configuration and dataset,
+and all that its small files say; `predictions.parquet`, true and predicted class of every node, so
+that each figure can be counted again. No checkpoint, no picture, no path of the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+from numpy.typing import NDArray
+
+from av1part.errors import ReportError
+from av1part.files import atomic_path, write_text
+from av1part.report.fields import REMEDY, Fields
+from av1part.report.runs import Predictions, StageRun, check_counts
+from av1part.report.samples import NO_SAMPLES
+from av1part.results import relevant_settings
+
+RUNS = "runs.jsonl"
+PREDICTIONS = "predictions.parquet"
+KEPT = ("sweep.json", "test.json")
+"""Files of a sweep's folder that are copied as they are."""
+
+
+def is_published(folder: Path) -> bool:
+    """Return whether a folder holds a sweep in this form."""
+    return (folder / RUNS).is_file()
+
+
+def publish(folder: Path, runs: Mapping[str, StageRun], out: Path, *, predictions: bool) -> None:
+    """Write the files.
+
+    Args:
+        folder: The sweep.
+        runs: Its finished runs by their places below it.
+        out: Folder to write to; made if needed.
+        predictions: Whether predictions.parquet may be passed on; without it the counts of each
+            confusion matrix are all there is.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    lines = [json.dumps(_line(place, run), ensure_ascii=False) for place, run in runs.items()]
+    out.mkdir(parents=True, exist_ok=True)
+    if predictions:
+        with atomic_path(out / PREDICTIONS) as part:
+            _predictions(runs).write_parquet(part, compression="zstd", compression_level=19)
+    else:
+        (out / PREDICTIONS).unlink(missing_ok=True)
+    write_text(out / RUNS, "".join(f"{line}\n" for line in lines))
+    for name in KEPT:
+        if (folder / name).is_file():
+            with atomic_path(out / name) as part:
+                shutil.copyfile(folder / name, part)
+
+
+def _line(place: str, run: StageRun) -> dict[str, Any]:
+    environment = json.loads(json.dumps(run.environment.data))
+    for key in ("path", "split_list"):
+        if environment["dataset"].get(key) is not None:
+            environment["dataset"][key] = PurePath(environment["dataset"][key]).name
+    config = yaml.safe_load(run.config)
+    return {
+        "folder": place,
+        "git_commit": environment.get("git_commit"),
+        "config_sha256": config_sha256(config),
+        "dataset_sha256": environment["dataset"]["manifest_sha256"],
+        "sequences": run.predictions.sequences,
+        "metrics": dict(run.metrics.data),
+        "history": run.history.to_dict(as_series=False),
+        "verified": {stem: dict(record.data) for stem, record in run.verified.items()},
+        "timing": None if run.timing is None else dict(run.timing.data),
+        "environment": environment,
+        "config": _without_places(config),
+    }
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """Hash the settings that may change a result, in any order: no names, no places of files."""
+    text = json.dumps(relevant_settings(config), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_places(config: Any) -> Any:
+    """Shorten absolute paths to their last part."""
+    if isinstance(config, Mapping):
+        return {key: _without_places(value) for key, value in config.items()}
+    if isinstance(config, str) and PurePath(config).is_absolute():
+        return PurePath(config).name
+    return config
+
+
+def _predictions(runs: Mapping[str, StageRun]) -> pl.DataFrame:
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "node": run.predictions.node,
+                "sequence": run.predictions.sequence,
+                "qindex": run.predictions.qindex.astype(np.int16),
+                "label": run.predictions.label.astype(np.int8),
+                "prediction": run.predictions.prediction.astype(np.int8),
+            }
+        ).insert_column(0, pl.lit(place).alias("folder"))
+        for place, run in runs.items()
+    ).with_columns(pl.col("folder", "sequence").cast(pl.Categorical))
+
+
+def read_published(folder: Path) -> Iterator[tuple[str, StageRun]]:
+    """Read the runs back.
+
+    Args:
+        folder: Holds the files.
+
+    Yields:
+        Place below the sweep's folder and run; without probabilities and pictures.
+
+    Raises:
+        ReportError: if a file is damaged, or a run's figures are not those of its predictions.
+    """
+    file = folder / RUNS
+    said = _read_predictions(folder / PREDICTIONS)
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise ReportError(f"{file}, line {number} is not JSON ({error}): {REMEDY}") from None
+        if not isinstance(record, dict):
+            raise ReportError(f"{file}, line {number} is not an object: {REMEDY}")
+        fields = Fields(record, file, f"line {number}")
+        yield fields.text("folder"), _run(folder, fields, said)
+
+
+def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> StageRun:
+    place = fields.text("folder")
+    if said is not None and place not in said:
+        raise ReportError(f"{folder / PREDICTIONS} lacks {place}: {REMEDY}")
+    metrics = fields.child("metrics")
+    confusion = np.asarray(metrics.get("confusion_matrix"), dtype=np.int64)
+    sequences = fields.integer("sequences")
+    predictions = (
+        _counted(confusion, sequences) if said is None else _of_nodes(said[place], sequences)
+    )
+    check_counts(folder / place, metrics, predictions, confusion)
+    try:
+        history = pl.DataFrame(dict(fields.child("history").data)).cast(pl.Float64)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise ReportError(f"{fields.file}: history of {place} ({error}): {REMEDY}") from None
+    return StageRun(
+        path=folder / place,
+        name=place,
+        class_names=metrics.texts("class_names"),
+        metrics=metrics,
+        environment=fields.child("environment"),
+        timing=None if fields.get("timing") is None else fields.child("timing"),
+        config=yaml.safe_dump(fields.get("config"), sort_keys=False),
+        confusion=confusion,
+        predictions=predictions,
+        samples=NO_SAMPLES,
+        stage=metrics.text("stage"),
+        history=history,
+        verified=fields.children("verified"),
+    )
+
+
+def _read_predictions(file: Path) -> dict[str, pl.DataFrame] | None:
+    if not file.is_file():
+        return None
+    try:
+        table = pl.read_parquet(file).with_columns(pl.col("folder", "sequence").cast(pl.String))
+        return {str(key[0]): part for key, part in table.group_by("folder", maintain_order=True)}
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ReportError(f"{file} is not readable Parquet ({reason}): {REMEDY}") from None
+
+
+def _of_nodes(table: pl.DataFrame, sequences: int) -> Predictions:
+    label = table["label"].cast(pl.Int64).to_numpy()
+    return Predictions(
+        label=label,
+        prediction=table["prediction"].cast(pl.Int64).to_numpy(),
+        probability=np.empty((len(label), 0)),
+        qindex=table["qindex"].cast(pl.Int64).to_numpy(),
+        sequences=sequences,
+        node=table["node"].cast(pl.Int64).to_numpy(),
+        sequence=table["sequence"].to_numpy(),
+    )
+
+
+def _counted(confusion: NDArray[np.int64], sequences: int) -> Predictions:
+    """Write a confusion matrix out as nodes, of which neither place nor qindex is known."""
+    k = len(confusion)
+    label, prediction = np.repeat(
+        np.indices((k, k)).reshape(2, -1), confusion.ravel(), axis=1
+    ).astype(np.int64)
+    return Predictions(
+        label=label,
+        prediction=prediction,
+        probability=np.empty((len(label), 0)),
+        qindex=np.full(len(label), -1),
+        sequences=sequences,
+        node=np.full(len(label), -1),
+        sequence=np.full(len(label), "", dtype=object),
+    )

@@ -1,0 +1,254 @@
+"""Further tables of a sweep: the criteria, early epochs, pictures, qindex, the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from av1part.metrics import confusion_matrix, macro_f1_from_confusion
+from av1part.report.fields import Fields
+from av1part.report.sweep import Member, Sweep, Variant
+from av1part.report.tables import NOTHING, Table, percent, points, span, table
+from av1part.statistics import LEVEL, mean_of
+from av1part.study import CITATION, CRITERIA
+
+EARLY = (1, 5, 10)
+"""Epochs, counted from 1, whose scores are held against the end; the study asked for these."""
+
+
+def criteria(sweep: Sweep) -> Table | None:
+    """Hold the variants of Stage 2 against what the study called a success."""
+    if sweep.variants[0].members[0].run.stage != "stage2":
+        return None
+    rows = []
+    for variant in sweep.variants:
+        f1 = np.mean([member.class_f1 for member in variant.members], axis=0)
+        weakest = int(f1.argmin())
+        delta = max(member.reload_delta for member in variant.members)
+        passed = (
+            variant.best.mean >= CRITERIA.macro_f1,
+            delta < CRITERIA.reload_pp,
+            bool(f1[weakest] > CRITERIA.class_f1),
+        )
+        runs = sum(_passes(member) for member in variant.members)
+        rows.append(
+            [
+                variant.name,
+                f"{percent(variant.best.mean)} {_verdict(passed[0])}",
+                f"{delta:.2f} {_verdict(passed[1])}",
+                f"{sweep.class_names[weakest]} {percent(f1[weakest])} {_verdict(passed[2])}",
+                _verdict(all(passed)),
+                f"{runs} of {len(variant.members)}",
+            ]
+        )
+    return table(
+        f"The success criteria of the study ({CITATION}), means over seeds and folds: macro-F1 of "
+        f"{100 * CRITERIA.macro_f1:.0f} % or more, a reloaded checkpoint within "
+        f"{CRITERIA.reload_pp:.0f} point, every class above {100 * CRITERIA.class_f1:.0f} %; and "
+        "how many runs pass all three.",
+        ("<Variant", "<Macro-F1", "<Reload delta", "<Weakest class", "<All", "Runs"),
+        rows,
+    )
+
+
+def _passes(member: Member) -> bool:
+    return bool(
+        member.best >= CRITERIA.macro_f1
+        and member.reload_delta < CRITERIA.reload_pp
+        and member.class_f1.min() > CRITERIA.class_f1
+    )
+
+
+def _verdict(passed: bool) -> str:
+    return "pass" if passed else "fail"
+
+
+def early(sweep: Sweep) -> Table | None:
+    """Tell what the first epochs say of the end."""
+    members = [member for variant in sweep.variants for member in variant.members]
+    rows = []
+    for epoch in EARLY:
+        reached = [member for member in members if len(member.curve) > epoch]
+        if len(reached) < 3:
+            continue
+        then = np.array([member.curve[epoch - 1] for member in reached])
+        best, final = (
+            np.array([getattr(member, key) for member in reached]) for key in ("best", "final")
+        )
+        rows.append(
+            [
+                str(epoch),
+                str(len(reached)),
+                percent(float(then.mean())),
+                points(float((final - then).mean())),
+                points(float((best - then).mean())),
+                _correlation(then, final),
+                _correlation(then, best),
+            ]
+        )
+    if not rows:
+        return None
+    return table(
+        "What early epochs, counted from 1, tell of the end, over all runs that went on after "
+        "them: macro-F1 then, how much the last and the best epoch are above it in points, and "
+        "Spearman's rank correlation with both. 1 would rank the runs as the end does, 0 tells "
+        "nothing of it.",
+        ("<Epoch", "Runs", "Macro-F1", "To the last", "To the best", "ρ (last)", "ρ (best)"),
+        rows,
+    )
+
+
+def first_best(sweep: Sweep) -> Table | None:
+    """Compare runs whose first epoch was the best with the others."""
+    rows = []
+    for variant in sweep.variants:
+        first = [m for m in variant.members if m.best_epoch == 0]
+        others = [m for m in variant.members if m.best_epoch > 0]
+        if first:
+            rows.append(
+                [
+                    variant.name,
+                    f"{len(first)} of {len(variant.members)}",
+                    percent(mean_of([m.best for m in first]).mean),
+                    percent(mean_of([m.best for m in others]).mean) if others else NOTHING,
+                ]
+            )
+    if not rows:
+        return None
+    return table(
+        "Variants of which a run was best after its first epoch, which the study took for a "
+        "warning: how many, their macro-F1, and that of the variant's other runs, in percent.",
+        ("<Variant", "Runs", "Best first", "Best later"),
+        rows,
+    )
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return NOTHING
+    return f"{float(stats.spearmanr(a, b).statistic):+.2f}".replace("-", "−")
+
+
+def by_picture(sweep: Sweep) -> Table:
+    """Give the interval that other pictures would make, of each variant's middle run."""
+    rows = []
+    for variant in sweep.variants:
+        member = _middle(variant)
+        metrics = member.run.metrics
+        rows.append(
+            [
+                variant.name,
+                member.name,
+                percent(member.best),
+                span(metrics.interval("intervals", "macro_f1", "value")),
+                *(
+                    cell
+                    for guesser in ("constant", "prior")
+                    for cell in (
+                        points(member.best - metrics.number("baselines", guesser, "macro_f1")),
+                        span(
+                            metrics.interval("intervals", "macro_f1", f"margin_{guesser}"),
+                            signed=True,
+                        ),
+                    )
+                ),
+                str(member.run.predictions.sequences),
+            ]
+        )
+    return table(
+        f"One run of each variant, the middle one by macro-F1, with {LEVEL:.0%} intervals by "
+        "picture: a bootstrap that draws the val pictures anew, of which the last column says how "
+        "many (with fewer than ten it is too narrow); its margins over the best constant and over "
+        "the class-prior guesser in points.",
+        (
+            *("<Variant", "<Run", "Macro-F1", "95% interval"),
+            *("Over constant", "95% interval", "Over prior", "95% interval", "Pictures"),
+        ),
+        rows,
+    )
+
+
+def _middle(variant: Variant) -> Member:
+    """Return the run with the median macro-F1, of two the lower."""
+    ranked = sorted(variant.members, key=lambda m: (m.best, m.name))
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def by_qindex(sweep: Sweep) -> Table | None:
+    """Give macro-F1 at each qindex, where the nodes are known and have several."""
+    members = [member for variant in sweep.variants for member in variant.members]
+    levels = sorted({int(q) for m in members for q in np.unique(m.run.predictions.qindex)})
+    if len(levels) < 2 or levels[0] < 0:
+        return None
+    rows = []
+    for variant in sweep.variants:
+        cells = []
+        for level in levels:
+            values = [f1 for m in variant.members if (f1 := _f1_at(m, level)) is not None]
+            told = mean_of(values) if values else None
+            cells.append(NOTHING if told is None else f"{percent(told.mean)} ± {percent(told.sd)}")
+        rows.append([variant.name, *cells])
+    return table(
+        "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "
+        "folds.",
+        ("<Variant", *(f"qindex {level}" for level in levels)),
+        rows,
+    )
+
+
+def _f1_at(member: Member, level: int) -> float | None:
+    said = member.run.predictions
+    here = said.qindex == level
+    if not here.any():
+        return None
+    k = len(member.run.class_names)
+    return float(
+        macro_f1_from_confusion(confusion_matrix(said.prediction[here], said.label[here], k))
+    )
+
+
+def on_test(sweep: Sweep) -> Table | None:
+    """Give what the kept checkpoints score on test, if it was opened."""
+    if sweep.test is None:
+        return None
+    rows = []
+    for variant in sweep.variants:
+        scores = [
+            (member.best, sweep.test.child("runs", member.run.name))
+            for member in variant.members
+            if sweep.test.get("runs", member.run.name) is not None
+        ]
+        if not scores:
+            continue
+        macro = mean_of([test.number("macro_f1") for _, test in scores])
+        rows.append(
+            [
+                variant.name,
+                str(macro.n),
+                percent(mean_of([val for val, _ in scores]).mean),
+                percent(macro.mean),
+                percent(macro.sd),
+                NOTHING if macro.low is None else f"[{percent(macro.low)}, {percent(macro.high)}]",
+                *(_mean(scores, "accuracy"), _mean(scores, "baselines", "constant", "macro_f1")),
+                _mean(scores, "baselines", "prior", "macro_f1"),
+                _mean(scores, "baselines", "constant", "accuracy"),
+            ]
+        )
+    times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
+    return table(
+        f"The test split, opened {times}, after all choices: macro-F1 of the kept checkpoints in "
+        "percent beside that on val, standard deviation and interval over seeds and folds; "
+        "accuracy; and what the best constant and the class-prior guesser get.",
+        (
+            *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Accuracy"),
+            *("Constant", "Prior", "Constant's accuracy"),
+        ),
+        rows,
+    )
+
+
+def _mean(scores: Sequence[tuple[float, Fields]], *path: str) -> str:
+    return percent(float(np.mean([test.number(*path) for _, test in scores])))

@@ -1,0 +1,134 @@
+"""Write the tables, figures and pages of experiments/ again, from the results that lie there.
+
+Every folder below experiments/ with a published sweep (`av1part report SWEEP publish=FOLDER`) gets
+`tables/` and `figures/`; every README.md there gets, between its marks, what the tables say:
+
+    <!-- table all/comparison -->         ...the table...        <!-- end -->
+    <!-- all/comparison v1 Difference -->+1.98<!-- end -->       ...one cell of it
+
+`make experiments-report` runs this; it changes nothing where nothing has changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from av1part.errors import Av1partError, ReportError
+from av1part.files import write_text
+from av1part.report import write_report
+from av1part.report.published import is_published
+from av1part.report.svg import to_svg
+from av1part.report.sweep import Sweep, load_sweep
+from av1part.report.sweep_chapter import sweep_figures, sweep_tables
+from av1part.report.tables import Table, to_csv, to_latex, to_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = Path("runs/experiments-report")
+
+_MARK = re.compile(r"<!-- (?P<said>[^\n]*?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
+
+
+def published_sweeps(root: Path) -> dict[str, Sweep]:
+    """Read the sweeps below a folder, by their place in it."""
+    found = {}
+    for file in sorted(root.rglob("runs.jsonl")):
+        if is_published(file.parent):
+            found[file.parent.relative_to(root).as_posix()] = load_sweep(file.parent)
+    return found
+
+
+def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
+    """Write a sweep's tables and figures below its folder; of the confusions the best's only.
+
+    Returns:
+        The tables by name.
+    """
+    told = sweep_tables(sweep)
+    for name, table in told.items():
+        write_text(out / "tables" / f"{name}.md", to_markdown(table) + "\n")
+        write_text(out / "tables" / f"{name}.csv", to_csv(table))
+        write_text(out / "tables" / f"{name}.tex", to_latex(table, f"tab:{sweep.slug}-{name}"))
+    shown = {f"confusion-{name}" for name in (sweep.variants[0].name, sweep.baseline)}
+    for name, (figure, _) in sweep_figures(sweep).items():
+        if not name.startswith("confusion-") or name in shown:
+            write_text(out / "figures" / f"{name}.svg", to_svg(figure))
+    return told
+
+
+def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
+    """Put tables and cells between a page's marks.
+
+    Args:
+        text: The page.
+        tables: By place and name, `all/comparison`.
+        where: What to call the page in an error.
+
+    Returns:
+        The page.
+
+    Raises:
+        ReportError: if a mark names what there is not.
+    """
+
+    def filled(mark: re.Match[str]) -> str:
+        said = mark["said"]
+        words = said.split()
+        name = words[1] if words[0] == "table" and len(words) == 2 else words[0]
+        if name not in tables:
+            raise ReportError(f"{where}: no table {name}; there are {', '.join(tables)}")
+        if words[0] == "table":
+            return f"<!-- {said} -->\n{to_markdown(tables[name])}\n<!-- end -->"
+        value = cell(tables[name], words[1], " ".join(words[2:]), where)
+        return f"<!-- {said} -->{value}<!-- end -->"
+
+    return _MARK.sub(filled, text)
+
+
+def cell(table: Table, row: str, column: str, where: str) -> str:
+    """Return a cell by its row's first cell and its column's title, `title 2` for the second."""
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    title, _, number = column.rpartition(" ")
+    columns = [i for i, each in enumerate(rows[0]) if each == column]
+    if not columns and number.isdigit():
+        columns = [i for i, each in enumerate(rows[0]) if each == title][int(number) - 1 :]
+    found = [each for each in rows[1:] if each[0] == row]
+    if not columns or not found:
+        raise ReportError(f"{where}: no cell of row {row!r} and column {column!r}")
+    return re.sub(r"-(?=\d)", "−", found[0][columns[0]])
+
+
+def report(root: Path, pages: Path) -> None:
+    """Write all of it.
+
+    Args:
+        root: The folder of the experiments.
+        pages: Folder for their pages, which hold pictures and are not kept.
+    """
+    tables: dict[str, Table] = {}
+    for place, sweep in published_sweeps(root).items():
+        told = write_results(sweep, root / place)
+        tables |= {f"{place}/{name}": table for name, table in told.items()}
+        print("report:", write_report([root / place], pages / place).html)
+    for readme in sorted(root.rglob("README.md")):
+        own = readme.parent.relative_to(root).as_posix()
+        near = {
+            name.removeprefix(f"{own}/"): table
+            for name, table in tables.items()
+            if name.startswith(f"{own}/")
+        }
+        text = readme.read_text(encoding="utf-8")
+        if readme.parent != root and (new := fill(text, near, str(readme))) != text:
+            write_text(readme, new)
+
+
+if __name__ == "__main__":
+    try:
+        report(ROOT / "experiments", PAGES)
+    except Av1partError as error:
+        print(f"experiments-report: {error}", file=sys.stderr)
+        sys.exit(2)
