@@ -95,7 +95,8 @@ def cell(table: Table, row: str, column: str, where: str) -> str:
     title, _, number = column.rpartition(" ")
     columns = [i for i, each in enumerate(rows[0]) if each == column]
     if not columns and number.isdigit():
-        columns = [i for i, each in enumerate(rows[0]) if each == title][int(number) - 1 :]
+        columns = [i for i, each in enumerate(rows[0]) if each == title]
+        columns = columns[int(number) - 1 : int(number)]
     found = [each for each in rows[1:] if each[0] == row]
     if not columns or not found:
         raise ReportError(f"{where}: no cell of row {row!r} and column {column!r}")

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
+
+from av1part.models.backbone import ResNet18
 
 from .conftest import Command
 
@@ -304,3 +307,19 @@ def test_options_of_a_sweep_are_refused_for_a_checkpoint(av1part: Command) -> No
     ran = av1part("validate", "some.ckpt", "reopen=true")
     assert ran.code == 2
     assert "are for the folder of a sweep" in ran.error_lines[0]
+
+
+def test_a_variant_with_weights_of_its_own_takes_no_stage_1(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "conf/experiment/tiny.yaml").write_text(
+        EXPERIMENT.replace("seeds: [0, 1]", "seeds: [0]")
+    )
+    backbone = ResNet18(width=8, se=False, attention=False)
+    torch.save(backbone.state_dict(), "weights.pth")
+    given = '+hydra.sweeper.variants.given=["method=finetune","backbone.weights=weights.pth"]'
+    ran = av1part(*words, given)
+    assert ran.code == 0, ran.err
+    inputs = json.loads(Path("runs/tiny/given/seed-0/job.json").read_text())["inputs"]
+    assert inputs.keys() == {"data", "backbone.weights"}
+    assert "stage1" in json.loads(Path("runs/tiny/frozen/seed-0/job.json").read_text())["inputs"]

@@ -1,44 +1,117 @@
-"""What experiments/ claims follows from the files beside it."""
+"""What experiments/ says follows from the files beside it, counted here in another way."""
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
+import re
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import polars as pl
 import pytest
 
-from av1part.intervals import bootstrap_difference
-from av1part.metrics import from_predictions
+from av1part.errors import ReportError
+from av1part.report.tables import table
 
-ROOT = Path(__file__).resolve().parents[2] / "experiments"
-MEMBERS = sorted(p.parent for p in ROOT.glob("*/*/metrics.json"))
+PROJECT = Path(__file__).resolve().parents[2]
+ROOT = PROJECT / "experiments"
+PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
+PAGES = sorted(file for file in ROOT.rglob("README.md") if file.parent != ROOT)
 
 
-@pytest.mark.parametrize("member", MEMBERS, ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_a_member_s_figures_follow_from_its_predictions(member: Path) -> None:
-    metrics = json.loads((member / "metrics.json").read_text())
-    table = pl.read_parquet(member / "predictions.parquet")
-    scored = from_predictions(
-        table["prediction"].to_numpy(), table["label"].to_numpy(), metrics["class_names"]
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    file = PROJECT / "tools/experiments_report.py"
+    spec = importlib.util.spec_from_file_location("experiments_report", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def cells(folder: Path, name: str) -> dict[str, dict[str, str]]:
+    with (folder / f"tables/{name}.csv").open() as file:
+        return {row["Variant"]: row for row in csv.DictReader(file)}
+
+
+def macro_f1(prediction: np.ndarray, label: np.ndarray) -> float:
+    """Macro-F1 from its definition, without the project's code."""
+    scores = []
+    for c in range(int(label.max()) + 1):
+        hit = int(((prediction == c) & (label == c)).sum())
+        wrong = int((prediction == c).sum() + (label == c).sum()) - 2 * hit
+        scores.append(2 * hit / (2 * hit + wrong))
+    return float(np.mean(scores))
+
+
+def name(folder: Path) -> str:
+    return folder.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=name)
+def test_means_are_those_of_the_predictions(folder: Path) -> None:
+    file = folder / "predictions.parquet"
+    if not file.is_file():
+        pytest.skip(f"{name(folder)}: the predictions may not be passed on")
+    said = pl.read_parquet(file).with_columns(pl.col("folder").cast(pl.String))
+    scores: dict[str, list[float]] = {}
+    for (place,), nodes in said.group_by("folder", maintain_order=True):
+        variant = str(place).partition("/")[0]
+        score = macro_f1(nodes["prediction"].to_numpy(), nodes["label"].to_numpy())
+        scores.setdefault(variant, []).append(score)
+    told = cells(folder, "comparison")
+    assert set(scores) == set(told)
+    for variant, values in scores.items():
+        assert float(told[variant]["Macro-F1"]) == pytest.approx(100 * np.mean(values), abs=0.0051)
+        assert int(told[variant]["n"]) == len(values)
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=name)
+def test_each_result_says_what_made_it(folder: Path) -> None:
+    for line in lines(folder):
+        assert re.fullmatch(r"[0-9a-f]{40}", line["git_commit"]), "made from uncommitted code"
+        assert re.fullmatch(r"[0-9a-f]{64}", line["config_sha256"])
+        assert re.fullmatch(r"[0-9a-f]{64}", line["dataset_sha256"])
+        assert not re.search(r'"/(?!/)', json.dumps(line)), "a path of the machine"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: name(page.parent))
+def test_a_page_is_what_the_tool_makes_of_the_results(
+    page: Path, tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "experiments"
+    shutil.copytree(page.parent, copy / name(page.parent))
+    tool.report(copy, tmp_path / "pages")
+    for file in sorted(path for path in page.parent.rglob("*") if path.is_file()):
+        made = copy / file.relative_to(ROOT)
+        assert made.read_bytes() == file.read_bytes(), f"{file}: make experiments-report"
+    assert "<!-- table " in page.read_text(), "a page shows a table of its results"
+
+
+def test_a_page_that_says_something_else_is_put_right(tool: ModuleType) -> None:
+    of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "−2"), ("b", *"345")])
+    page = "x <!-- all/t a F1 -->49.00<!-- end --> y <!-- all/t a n 2 --><!-- end -->\n"
+    assert tool.fill(page, {"all/t": of}, "p") == (
+        "x <!-- all/t a F1 -->50.00<!-- end --> y <!-- all/t a n 2 -->−2<!-- end -->\n"
     )
-    assert scored == {key: metrics[key] for key in scored}
-    readme = (member.parent / "README.md").read_text()
-    for key in ("macro_f1", "accuracy", "baselines.constant.macro_f1", "baselines.prior.macro_f1"):
-        assert f"{100 * metrics[key]:.2f}" in readme, key
-    low, high = (metrics[f"intervals.macro_f1.margin_prior.{k}"] for k in ("low", "high"))
-    assert f"[{100 * low:+.2f}, {100 * high:+.2f}]" in readme
+    shown = tool.fill("<!-- table all/t -->\nold\n<!-- end -->", {"all/t": of}, "p")
+    assert "| a       |   1 | 50.00 |  −2 |" in shown
+    assert "old" not in shown
 
 
-def test_the_difference_stated_for_exp11a() -> None:
-    v1, frozen = (
-        pl.read_parquet(ROOT / "exp11a" / m / "predictions.parquet") for m in ("v1", "frozen")
-    )
-    assert v1["node"].equals(frozen["node"])
-    columns = (v1["prediction"], frozen["prediction"], v1["label"], v1["sequence"])
-    found = bootstrap_difference(*(c.to_numpy() for c in columns), 3)
-    readme = (ROOT / "exp11a" / "README.md").read_text()
-    for name in ("macro_f1", "accuracy"):
-        i = found[name]
-        said = f"{100 * i.estimate:+.2f} [{100 * i.low:+.2f}, {100 * i.high:+.2f}]"
-        assert said in readme
+@pytest.mark.parametrize("mark", ["table all/x", "all/t c F1", "all/t a F2", "all/t a n 3"])
+def test_a_mark_of_what_there_is_not_is_refused(tool: ModuleType, mark: str) -> None:
+    of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "-2")])
+    with pytest.raises(ReportError, match="page: no"):
+        tool.fill(f"<!-- {mark} --><!-- end -->", {"all/t": of}, "page")

@@ -150,8 +150,10 @@ class _Composer:
         return tuple(words)
 
     def starts_elsewhere(self, job: Job) -> bool:
-        """Return whether a job needs a start: not if it starts at random."""
-        return bool(self.settings(job.words)["method"]["name"] != "scratch")
+        """Return whether a job needs a start: not if it starts at random or has weights given."""
+        settings = self.settings(job.words)
+        own_weights = settings["backbone"]["weights"] != "none"
+        return bool(settings["method"]["name"] != "scratch" and not own_weights)
 
     def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.
