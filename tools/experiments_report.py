@@ -6,6 +6,9 @@ Every folder below experiments/ with a published sweep (`av1part report SWEEP pu
     <!-- table all/comparison -->         ...the table...        <!-- end -->
     <!-- all/comparison v1 Difference -->+1.98<!-- end -->       ...one cell of it
 
+A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
+table of means and paired tests against its first variant by its first figure.
+
 `make experiments-report` runs this; it changes nothing where nothing has changed.
 """
 
@@ -18,6 +21,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import polars as pl
+
 from av1part.errors import Av1partError, ReportError
 from av1part.files import write_text
 from av1part.report import write_report
@@ -25,7 +30,17 @@ from av1part.report.published import is_published
 from av1part.report.svg import to_svg
 from av1part.report.sweep import Sweep, load_sweep
 from av1part.report.sweep_chapter import sweep_figures, sweep_tables
-from av1part.report.tables import Table, to_csv, to_latex, to_markdown
+from av1part.report.tables import (
+    NOTHING,
+    Table,
+    percent,
+    points,
+    table,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+from av1part.statistics import against_baseline, mean_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")
@@ -49,15 +64,57 @@ def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
         The tables by name.
     """
     told = sweep_tables(sweep)
-    for name, table in told.items():
-        write_text(out / "tables" / f"{name}.md", to_markdown(table) + "\n")
-        write_text(out / "tables" / f"{name}.csv", to_csv(table))
-        write_text(out / "tables" / f"{name}.tex", to_latex(table, f"tab:{sweep.slug}-{name}"))
+    for name, each in told.items():
+        write_table(each, out, name, sweep.slug)
     shown = {f"confusion-{name}" for name in (sweep.variants[0].name, sweep.baseline)}
     for name, (figure, _) in sweep_figures(sweep).items():
         if not name.startswith("confusion-") or name in shown:
             write_text(out / "figures" / f"{name}.svg", to_svg(figure))
     return told
+
+
+def write_scores(file: Path) -> Table:
+    """Sum up a scores.csv, and write that below its folder."""
+    data = pl.read_csv(file)
+    figures = [name for name, kind in data.schema.items() if kind == pl.Float64]
+    by_variant = {str(key[0]): part for key, part in data.group_by("variant", maintain_order=True)}
+    baseline = next(iter(by_variant))
+    scores = {
+        name: dict(zip(part["member"], part[figures[0]], strict=True))
+        for name, part in by_variant.items()
+    }
+    tested = against_baseline(scores, baseline)
+    rows = []
+    for name, part in by_variant.items():
+        cells = [name, str(len(part))]
+        for figure in figures:
+            told = mean_of(part[figure].to_list())
+            cells.append(f"{percent(told.mean)} ± {percent(told.sd)}")
+        if name in tested:
+            each = tested[name]
+            cells.append(points(each.mean))
+            cells.append(f"[{points(each.low)}, {points(each.high)}]")
+            cells.append(NOTHING if each.p_holm is None else f"{each.p_holm:.4f}")
+        else:
+            cells += [NOTHING] * 3
+        rows.append(cells)
+    titles = [figure.replace("_", " ").replace("f1", "F1") for figure in figures]
+    shown = table(
+        f"Means ± standard deviation over members in percent; of {titles[0]} the difference to "
+        f"`{baseline}` in points, its 95% interval and the p of a paired t test (Holm).",
+        ("<Variant", "n", *titles, "Difference", "95% interval", "p (Holm)"),
+        rows,
+        0,
+    )
+    write_table(shown, file.parent, "scores", file.parent.name)
+    return shown
+
+
+def write_table(told: Table, out: Path, name: str, label: str) -> None:
+    """Write a table as Markdown, CSV and LaTeX."""
+    write_text(out / "tables" / f"{name}.md", to_markdown(told) + "\n")
+    write_text(out / "tables" / f"{name}.csv", to_csv(told))
+    write_text(out / "tables" / f"{name}.tex", to_latex(told, f"tab:{label}-{name}"))
 
 
 def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
@@ -89,9 +146,9 @@ def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
     return _MARK.sub(filled, text)
 
 
-def cell(table: Table, row: str, column: str, where: str) -> str:
+def cell(told: Table, row: str, column: str, where: str) -> str:
     """Return a cell by its row's first cell and its column's title, `title 2` for the second."""
-    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    rows = list(csv.reader(io.StringIO(to_csv(told))))
     title, _, number = column.rpartition(" ")
     columns = [i for i, each in enumerate(rows[0]) if each == column]
     if not columns and number.isdigit():
@@ -113,13 +170,17 @@ def report(root: Path, pages: Path) -> None:
     tables: dict[str, Table] = {}
     for place, sweep in published_sweeps(root).items():
         told = write_results(sweep, root / place)
-        tables |= {f"{place}/{name}": table for name, table in told.items()}
+        tables |= {f"{place}/{name}": each for name, each in told.items()}
         print("report:", write_report([root / place], pages / place).html)
+    for file in sorted(root.rglob("scores.csv")):
+        if file.parent.name != "tables":
+            place = file.parent.relative_to(root).as_posix()
+            tables[f"{place}/scores"] = write_scores(file)
     for readme in sorted(root.rglob("README.md")):
         own = readme.parent.relative_to(root).as_posix()
         near = {
-            name.removeprefix(f"{own}/"): table
-            for name, table in tables.items()
+            name.removeprefix(f"{own}/"): each
+            for name, each in tables.items()
             if name.startswith(f"{own}/")
         }
         text = readme.read_text(encoding="utf-8")

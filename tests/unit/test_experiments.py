@@ -115,3 +115,22 @@ def test_a_mark_of_what_there_is_not_is_refused(tool: ModuleType, mark: str) -> 
     of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "-2")])
     with pytest.raises(ReportError, match="page: no"):
         tool.fill(f"<!-- {mark} --><!-- end -->", {"all/t": of}, "page")
+
+
+def test_scores_that_are_no_training_are_summed_up(tool: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "x/cascade"
+    folder.mkdir(parents=True)
+    rows = [("none", "a", 0.40), ("none", "b", 0.42), ("more", "a", 0.43), ("more", "b", 0.47)]
+    (folder / "scores.csv").write_text(
+        "variant,member,macro_f1,git_commit\n"
+        + "".join(f"{variant},{member},{f1},abc\n" for variant, member, f1 in rows)
+    )
+    (tmp_path / "x/README.md").write_text("<!-- cascade/scores more Difference --><!-- end -->")
+    tool.report(tmp_path, tmp_path / "pages")
+    said = cells(folder, "scores")
+    assert said["none"]["macro F1"] == "41.00 ± 1.41"
+    # Differences 3 and 5: mean 4, standard error 1, t of 97.5 % with one degree of freedom 12.706.
+    assert said["more"]["Difference"] == "+4.00"
+    assert said["more"]["95% interval"] == "[-8.71, +16.71]"
+    assert float(said["more"]["p (Holm)"]) == pytest.approx(0.1560, abs=1e-4)
+    assert "-->+4.00<!--" in (tmp_path / "x/README.md").read_text()
