@@ -285,7 +285,10 @@ def test_the_test_split_is_opened_once_and_by_name(
         "validate", sweep / "frozen/seed-0/checkpoints/best.ckpt", "split=test", "out=alone"
     )
     assert alone.code == 0, alone.err
+    of = told["runs"]["frozen/seed-0"].pop("checkpoint_sha256")
     assert json.loads(Path("alone/metrics.json").read_text()) == told["runs"]["frozen/seed-0"]
+    record = json.loads((sweep / "frozen/seed-0/checkpoints/best.verified.json").read_text())
+    assert of == record["sha256"]
 
     again = av1part("validate", sweep, "split=test")
     assert again.code == 2
@@ -301,6 +304,11 @@ def test_the_test_split_is_opened_once_and_by_name(
     assert page.code == 0, page.err
     assert "The test split" in (sweep / "report/report.md").read_text()
     assert json.loads(Path("kept/test.json").read_text()) == told
+    told["runs"]["last/seed-0"]["checkpoint_sha256"] = of
+    (sweep / "test.json").write_text(json.dumps(told))
+    stale = av1part("report", sweep)
+    assert stale.code == 2
+    assert "another checkpoint of last/seed-0" in stale.error_lines[0]
 
 
 def test_options_of_a_sweep_are_refused_for_a_checkpoint(av1part: Command) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from av1part.errors import ReportError
 from av1part.metrics import confusion_matrix, macro_f1_from_confusion
 from av1part.report.fields import Fields
 from av1part.report.sweep import Member, Sweep, Variant
@@ -211,13 +212,23 @@ def _f1_at(member: Member, level: int) -> float | None:
 
 
 def on_test(sweep: Sweep) -> Table | None:
-    """Give what the kept checkpoints score on test, if it was opened."""
+    """Give what the kept checkpoints score on test, if it was opened.
+
+    Args:
+        sweep: With test.json, or without.
+
+    Returns:
+        A row a variant; None if test was not opened.
+
+    Raises:
+        ReportError: if a run was trained again since then.
+    """
     if sweep.test is None:
         return None
     rows = []
     for variant in sweep.variants:
         scores = [
-            (member.best, sweep.test.child("runs", member.run.name))
+            (member.best, _same_checkpoint(member, sweep.test.child("runs", member.run.name)))
             for member in variant.members
             if sweep.test.get("runs", member.run.name) is not None
         ]
@@ -248,6 +259,20 @@ def on_test(sweep: Sweep) -> Table | None:
         ),
         rows,
     )
+
+
+def _same_checkpoint(member: Member, test: Fields) -> Fields:
+    """Return the scores if they are of the checkpoint that is there now.
+
+    Raises:
+        ReportError: if not.
+    """
+    if test.text("checkpoint_sha256") != member.run.verified["best"].text("sha256"):
+        raise ReportError(
+            f"{test.file} is of another checkpoint of {member.run.name}: it was trained again; "
+            "open the test split again with reopen=true"
+        )
+    return test
 
 
 def _mean(scores: Sequence[tuple[float, Fields]], *path: str) -> str:

@@ -16,6 +16,7 @@ from av1part.checkpoint import load_stage
 from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError
 from av1part.files import write_json
+from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
 from av1part.sweeps.run import RECORD
 from av1part.sweeps.state import read_json
@@ -46,7 +47,7 @@ def open_test(
 
     Returns:
         What test.json holds: `opened`, a list of times, commits and variants; `runs`, place to
-        flat metrics on test.
+        flat metrics on test and the identity of the checkpoint that they are of.
 
     Raises:
         ConfigError: if a job has no result yet, a variant is unknown, or test was opened before.
@@ -56,7 +57,7 @@ def open_test(
     record = read_json(folder / RECORD)
     if record is None:
         raise ConfigError(f"{folder / RECORD} cannot be read: start the sweep again")
-    chosen = list(_chosen(folder, record, variants))
+    chosen = dict(_chosen(folder, record, variants))
     before = _opened_before(folder, reopen=reopen)
     found: dict[str, Any] = dict(before.get("runs", {}))
     for place in chosen:
@@ -65,10 +66,10 @@ def open_test(
         check_pixels(module, data, "test")
         scores, _ = split_scores(module, data, "test", precision=precision)
         log.info("%s on test: macro-F1 %.2f %%", place, 100 * scores["macro_f1"])
-        found[place] = scores
+        found[place] = {"checkpoint_sha256": state_sha256(module.state_dict()), **scores}
     opening = {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "variants": sorted({place.partition("/")[0] for place in chosen}),
+        "variants": sorted(set(chosen.values())),
         "git_commit": git_commit(),
         "versions": versions(),
     }
@@ -79,8 +80,8 @@ def open_test(
 
 def _chosen(
     folder: Path, record: Mapping[str, Any], variants: Sequence[str] | None
-) -> Iterator[str]:
-    """Yield the places of the runs.
+) -> Iterator[tuple[str, str]]:
+    """Yield place and variant of the runs.
 
     Raises:
         ConfigError: if a run of the sweep is missing, so that val can still choose; or a variant.
@@ -98,7 +99,7 @@ def _chosen(
         raise ConfigError(f"variants: {unknown[0]} is none of {', '.join(known)}")
     for job in jobs:
         if variants is None or job["variant"] in variants:
-            yield job["folder"]
+            yield job["folder"], job["variant"]
 
 
 def _opened_before(folder: Path, *, reopen: bool) -> dict[str, Any]:
