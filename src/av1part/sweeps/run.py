@@ -231,6 +231,7 @@ def _put_aside(folder: Path) -> None:
 
 def _aside(folder: Path) -> Path:
     """Return where a job's results go that are out of date; each under a number."""
+    folder = folder.resolve()
     return folder.parents[1] / OUTDATED / folder.parent.name / folder.name
 
 

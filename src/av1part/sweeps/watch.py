@@ -25,6 +25,7 @@ class Watch:
     def __init__(self, folders: Sequence[Path]) -> None:
         """Watch these folders of jobs that are to be run."""
         self._folders = folders
+        self._before = {folder: _touched(folder) for folder in folders}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._started = time.monotonic()
@@ -60,7 +61,7 @@ class Watch:
                 counts["done"] += 1
             elif (read_record(folder) or {}).get("error"):
                 counts["failed"] += 1
-            elif (folder / "config.yaml").is_file():
+            elif _touched(folder) != self._before[folder]:  # not merely left by an earlier start
                 counts["running"] += 1
             else:
                 counts["left"] += 1
@@ -74,3 +75,11 @@ class Watch:
             return ""
         minutes = (time.monotonic() - self._started) / ended * open_ / 60
         return f", about {minutes:.0f} min to the end" if minutes >= 1 else ", less than a minute"
+
+
+def _touched(folder: Path) -> int:
+    """Return when a job last wrote into its folder, in nanoseconds; 0 if it never did."""
+    try:
+        return max((file.stat().st_mtime_ns for file in folder.iterdir()), default=0)
+    except OSError:  # none yet, or a file was renamed meanwhile
+        return 0

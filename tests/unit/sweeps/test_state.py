@@ -106,3 +106,15 @@ def test_the_watch_counts(tmp_path: Path) -> None:
     (folders[1] / "config.yaml").touch()
     record_failure(folders[2], RuntimeError("x"))
     assert watch.counts() == {"done": 1, "running": 1, "failed": 1, "left": 1}
+
+
+def test_the_watch_takes_what_an_earlier_start_left_for_no_running_job(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    begin(folder, WANTED)
+    for name in ("config.yaml", "train.log"):
+        (folder / name).write_text("interrupted")
+    watch = Watch([folder])
+    assert watch.counts()["left"] == 1
+    with (folder / "train.log").open("a") as log:
+        log.write("goes on")
+    assert watch.counts()["running"] == 1
