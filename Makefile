@@ -81,7 +81,7 @@ bench: setup ## Benchmarks and the tables of docs/performance.md (ARGS=... a par
 
 .PHONY: experiments-report
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
-	@$(BIN)/python tools/experiments_report.py $(ARGS)
+	@$(BIN)/python tools/experiments_report.py
 
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew

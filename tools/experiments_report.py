@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,10 +27,11 @@ import polars as pl
 from av1part.errors import Av1partError, ReportError
 from av1part.files import write_text
 from av1part.report import write_report
-from av1part.report.published import is_published
+from av1part.report.published import RUNS
 from av1part.report.svg import to_svg
 from av1part.report.sweep import Sweep, load_sweep
 from av1part.report.sweep_chapter import sweep_figures, sweep_tables
+from av1part.report.sweep_tables import interval_text, p_text
 from av1part.report.tables import (
     NOTHING,
     Table,
@@ -45,15 +47,15 @@ from av1part.statistics import against_baseline, mean_of
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")
 
-_MARK = re.compile(r"<!-- (?P<said>[^\n]*?) -->(?P<old>.*?)<!-- end -->", re.DOTALL)
+_SAID = r"<!-- (?P<said>table [\w./-]+|[\w.-]+/[\w./-]+ [^\n]+?) -->"
+_MARK = re.compile(_SAID + r"(?P<old>(?:(?!<!--).)*)<!-- end -->", re.DOTALL)
 
 
 def published_sweeps(root: Path) -> dict[str, Sweep]:
     """Read the sweeps below a folder, by their place in it."""
     found = {}
-    for file in sorted(root.rglob("runs.jsonl")):
-        if is_published(file.parent):
-            found[file.parent.relative_to(root).as_posix()] = load_sweep(file.parent)
+    for file in sorted(root.rglob(RUNS)):
+        found[file.parent.relative_to(root).as_posix()] = load_sweep(file.parent)
     return found
 
 
@@ -63,6 +65,8 @@ def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
     Returns:
         The tables by name.
     """
+    for made in ("tables", "figures"):  # what is no longer drawn goes
+        shutil.rmtree(out / made, ignore_errors=True)
     told = sweep_tables(sweep)
     for name, each in told.items():
         write_table(each, out, name, sweep.slug)
@@ -74,9 +78,21 @@ def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
 
 
 def write_scores(file: Path) -> Table:
-    """Sum up a scores.csv, and write that below its folder."""
-    data = pl.read_csv(file)
+    """Sum up a scores.csv, and write that below its folder.
+
+    A variant whose members are not those of the first is shown and not tested.
+
+    Raises:
+        ReportError: if the file is damaged.
+    """
+    try:
+        data = pl.read_csv(file)
+    except pl.exceptions.PolarsError as error:
+        raise ReportError(f"{file} is no CSV ({str(error).splitlines()[0]})") from None
     figures = [name for name, kind in data.schema.items() if kind == pl.Float64]
+    named = {"variant", "member"} <= set(data.columns)
+    if not figures or not named or data.select("variant", "member").is_duplicated().any():
+        raise ReportError(f"{file} needs variant, member (each once) and figures with a point")
     by_variant = {str(key[0]): part for key, part in data.group_by("variant", maintain_order=True)}
     baseline = next(iter(by_variant))
     scores = {
@@ -92,9 +108,7 @@ def write_scores(file: Path) -> Table:
             cells.append(f"{percent(told.mean)} ± {percent(told.sd)}")
         if name in tested:
             each = tested[name]
-            cells.append(points(each.mean))
-            cells.append(f"[{points(each.low)}, {points(each.high)}]")
-            cells.append(NOTHING if each.p_holm is None else f"{each.p_holm:.4f}")
+            cells += [points(each.mean), interval_text(each, signed=True), p_text(each.p_holm)]
         else:
             cells += [NOTHING] * 3
         rows.append(cells)
@@ -143,7 +157,10 @@ def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
         value = cell(tables[name], words[1], " ".join(words[2:]), where)
         return f"<!-- {said} -->{value}<!-- end -->"
 
-    return _MARK.sub(filled, text)
+    new, count = _MARK.subn(filled, text)
+    if count != len(re.findall(_SAID, text)) or count != text.count("<!-- end -->"):
+        raise ReportError(f"{where}: a mark without its <!-- end -->, or an end without its mark")
+    return new
 
 
 def cell(told: Table, row: str, column: str, where: str) -> str:
@@ -191,6 +208,6 @@ def report(root: Path, pages: Path) -> None:
 if __name__ == "__main__":
     try:
         report(ROOT / "experiments", PAGES)
-    except Av1partError as error:
+    except (Av1partError, OSError) as error:
         print(f"experiments-report: {error}", file=sys.stderr)
         sys.exit(2)

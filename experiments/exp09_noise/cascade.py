@@ -11,13 +11,14 @@ experiments/exp09_noise/cascade/scores.csv.
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from av1part.cli import main
-from av1part.report.published import config_sha256
+from av1part.files import sha256_file, write_csv
 
 HERE = Path(__file__).parent
 SEEDS = range(5)
@@ -36,9 +37,15 @@ def words(injection: str, seed: int, members: int) -> dict[str, str]:
 
 
 def scores(folder: Path) -> dict[str, object]:
-    """Return what a cascade came to, fractions, and what made it."""
+    """Return what a cascade came to, fractions, and what made it.
+
+    Raises:
+        SystemExit: if the best constant is another than the column is called by.
+    """
     said = json.loads((folder / "pipeline.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
+    if said["baselines"]["constant"]["class"] != "NONE":
+        raise SystemExit(f"{folder}: the best constant is not always NONE")
     found: dict[str, object] = {
         "macro_f1": said["overall"]["macro_f1"],
         "accuracy": said["overall"]["accuracy"],
@@ -51,8 +58,35 @@ def scores(folder: Path) -> dict[str, object]:
     return {
         **found,
         "git_commit": environment["git_commit"],
+        "config_sha256": hashlib.sha256(json.dumps(made_from(said)).encode()).hexdigest(),
         "dataset_sha256": environment["dataset"]["manifest_sha256"],
     }
+
+
+def made_from(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what a cascade's result is a function of."""
+    files = {
+        stage: [each["sha256"] for each in files] for stage, files in said["checkpoints"].items()
+    }
+    return {"checkpoints": files, "ensemble": "mean", "calibration": "auto"}
+
+
+def is_current(folder: Path, given: dict[str, str]) -> bool:
+    """Return whether a result is there.
+
+    Raises:
+        SystemExit: if it is of other checkpoints than are there now.
+    """
+    if not (folder / "metrics.json").is_file():
+        return False
+    said = made_from(json.loads((folder / "pipeline.json").read_text()))["checkpoints"]
+    now = {
+        stage: [sha256_file(Path(path)) for path in paths.strip("[]").split(",")]
+        for stage, paths in given.items()
+    }
+    if said != now:
+        raise SystemExit(f"{folder} is of other checkpoints: remove it to compute it again")
+    return True
 
 
 def run() -> int:
@@ -64,20 +98,17 @@ def run() -> int:
                 given = words(injection, seed, members)
                 name = f"exp09_noise-cascade-{injection}-{members}-seed{seed}"
                 folder = Path("runs") / name
-                if not (folder / "metrics.json").is_file():
+                if not is_current(folder, given):
                     asked = [f"{stage}={path}" for stage, path in given.items()]
                     code = main(["pipeline", *asked, f"name={name}"])
                     if code:
                         return code
                 variant = injection if members == 1 else f"{injection}_ensemble"
-                row = {"variant": variant, "member": f"seed-{seed}", **scores(folder)}
-                rows.append({**row, "config_sha256": config_sha256({"ensemble": "mean", **given})})
+                # Ensembles share members with each other, so that no test of them would be right.
+                member = "seed" if members == 1 else "seeds-from"
+                rows.append({"variant": variant, "member": f"{member}-{seed}", **scores(folder)})
     out = HERE / "cascade/scores.csv"
-    out.parent.mkdir(exist_ok=True)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out, rows)
     print("scores:", out)
     return 0
 

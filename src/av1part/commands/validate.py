@@ -16,8 +16,9 @@ from av1part.commands.show import show
 from av1part.errors import CheckpointMismatchError, ConfigError
 from av1part.files import write_json
 from av1part.results import write_confusion
-from av1part.sweeps.final import TEST, open_test
+from av1part.sweeps.final import open_test
 from av1part.sweeps.run import RECORD
+from av1part.sweeps.state import TEST
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
@@ -71,9 +72,12 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
             f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "
             "open its test split by split=test [variants=[...]], once all choices are made"
         )
+    variants = None if cfg.variants is None else list(cfg.variants)
+    if variants == [] or isinstance(cfg.variants, str):
+        raise ConfigError("variants must be a list of names, variants=[frozen,v1]")
     told = open_test(
         folder,
-        cfg.variants,
+        variants,
         reopen=cfg.reopen,
         device=cfg.device,
         precision=cfg.precision,

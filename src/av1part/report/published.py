@@ -7,9 +7,7 @@ that each figure can be counted again. No checkpoint, no picture, no path of the
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,16 +18,22 @@ import yaml
 from numpy.typing import NDArray
 
 from av1part.errors import ReportError
-from av1part.files import atomic_path, write_text
+from av1part.files import atomic_path, write_json, write_text
 from av1part.report.fields import REMEDY, Fields
-from av1part.report.runs import Predictions, StageRun, check_counts
+from av1part.report.runs import (
+    Predictions,
+    StageRun,
+    check_counts,
+    check_history,
+    read_text,
+)
 from av1part.report.samples import NO_SAMPLES
-from av1part.results import relevant_settings
+from av1part.sweeps.state import TEST, config_sha256
 
 RUNS = "runs.jsonl"
 PREDICTIONS = "predictions.parquet"
-KEPT = ("sweep.json", "test.json")
-"""Files of a sweep's folder that are copied as they are."""
+KEPT = ("sweep.json", TEST)
+"""Files of a sweep's folder that are kept, paths of the machine aside."""
 
 
 def is_published(folder: Path) -> bool:
@@ -60,20 +64,18 @@ def publish(folder: Path, runs: Mapping[str, StageRun], out: Path, *, prediction
     write_text(out / RUNS, "".join(f"{line}\n" for line in lines))
     for name in KEPT:
         if (folder / name).is_file():
-            with atomic_path(out / name) as part:
-                shutil.copyfile(folder / name, part)
+            write_json(out / name, _without_places(Fields.read(folder / name).data))
+        else:
+            (out / name).unlink(missing_ok=True)
 
 
 def _line(place: str, run: StageRun) -> dict[str, Any]:
-    environment = json.loads(json.dumps(run.environment.data))
-    for key in ("path", "split_list"):
-        if environment["dataset"].get(key) is not None:
-            environment["dataset"][key] = PurePath(environment["dataset"][key]).name
+    environment = _without_places(run.environment.data)
     config = yaml.safe_load(run.config)
     return {
         "folder": place,
         "git_commit": environment.get("git_commit"),
-        "config_sha256": config_sha256(config),
+        "config_sha256": config_sha256(run.path, config),
         "dataset_sha256": environment["dataset"]["manifest_sha256"],
         "sequences": run.predictions.sequences,
         "metrics": dict(run.metrics.data),
@@ -85,19 +87,18 @@ def _line(place: str, run: StageRun) -> dict[str, Any]:
     }
 
 
-def config_sha256(config: Mapping[str, Any]) -> str:
-    """Hash the settings that may change a result, in any order: no names, no places of files."""
-    text = json.dumps(relevant_settings(config), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _without_places(config: Any) -> Any:
-    """Shorten absolute paths to their last part."""
+    """Shorten paths that say something of a machine (`/`, `~`, `..`) to their last part."""
     if isinstance(config, Mapping):
         return {key: _without_places(value) for key, value in config.items()}
-    if isinstance(config, str) and PurePath(config).is_absolute():
-        return PurePath(config).name
-    return config
+    if isinstance(config, list):
+        return [_without_places(value) for value in config]
+    if not isinstance(config, str):
+        return config
+    key, equals, value = config.rpartition("=")  # an override, among the words of a job
+    path = PurePath(value.strip("'\""))
+    private = path.is_absolute() or value.lstrip("'\"").startswith("~") or ".." in path.parts
+    return f"{key}{equals}{path.name}" if private else config
 
 
 def _predictions(runs: Mapping[str, StageRun]) -> pl.DataFrame:
@@ -129,7 +130,8 @@ def read_published(folder: Path) -> Iterator[tuple[str, StageRun]]:
     """
     file = folder / RUNS
     said = _read_predictions(folder / PREDICTIONS)
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    seen: set[str] = set()
+    for number, text in enumerate(read_text(file).splitlines(), 1):
         try:
             record = json.loads(text)
         except ValueError as error:
@@ -137,7 +139,15 @@ def read_published(folder: Path) -> Iterator[tuple[str, StageRun]]:
         if not isinstance(record, dict):
             raise ReportError(f"{file}, line {number} is not an object: {REMEDY}")
         fields = Fields(record, file, f"line {number}")
-        yield fields.text("folder"), _run(folder, fields, said)
+        place = fields.text("folder")
+        if place in seen:
+            raise ReportError(f"{file}, line {number} is a second one of {place}: {REMEDY}")
+        seen.add(place)
+        try:
+            yield place, _run(folder, fields, said)
+        except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ReportError(f"{file}, line {number}: {place} is damaged ({reason})") from None
 
 
 def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> StageRun:
@@ -151,10 +161,9 @@ def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> 
         _counted(confusion, sequences) if said is None else _of_nodes(said[place], sequences)
     )
     check_counts(folder / place, metrics, predictions, confusion)
-    try:
-        history = pl.DataFrame(dict(fields.child("history").data)).cast(pl.Float64)
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise ReportError(f"{fields.file}: history of {place} ({error}): {REMEDY}") from None
+    history = check_history(fields.file, pl.DataFrame(dict(fields.child("history").data)))
+    verified = fields.children("verified")
+    verified["best"].text("sha256")
     return StageRun(
         path=folder / place,
         name=place,
@@ -168,7 +177,7 @@ def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> 
         samples=NO_SAMPLES,
         stage=metrics.text("stage"),
         history=history,
-        verified=fields.children("verified"),
+        verified=verified,
     )
 
 
@@ -197,8 +206,14 @@ def _of_nodes(table: pl.DataFrame, sequences: int) -> Predictions:
 
 
 def _counted(confusion: NDArray[np.int64], sequences: int) -> Predictions:
-    """Write a confusion matrix out as nodes, of which neither place nor qindex is known."""
+    """Write a confusion matrix out as nodes, of which neither place nor qindex is known.
+
+    Raises:
+        ValueError: if it is no square.
+    """
     k = len(confusion)
+    if confusion.shape != (k, k):
+        raise ValueError(f"a confusion matrix of shape {confusion.shape}")
     label, prediction = np.repeat(
         np.indices((k, k)).reshape(2, -1), confusion.ravel(), axis=1
     ).astype(np.int64)

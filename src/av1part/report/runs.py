@@ -200,7 +200,7 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
         "metrics": metrics,
         "environment": Fields.read(path / "environment.json"),
         "timing": Fields.read(path / "timing.json") if (path / "timing.json").exists() else None,
-        "config": _read_text(path / "config.yaml"),
+        "config": read_text(path / "config.yaml"),
         "confusion": _read_confusion(path / "confusion.csv", names),
         "predictions": _read_predictions(path / "predictions.parquet", names, pipeline is not None),
         "samples": read_samples(path / "samples.npz"),
@@ -261,7 +261,22 @@ def _read_confusion(file: Path, names: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def _read_history(file: Path) -> pl.DataFrame:
-    data = _read_csv(file)
+    return check_history(file, _read_csv(file))
+
+
+def check_history(file: Path, data: pl.DataFrame) -> pl.DataFrame:
+    """Check a table of epochs.
+
+    Args:
+        file: Where it is from, for messages.
+        data: The table.
+
+    Returns:
+        All of it as float64.
+
+    Raises:
+        ReportError: if a column or all rows are missing, or one holds text.
+    """
     missing = {"epoch", "train_loss", "val_loss", "macro_f1"} - set(data.columns)
     if missing or not data.height:
         lacks = ", ".join(sorted(missing)) or "its epochs"
@@ -324,7 +339,18 @@ def _read_csv(file: Path) -> pl.DataFrame:
         raise ReportError(f"{file} is not readable CSV ({reason}): {REMEDY}") from None
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Read a file of text.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The text.
+
+    Raises:
+        ReportError: if it is missing or is no UTF-8.
+    """
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:

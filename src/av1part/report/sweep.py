@@ -19,10 +19,9 @@ from av1part.report.published import is_published, publish, read_published
 from av1part.report.runs import Run, StageRun, load_run
 from av1part.statistics import Difference, Mean, against_baseline, mean_of
 from av1part.sweeps.plan import START
+from av1part.sweeps.state import TEST
 
 RECORD = "sweep.json"
-TEST = "test.json"
-"""What `av1part validate SWEEP split=test` writes."""
 FORMAT = 1
 
 
@@ -65,10 +64,10 @@ class Member:
         return np.asarray(f1_from_confusion(self.run.confusion))
 
     @property
-    def reload_delta(self) -> float:
-        """Largest difference between live and reloaded macro-F1 of its checkpoints, points."""
+    def reload_delta(self) -> float | None:
+        """Largest difference between live and reloaded macro-F1, points; None if none is known."""
         deltas = (record.optional("delta_pp") for record in self.run.verified.values())
-        return max((abs(delta) for delta in deltas if delta is not None), default=0.0)
+        return max((abs(delta) for delta in deltas if delta is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,13 @@ class Variant:
         """Counts of all members together, shape (k, k)."""
         total: NDArray[np.int64] = np.sum([m.run.confusion for m in self.members], axis=0)
         return total
+
+    @property
+    def reload_delta(self) -> float | None:
+        """Largest of its members, points; None if one is not known."""
+        deltas = [member.reload_delta for member in self.members]
+        known = [delta for delta in deltas if delta is not None]
+        return max(known) if len(known) == len(deltas) else None
 
     def number(self, *path: str) -> float:
         """Average a number of metrics.json over the members."""
@@ -227,6 +233,8 @@ def publish_sweep(folders: Sequence[Path], out: Path, *, predictions: bool = Tru
     """
     if len(folders) != 1 or not is_sweep(folders[0]) or is_published(folders[0]):
         raise ReportError("publish= is of one sweep: name the folder that holds its runs")
+    if out.resolve().is_relative_to(folders[0].resolve()):
+        raise ReportError(f"publish={out} lies in the sweep itself: name another folder")
     sweep = load_sweep(folders[0])
     runs = {m.run.name: m.run for v in sweep.variants for m in v.members}
     publish(folders[0], dict(sorted(runs.items())), out, predictions=predictions)

@@ -8,10 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from av1part.errors import ReportError
-from av1part.metrics import confusion_matrix, macro_f1_from_confusion
+from av1part.metrics import (
+    best_constant,
+    confusion_matrix,
+    constant_confusion,
+    macro_f1_from_confusion,
+    prior_confusion,
+)
 from av1part.report.fields import Fields
 from av1part.report.sweep import Member, Sweep, Variant
+from av1part.report.sweep_tables import interval_text
 from av1part.report.tables import NOTHING, Table, percent, points, span, table
 from av1part.statistics import LEVEL, mean_of
 from av1part.study import CITATION, CRITERIA
@@ -28,10 +34,10 @@ def criteria(sweep: Sweep) -> Table | None:
     for variant in sweep.variants:
         f1 = np.mean([member.class_f1 for member in variant.members], axis=0)
         weakest = int(f1.argmin())
-        delta = max(member.reload_delta for member in variant.members)
+        delta = variant.reload_delta
         passed = (
             variant.best.mean >= CRITERIA.macro_f1,
-            delta < CRITERIA.reload_pp,
+            delta is not None and delta < CRITERIA.reload_pp,
             bool(f1[weakest] > CRITERIA.class_f1),
         )
         runs = sum(_passes(member) for member in variant.members)
@@ -39,15 +45,15 @@ def criteria(sweep: Sweep) -> Table | None:
             [
                 variant.name,
                 f"{percent(variant.best.mean)} {_verdict(passed[0])}",
-                f"{delta:.2f} {_verdict(passed[1])}",
+                f"{NOTHING if delta is None else f'{delta:.2f}'} {_verdict(passed[1])}",
                 f"{sweep.class_names[weakest]} {percent(f1[weakest])} {_verdict(passed[2])}",
                 _verdict(all(passed)),
                 f"{runs} of {len(variant.members)}",
             ]
         )
     return table(
-        f"The success criteria of the study ({CITATION}), means over seeds and folds: macro-F1 of "
-        f"{100 * CRITERIA.macro_f1:.0f} % or more, a reloaded checkpoint within "
+        f"The success criteria of the study ({CITATION}), of means over seeds and folds: "
+        f"macro-F1 of {100 * CRITERIA.macro_f1:.0f} % or more, every reloaded checkpoint within "
         f"{CRITERIA.reload_pp:.0f} point, every class above {100 * CRITERIA.class_f1:.0f} %; and "
         "how many runs pass all three.",
         ("<Variant", "<Macro-F1", "<Reload delta", "<Weakest class", "<All", "Runs"),
@@ -58,6 +64,7 @@ def criteria(sweep: Sweep) -> Table | None:
 def _passes(member: Member) -> bool:
     return bool(
         member.best >= CRITERIA.macro_f1
+        and member.reload_delta is not None
         and member.reload_delta < CRITERIA.reload_pp
         and member.class_f1.min() > CRITERIA.class_f1
     )
@@ -86,17 +93,17 @@ def early(sweep: Sweep) -> Table | None:
                 percent(float(then.mean())),
                 points(float((final - then).mean())),
                 points(float((best - then).mean())),
-                _correlation(then, final),
-                _correlation(then, best),
+                _correlation(*(_within_folds(each, reached) for each in (then, final))),
+                _correlation(*(_within_folds(each, reached) for each in (then, best))),
             ]
         )
     if not rows:
         return None
     return table(
-        "What early epochs, counted from 1, tell of the end, over all runs that went on after "
-        "them: macro-F1 then, how much the last and the best epoch are above it in points, and "
-        "Spearman's rank correlation with both. 1 would rank the runs as the end does, 0 tells "
-        "nothing of it.",
+        "What early epochs, counted from 1, tell of the end, over the runs of all variants that "
+        "had not stopped by then: macro-F1 then, how much the last and the best epoch are above it "
+        "in points, and Spearman's rank correlation with both, of differences to the mean of each "
+        "fold. 1 would rank the runs as the end does, 0 tells nothing of it.",
         ("<Epoch", "Runs", "Macro-F1", "To the last", "To the best", "ρ (last)", "ρ (best)"),
         rows,
     )
@@ -125,6 +132,15 @@ def first_best(sweep: Sweep) -> Table | None:
         ("<Variant", "Runs", "Best first", "Best later"),
         rows,
     )
+
+
+def _within_folds(values: NDArray[np.float64], members: Sequence[Member]) -> NDArray[np.float64]:
+    """Subtract the mean of each fold, which says how hard its pictures are."""
+    folds = np.array([member.name.partition("_seed-")[0] for member in members])
+    if not any(fold.startswith("fold-") for fold in folds):
+        return values
+    means = {fold: values[folds == fold].mean() for fold in np.unique(folds)}
+    return np.array([value - means[fold] for value, fold in zip(values, folds, strict=True)])
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
@@ -192,9 +208,14 @@ def by_qindex(sweep: Sweep) -> Table | None:
             told = mean_of(values) if values else None
             cells.append(NOTHING if told is None else f"{percent(told.mean)} ± {percent(told.sd)}")
         rows.append([variant.name, *cells])
+    for guesser in ("constant", "prior"):
+        name = "(best constant)" if guesser == "constant" else "(class prior)"
+        guesses = [[_guess_at(m, level, guesser) for m in members] for level in levels]
+        known = [[f1 for f1 in at if f1 is not None] for at in guesses]
+        rows.append([name, *(percent(float(np.mean(at))) if at else NOTHING for at in known)])
     return table(
         "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "
-        "folds.",
+        "folds; and what the best constant there and the class-prior guesser get.",
         ("<Variant", *(f"qindex {level}" for level in levels)),
         rows,
     )
@@ -211,68 +232,67 @@ def _f1_at(member: Member, level: int) -> float | None:
     )
 
 
+def _guess_at(member: Member, level: int, guesser: str) -> float | None:
+    run = member.run
+    here = run.predictions.qindex == level
+    trained = run.environment.get("dataset", "class_counts")
+    if not here.any() or trained is None:
+        return None
+    support = np.bincount(run.predictions.label[here], minlength=len(run.class_names))
+    guesses = (
+        constant_confusion(support, best_constant(support))
+        if guesser == "constant"
+        else prior_confusion(support, np.asarray(trained))
+    )
+    return float(macro_f1_from_confusion(guesses))
+
+
 def on_test(sweep: Sweep) -> Table | None:
-    """Give what the kept checkpoints score on test, if it was opened.
-
-    Args:
-        sweep: With test.json, or without.
-
-    Returns:
-        A row a variant; None if test was not opened.
-
-    Raises:
-        ReportError: if a run was trained again since then.
-    """
+    """Give what the kept checkpoints score on test, if it was opened."""
     if sweep.test is None:
         return None
-    rows = []
+    rows, stale = [], []
     for variant in sweep.variants:
-        scores = [
-            (member.best, _same_checkpoint(member, sweep.test.child("runs", member.run.name)))
-            for member in variant.members
-            if sweep.test.get("runs", member.run.name) is not None
-        ]
-        if not scores:
-            continue
-        macro = mean_of([test.number("macro_f1") for _, test in scores])
-        rows.append(
-            [
-                variant.name,
-                str(macro.n),
-                percent(mean_of([val for val, _ in scores]).mean),
-                percent(macro.mean),
-                percent(macro.sd),
-                NOTHING if macro.low is None else f"[{percent(macro.low)}, {percent(macro.high)}]",
-                *(_mean(scores, "accuracy"), _mean(scores, "baselines", "constant", "macro_f1")),
-                _mean(scores, "baselines", "prior", "macro_f1"),
-                _mean(scores, "baselines", "constant", "accuracy"),
-            ]
-        )
+        scores: list[tuple[float, Fields]] = []
+        for member in variant.members:
+            if sweep.test.get("runs", member.run.name) is None:
+                continue
+            test = sweep.test.child("runs", member.run.name)
+            kept = member.run.verified.get("best")
+            if kept is None or test.text("checkpoint_sha256") != kept.text("sha256"):
+                stale.append(member.run.name)
+            else:
+                scores.append((member.best, test))
+        if scores:
+            rows.append([variant.name, *_test_cells(scores)])
     times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
+    since = (
+        f" Left out, since they were trained again after that: {', '.join(stale)}." if stale else ""
+    )
     return table(
-        f"The test split, opened {times}, after all choices: macro-F1 of the kept checkpoints in "
-        "percent beside that on val, standard deviation and interval over seeds and folds; "
-        "accuracy; and what the best constant and the class-prior guesser get.",
+        f"The test split, opened {times}: macro-F1 of the kept checkpoints in percent beside that "
+        "on val, standard deviation and interval over seeds and folds, and what the best constant "
+        f"and the class-prior guesser get; the same of accuracy.{since}",
         (
-            *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Accuracy"),
-            *("Constant", "Prior", "Constant's accuracy"),
+            *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Constant", "Prior"),
+            *("Accuracy", "Constant", "Prior"),
         ),
         rows,
     )
 
 
-def _same_checkpoint(member: Member, test: Fields) -> Fields:
-    """Return the scores if they are of the checkpoint that is there now.
-
-    Raises:
-        ReportError: if not.
-    """
-    if test.text("checkpoint_sha256") != member.run.verified["best"].text("sha256"):
-        raise ReportError(
-            f"{test.file} is of another checkpoint of {member.run.name}: it was trained again; "
-            "open the test split again with reopen=true"
-        )
-    return test
+def _test_cells(scores: Sequence[tuple[float, Fields]]) -> list[str]:
+    macro = mean_of([test.number("macro_f1") for _, test in scores])
+    return [
+        str(macro.n),
+        percent(mean_of([val for val, _ in scores]).mean),
+        percent(macro.mean),
+        percent(macro.sd),
+        interval_text(macro),
+        *(_mean(scores, "baselines", guesser, "macro_f1") for guesser in ("constant", "prior")),
+        _mean(scores, "accuracy"),
+        *(_mean(scores, "baselines", guesser, "accuracy") for guesser in ("constant", "prior")),
+    ]
 
 
 def _mean(scores: Sequence[tuple[float, Fields]], *path: str) -> str:

@@ -21,8 +21,8 @@ def comparison(sweep: Sweep) -> Table:
             tested = [
                 str(against.n),
                 points(against.mean),
-                _span(against, signed=True),
-                *(_p(p) for p in (against.p, against.p_holm)),
+                interval_text(against, signed=True),
+                *(p_text(p) for p in (against.p, against.p_holm)),
                 "yes" if against.significant else "no",
             ]
         rows.append(
@@ -31,8 +31,11 @@ def comparison(sweep: Sweep) -> Table:
                 str(best.n),
                 percent(best.mean),
                 percent(best.sd),
-                _span(best),
-                percent(variant.number("baselines.constant.macro_f1")),
+                interval_text(best),
+                *(
+                    percent(variant.number(f"baselines.{g}.macro_f1"))
+                    for g in ("constant", "prior")
+                ),
                 *tested,
             ]
         )
@@ -40,12 +43,12 @@ def comparison(sweep: Sweep) -> Table:
     of = f"`{sweep.baseline}`" if sweep.baseline else "a baseline, of which there is none"
     return table(
         f"Macro-F1 on val of the kept checkpoints, percent, over seeds and folds: mean, standard "
-        f"deviation and {LEVEL:.0%} interval (Student's t); the best constant; the difference to "
-        f"{of} in points over the runs that both have, its interval (of this row alone), the "
-        "two-sided p of the paired t test, corrected by Holm for all rows, and whether that is "
-        "below 0.05.",
+        f"deviation and {LEVEL:.0%} interval (Student's t); the best constant and the class-prior "
+        f"guesser; the difference to {of} in points over the runs that both have, its interval "
+        "(of this row alone), the two-sided p of the paired t test, corrected by Holm for all "
+        "rows, and whether that is below 0.05.",
         (
-            *("<Variant", "n", "Macro-F1", "s.d.", "95% interval", "Constant"),
+            *("<Variant", "n", "Macro-F1", "s.d.", "95% interval", "Constant", "Prior"),
             *("Pairs", "Difference", "95% interval", "p", "p (Holm)", "<Significant"),
         ),
         rows,
@@ -122,7 +125,7 @@ def cost(sweep: Sweep, full: str = "finetune") -> Table:
                 _median(variant, "seconds", 1),
                 _median(variant, "blocks_per_second", 1),
                 _median(variant, "peak_memory_bytes", 2**20),
-                f"{max(member.reload_delta for member in variant.members):.2f}",
+                NOTHING if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
             ]
         )
     return table(
@@ -148,14 +151,16 @@ def _median(variant: Variant, key: str, unit: float) -> str:
     return count(float(np.median(values)) / unit) if values else NOTHING
 
 
-def _span(mean: Mean, *, signed: bool = False) -> str:
+def interval_text(mean: Mean, *, signed: bool = False) -> str:
+    """Return the ends of an interval, in percent or as signed points."""
     if mean.low is None or mean.high is None:
         return NOTHING
     show = points if signed else percent
     return f"[{show(mean.low)}, {show(mean.high)}]"
 
 
-def _p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
+    """Return a p value with four decimals."""
     if value is None:
         return NOTHING
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

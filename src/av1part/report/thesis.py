@@ -167,7 +167,7 @@ def _protocol(sweep: Sweep) -> str:
         if sweep.baseline
         else ""
     )
-    tested_on = "The test split was not used."
+    tested_on = "No opening of the test split is recorded."
     if sweep.test is not None:
         times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
         tested_on = f"The test split was opened {times}, by a command that records it."
@@ -185,7 +185,8 @@ def _data(sweep: Sweep) -> Facts:
         return _shown(said[0]) if len(said) == 1 else "differs between the runs"
 
     nodes = {f"{run.confusion.sum():,} of {run.predictions.sequences} pictures" for run in runs}
-    deltas = [member.reload_delta for v in sweep.variants for member in v.members]
+    deltas = [variant.reload_delta for variant in sweep.variants]
+    known = [delta for delta in deltas if delta is not None]
     pairs = [
         *protocol_facts("val", fact("split")),
         ("Training nodes by class", fact("class_counts")),
@@ -193,7 +194,10 @@ def _data(sweep: Sweep) -> Facts:
         ("qindex", fact("qindex")),
         ("Dataset (SHA-256 of its manifest)", fact("manifest_sha256")),
         ("Split (SHA-256)", fact("split_sha256")),
-        ("Largest difference of a reloaded checkpoint", f"{max(deltas):.2f} points"),
+        (
+            "Largest difference of a reloaded checkpoint",
+            f"{max(known):.2f} points" if len(known) == len(deltas) else NOTHING,
+        ),
         ("Code", f"commit `{sweep.commit or runs[0].environment.get('git_commit')}`"),
         ("Versions", _shown(runs[0].environment.get("versions"))),
     ]

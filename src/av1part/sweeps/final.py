@@ -7,10 +7,13 @@ into test.json, with who opened it when; to open it again has to be asked for an
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
 
 from av1part.checkpoint import load_stage
 from av1part.environment import git_commit, versions
@@ -19,13 +22,11 @@ from av1part.files import write_json
 from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
 from av1part.sweeps.run import RECORD
-from av1part.sweeps.state import read_json
+from av1part.sweeps.state import TEST, config_sha256, read_json
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
 log = logging.getLogger(__name__)
-
-TEST = "test.json"
 
 
 def open_test(
@@ -54,52 +55,85 @@ def open_test(
         CheckpointError: if a checkpoint is missing or is not what was verified.
         StoreError: if the data is missing or has changed.
     """
-    record = read_json(folder / RECORD)
-    if record is None:
-        raise ConfigError(f"{folder / RECORD} cannot be read: start the sweep again")
-    chosen = dict(_chosen(folder, record, variants))
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _open_test(folder, variants, reopen, device, precision)
+    except Timeout:
+        raise ConfigError(
+            f"another process runs or opens the sweep in {folder}: wait for it"
+        ) from None
+
+
+def _open_test(
+    folder: Path, variants: Sequence[str] | None, reopen: bool, device: str, precision: str
+) -> dict[str, Any]:
+    chosen = dict(_chosen(folder, variants))
     before = _opened_before(folder, reopen=reopen)
-    found: dict[str, Any] = dict(before.get("runs", {}))
-    for place in chosen:
-        module = load_stage(folder / place / "checkpoints" / "best.ckpt").to(device_of(device))
-        data = attach_data(module)
-        check_pixels(module, data, "test")
-        scores, _ = split_scores(module, data, "test", precision=precision)
-        log.info("%s on test: macro-F1 %.2f %%", place, 100 * scores["macro_f1"])
-        found[place] = {"checkpoint_sha256": state_sha256(module.state_dict()), **scores}
     opening = {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "variants": sorted(set(chosen.values())),
         "git_commit": git_commit(),
         "versions": versions(),
     }
-    told = {"format": 1, "opened": [*before.get("opened", []), opening], "runs": found}
-    write_json(folder / TEST, told)
+    runs = dict(before.get("runs", {}))
+    told = {"format": 1, "opened": [*before.get("opened", []), opening], "runs": runs}
+    write_json(folder / TEST, told)  # before the first look, however that ends
+    for place in chosen:
+        runs[place] = _scores(folder / place, device, precision)
+        log.info("%s on test: macro-F1 %.2f %%", place, 100 * runs[place]["macro_f1"])
+        write_json(folder / TEST, told)
     return told
 
 
-def _chosen(
-    folder: Path, record: Mapping[str, Any], variants: Sequence[str] | None
-) -> Iterator[tuple[str, str]]:
+def _scores(run: Path, device: str, precision: str) -> dict[str, Any]:
+    module = load_stage(run / "checkpoints" / "best.ckpt").to(device_of(device))
+    data = attach_data(module)
+    check_pixels(module, data, "test")
+    scores, _ = split_scores(module, data, "test", precision=precision)
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return {
+        "checkpoint_sha256": state_sha256(module.state_dict()),
+        "config_sha256": config_sha256(run, config),
+        "dataset_sha256": data.store.manifest_sha256,
+        **scores,
+    }
+
+
+def _chosen(folder: Path, variants: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Yield place and variant of the runs.
 
     Raises:
-        ConfigError: if a run of the sweep is missing, so that val can still choose; or a variant.
+        ConfigError: if sweep.json is damaged, a run of the sweep is missing, so that val can still
+            choose, or a variant.
     """
-    jobs = [job for job in record["jobs"] if job["variant"] != START]
-    missing = [j["folder"] for j in jobs if not (folder / j["folder"] / "metrics.json").is_file()]
+    try:
+        jobs = [(str(j["folder"]), str(j["variant"])) for j in _record(folder)["jobs"]]
+    except (KeyError, TypeError):
+        raise ConfigError(f"{folder / RECORD} is damaged: start the sweep again") from None
+    jobs = [(place, variant) for place, variant in jobs if variant != START]
+    outside = [p for p, _ in jobs if not (folder / p).resolve().is_relative_to(folder.resolve())]
+    if outside:
+        raise ConfigError(f"{folder / RECORD}: {outside[0]} lies outside of the sweep")
+    missing = [place for place, _ in jobs if not (folder / place / "metrics.json").is_file()]
     if missing:
         raise ConfigError(
             f"{len(missing)} jobs of {folder} have no result, such as {missing[0]}: finish the "
             "sweep before its test split is opened"
         )
-    known = sorted({job["variant"] for job in jobs})
+    known = sorted({variant for _, variant in jobs})
     unknown = sorted(set(variants or ()) - set(known))
     if unknown:
         raise ConfigError(f"variants: {unknown[0]} is none of {', '.join(known)}")
-    for job in jobs:
-        if variants is None or job["variant"] in variants:
-            yield job["folder"], job["variant"]
+    for place, variant in jobs:
+        if variants is None or variant in variants:
+            yield place, variant
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record = read_json(folder / RECORD)
+    if record is None:
+        raise ConfigError(f"{folder / RECORD} cannot be read: start the sweep again")
+    return record
 
 
 def _opened_before(folder: Path, *, reopen: bool) -> dict[str, Any]:

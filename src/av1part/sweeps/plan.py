@@ -150,8 +150,9 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     given = _combinations(arguments, parser)
     if plan.seeds is not None and "seed" in said:
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
-    if plan.start is not None and "stage1" in said:
-        raise ConfigError("the experiment trains its own Stage 1: leave out stage1=")
+    for other in ("stage1", "backbone.weights"):
+        if plan.start is not None and other in said:
+            raise ConfigError(f"the experiment trains its own Stage 1: leave out {other}=")
     variants: dict[str | None, tuple[str, ...]] = {}
     named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]
     for name, words_of in named:

@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from av1part.sweeps.state import RECORD, read_record, state_of
+from av1part.sweeps.state import RECORD, State, read_record, state_of
+
+_DONE = State("done")
 
 
 class Neighbours:
@@ -36,16 +38,18 @@ class Neighbours:
             OSError: if it cannot be copied; `to` does not exist then.
         """
         for folder in self._by_key.get(_key(wanted), ()):
-            if state_of(folder, wanted).kind != "done":
-                continue  # it has changed since it was listed
             part = to.with_name(f".{to.name}.partial")
             shutil.rmtree(part, ignore_errors=True)
             try:
                 shutil.copytree(folder, part)
-                part.rename(to)
+                if state_of(part, wanted).kind == "done" and state_of(folder, wanted) == _DONE:
+                    part.rename(to)
+                    return folder
+            except OSError:
+                if state_of(folder, wanted) == _DONE:
+                    raise  # it is all there: something else is wrong
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-            return folder
         return None
 
     @cached_property

@@ -151,9 +151,8 @@ class _Composer:
 
     def starts_elsewhere(self, job: Job) -> bool:
         """Return whether a job needs a start: not if it starts at random or has weights given."""
-        settings = self.settings(job.words)
-        own_weights = settings["backbone"]["weights"] != "none"
-        return bool(settings["method"]["name"] != "scratch" and not own_weights)
+        own_weights = any(word.startswith("backbone.weights=") for word in job.words)
+        return bool(self.settings(job.words)["method"]["name"] != "scratch" and not own_weights)
 
     def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.
@@ -249,8 +248,8 @@ def _brought_back(each: _Composed) -> bool:
 
 def _taken_over(each: _Composed, neighbours: Neighbours) -> bool:
     """Take a copy of what another sweep has trained already."""
-    if each.folder.exists():
-        return False
+    if each.folder.exists():  # with nothing in it but job.json: an earlier start did not get to it
+        shutil.rmtree(each.folder)
     each.folder.parent.mkdir(parents=True, exist_ok=True)
     copied = neighbours.copy(each.wanted, each.folder)
     if copied is not None:

@@ -23,6 +23,8 @@ from av1part.files import sha256_file, write_json
 from av1part.results import relevant_settings
 
 RECORD = "job.json"
+TEST = "test.json"
+"""Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
 
 _NO_TRAINING = {"report", "sweeps", "commands", "calibration", "cascade", "cli.py", "pipeline.py"}
 """Parts of the package that change no result of a training."""
@@ -143,6 +145,22 @@ def read_json(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def config_sha256(folder: Path, config: Mapping[str, Any]) -> str:
+    """Hash what a run was made from: settings that matter, and the hashes of its inputs.
+
+    Args:
+        folder: The run's; its job.json names the inputs, if it is a job of a sweep.
+        config: Its composed configuration.
+
+    Returns:
+        SHA-256 as hexadecimal digits; names and places of files are left out.
+    """
+    record = read_record(folder) or {"settings": relevant_settings(config), "inputs": {}}
+    parts = {key: record.get(key) for key in ("settings", "inputs")}
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def begin(folder: Path, wanted: Mapping[str, Any]) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from av1part.errors import ReportError
 from av1part.report import publish_sweep, write_report
-from av1part.report.published import config_sha256
 from av1part.report.sweep import load_sweep
 from av1part.report.sweep_chapter import sweep_tables
 from av1part.report.tables import to_csv
+from av1part.sweeps.state import config_sha256
 
 SEEDS = (0, 1, 2)
 
@@ -28,9 +28,13 @@ def sweep(examples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for variant, skill in {"frozen": 0.8, "adapter": 1.6}.items():
         for seed in SEEDS:
             place = f"{variant}/seed-{seed}"
-            config = {"data.path": "/home/someone/data", "adapter.bottleneck": 64}
+            config = {"data.path": "/home/someone/data", "adapter.bottleneck": 64 + seed}
+            config |= {"cache.folder": "~/private/cache", "stage1": "../../home/x/best.ckpt"}
             examples.write_stage_run(folder / place, seed=seed, skill=skill, config=config)
-            jobs.append({"folder": place, "variant": variant, "member": f"seed-{seed}"})
+            words = ["data.path='/home/someone/data'", f"seed={seed}"]
+            jobs.append(
+                {"folder": place, "variant": variant, "member": f"seed-{seed}", "words": words}
+            )
     record = {"format": 1, "experiment": "exp", "baseline": "frozen", "jobs": jobs}
     (folder / "sweep.json").write_text(json.dumps(record))
     return folder
@@ -71,17 +75,69 @@ def test_each_line_says_what_made_it_and_no_place_of_the_machine(published: Path
         assert line["dataset_sha256"] == line["environment"]["dataset"]["manifest_sha256"]
         assert line["git_commit"] == line["environment"]["git_commit"]
     assert len({line["config_sha256"] for line in lines}) == len({str(x["config"]) for x in lines})
-    text = (published / "runs.jsonl").read_text()
-    assert "/home/" not in text
-    assert str(published.parent.parent) not in text
+    for file in (published / "runs.jsonl", published / "sweep.json"):
+        assert not re.search(r"/home|~/|\.\./|someone", file.read_text()), file
 
 
-def test_the_hash_of_a_configuration_is_of_what_matters() -> None:
+def test_the_hash_of_a_configuration_is_of_what_matters(tmp_path: Path) -> None:
     one = {"seed": 1, "name": "a", "data": {"path": "/x", "size": 16}}
-    assert config_sha256(one) == config_sha256(
-        {"data": {"size": 16, "path": "/y"}, "seed": 1, "name": "b"}
+    alone = config_sha256(tmp_path, one)
+    assert alone == config_sha256(
+        tmp_path, {"data": {"size": 16, "path": "/y"}, "seed": 1, "name": "b"}
     )
-    assert config_sha256(one) != config_sha256({**one, "seed": 2})
+    assert alone != config_sha256(tmp_path, {**one, "seed": 2})
+    # Of a job its inputs count as well, such as the list of a fold's pictures.
+    record = {"settings": {"seed": 1}, "inputs": {"data.split_list": "a"}, "code": "c"}
+    (tmp_path / "job.json").write_text(json.dumps(record))
+    first = config_sha256(tmp_path, one)
+    (tmp_path / "job.json").write_text(
+        json.dumps({**record, "inputs": {"data.split_list": "b"}, "error": None})
+    )
+    assert config_sha256(tmp_path, one) != first
+
+
+def change_line(folder: Path, change: Callable[[dict], object]) -> None:
+    file = folder / "runs.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    change(lines[0])
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def take_the_matrix(folder: Path) -> None:
+    change_line(folder, lambda line: line["metrics"].pop("confusion_matrix"))
+
+
+def spoil_the_matrix(folder: Path) -> None:
+    change_line(folder, lambda line: line["metrics"]["confusion_matrix"][0].pop())
+
+
+def take_the_scores_of_epochs(folder: Path) -> None:
+    change_line(folder, lambda line: line["history"].pop("macro_f1"))
+
+
+def take_the_record_of_reloading(folder: Path) -> None:
+    change_line(folder, lambda line: line["verified"].clear())
+
+
+def tell_a_run_twice(folder: Path) -> None:
+    file = folder / "runs.jsonl"
+    file.write_text(file.read_text() + file.read_text().splitlines()[0] + "\n")
+
+
+def write_no_text(folder: Path) -> None:
+    (folder / "runs.jsonl").write_bytes(b"\xff\xfe\x00")
+
+
+def name_a_class_that_is_none(folder: Path) -> None:
+    table = pl.read_parquet(folder / "predictions.parquet")
+    table.with_columns(pl.lit(9, pl.Int8).alias("label")).write_parquet(
+        folder / "predictions.parquet"
+    )
+
+
+def take_a_column(folder: Path) -> None:
+    table = pl.read_parquet(folder / "predictions.parquet")
+    table.drop("node").write_parquet(folder / "predictions.parquet")
 
 
 def change_a_prediction(folder: Path) -> None:
@@ -121,6 +177,14 @@ def spoil_predictions(folder: Path) -> None:
         leave_out_predictions_of_a_run,
         cut_a_line,
         spoil_predictions,
+        take_the_matrix,
+        spoil_the_matrix,
+        take_the_scores_of_epochs,
+        take_the_record_of_reloading,
+        tell_a_run_twice,
+        write_no_text,
+        name_a_class_that_is_none,
+        take_a_column,
     ],
 )
 def test_what_does_not_fit_is_refused(published: Path, damage: Callable[[Path], None]) -> None:
@@ -134,3 +198,14 @@ def test_only_a_sweep_is_published(sweep: Path, published: Path, tmp_path: Path)
         with pytest.raises(ReportError, match="publish"):
             publish_sweep(folders, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_sweep_is_not_published_into_itself(sweep: Path) -> None:
+    with pytest.raises(ReportError, match="lies in the sweep itself"):
+        publish_sweep([sweep], sweep / "kept")
+
+
+def test_what_is_no_longer_there_goes(sweep: Path, published: Path) -> None:
+    (published / "test.json").write_text("{}")
+    publish_sweep([sweep], published)
+    assert not (published / "test.json").exists()

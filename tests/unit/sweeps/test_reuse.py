@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,4 +68,20 @@ def test_what_cannot_be_copied_leaves_nothing(
     monkeypatch.setattr("av1part.sweeps.reuse.shutil.copytree", full)
     with pytest.raises(OSError, match="No space"):
         Neighbours(tmp_path / "b").copy(WANTED, to)
+    assert not any(to.parent.iterdir())
+
+
+def test_a_run_that_goes_while_it_is_copied_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved_away(source: Path, to: Path) -> None:
+        to.mkdir()
+        (source / "metrics.json").unlink()
+        raise shutil.Error([("a", "b", "gone")])
+
+    run(tmp_path / "a" / "frozen" / "seed-1", WANTED)
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    monkeypatch.setattr("av1part.sweeps.reuse.shutil.copytree", moved_away)
+    assert Neighbours(tmp_path / "b").copy(WANTED, to) is None
     assert not any(to.parent.iterdir())
