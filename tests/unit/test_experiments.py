@@ -92,11 +92,17 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
 ) -> None:
     copy = tmp_path / "experiments"
     shutil.copytree(page.parent, copy / name(page.parent))
+    for made in [*copy.rglob("tables"), *copy.rglob("figures")]:
+        shutil.rmtree(made)
     tool.report(copy, tmp_path / "pages")
-    for file in sorted(path for path in page.parent.rglob("*") if path.is_file()):
-        made = copy / file.relative_to(ROOT)
-        assert made.read_bytes() == file.read_bytes(), f"{file}: make experiments-report"
-    assert "<!-- table " in page.read_text(), "a page shows a table of its results"
+    kept, again = (
+        {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        for root in (page.parent, copy / name(page.parent))
+    )
+    assert kept.keys() == again.keys(), "make experiments-report"
+    assert [file for file in kept if kept[file] != again[file]] == [], "make experiments-report"
+    if any(folder.is_relative_to(page.parent) for folder in PUBLISHED):
+        assert "<!-- table " in page.read_text(), "a page shows a table of its results"
 
 
 def test_a_page_that_says_something_else_is_put_right(tool: ModuleType) -> None:
@@ -115,6 +121,46 @@ def test_a_mark_of_what_there_is_not_is_refused(tool: ModuleType, mark: str) -> 
     of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "-2")])
     with pytest.raises(ReportError, match="page: no"):
         tool.fill(f"<!-- {mark} --><!-- end -->", {"all/t": of}, "page")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- table all/t --> written by hand <!-- table all/t --><!-- end -->",
+        "<!-- table all/t -->",
+        "<!-- all/t a F1 --> of",
+        "nothing <!-- end -->",
+    ],
+)
+def test_a_mark_and_its_end_belong_together(tool: ModuleType, text: str) -> None:
+    of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
+    with pytest.raises(ReportError, match="page: a mark without"):
+        tool.fill(text, {"all/t": of}, "page")
+
+
+def test_other_comments_are_left_alone(tool: ModuleType) -> None:
+    of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
+    text = "<!-- a note to myself --> x <!-- all/t a F1 -->50.00<!-- end -->"
+    assert tool.fill(text, {"all/t": of}, "page") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "variant,member\na,b\n",
+        "member,f1\na,0.5\n",
+        "variant,member,f1\n",
+        "variant,member,f1\na,b,0.5\na,b,0.6\n",
+        "variant,member,n\na,b,3\n",
+    ],
+)
+def test_scores_that_cannot_be_read_are_refused(
+    tool: ModuleType, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(ReportError, match=re.escape(str(tmp_path))):
+        tool.write_scores(tmp_path / "scores.csv")
 
 
 def test_scores_that_are_no_training_are_summed_up(tool: ModuleType, tmp_path: Path) -> None:

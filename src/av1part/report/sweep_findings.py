@@ -140,7 +140,8 @@ def _within_folds(values: NDArray[np.float64], members: Sequence[Member]) -> NDA
     if not any(fold.startswith("fold-") for fold in folds):
         return values
     means = {fold: values[folds == fold].mean() for fold in np.unique(folds)}
-    return np.array([value - means[fold] for value, fold in zip(values, folds, strict=True)])
+    centred = np.array([value - means[fold] for value, fold in zip(values, folds, strict=True)])
+    return centred.round(9)  # so that equal ones share a rank
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:

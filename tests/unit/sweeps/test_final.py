@@ -1,0 +1,77 @@
+"""Opening the test split: what is recorded, and what is refused, before anything is looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from av1part.errors import ConfigError, StoreError
+from av1part.sweeps import final
+
+
+def job(variant: str) -> dict[str, str]:
+    return {"folder": f"{variant}/seed-0", "variant": variant, "member": "seed-0"}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    folder = tmp_path / "sweep"
+    for variant in ("stage1", "frozen", "v1"):
+        (folder / variant / "seed-0").mkdir(parents=True)
+        (folder / variant / "seed-0/metrics.json").write_text("{}")
+    record = {"format": 1, "jobs": [job("stage1"), job("frozen"), job("v1")]}
+    (folder / "sweep.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_the_opening_is_recorded_before_the_first_look(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def look(run: Path, *_: object) -> dict[str, Any]:
+        seen.append(json.loads((sweep / "test.json").read_text()))
+        if run.parent.name == "v1":
+            raise StoreError("the dataset is gone")
+        return {"macro_f1": 0.4}
+
+    monkeypatch.setattr(final, "_scores", look)
+    with pytest.raises(StoreError):
+        final.open_test(sweep, None)
+    assert [len(each["opened"]) for each in seen] == [1, 1]
+    told = json.loads((sweep / "test.json").read_text())
+    assert told["opened"][0]["variants"] == ["frozen", "v1"]
+    assert told["runs"] == {"frozen/seed-0": {"macro_f1": 0.4}}
+    with pytest.raises(ConfigError, match="reopen=true"):
+        final.open_test(sweep, None)
+
+
+def test_two_do_not_open_it_at_once(sweep: Path) -> None:
+    with (
+        FileLock(sweep / ".lock"),
+        pytest.raises(ConfigError, match="another process"),
+    ):
+        final.open_test(sweep, None)
+    assert not (sweep / "test.json").exists()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{}",
+        '{"jobs": null}',
+        '{"jobs": [{"folder": "frozen/seed-0"}]}',
+        "[]",
+        "{",
+        '{"jobs": [{"folder": "../other/seed-0", "variant": "frozen"}]}',
+    ],
+)
+def test_a_damaged_record_is_refused(sweep: Path, record: str) -> None:
+    (sweep / "sweep.json").write_text(record)
+    with pytest.raises(ConfigError, match=r"sweep\.json"):
+        final.open_test(sweep, None)
+    assert not (sweep / "test.json").exists()
