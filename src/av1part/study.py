@@ -93,24 +93,6 @@ STUDY: Mapping[str, Figure] = {
 """Every figure that reports print beside ours, by a short key."""
 
 
-@dataclass(frozen=True)
-class Criteria:
-    """What the study wanted of Stage 2 for its method to count as a success.
-
-    Attributes:
-        macro_f1: Least macro-F1, a fraction.
-        class_f1: Each class above this, a fraction.
-        reload_pp: A reloaded checkpoint within this many percentage points.
-    """
-
-    macro_f1: float
-    class_f1: float
-    reload_pp: float
-
-
-CRITERIA = Criteria(macro_f1=0.50, class_f1=0.40, reload_pp=1.0)
-
-
 def figures(scope: str) -> tuple[Figure, ...]:
     """Return the study's figures of one stage or of the pipeline; none for another scope."""
     return tuple(figure for figure in STUDY.values() if figure.scope == scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,25 @@ from av1part.report.sweep import Member, Sweep, Variant
 from av1part.report.sweep_tables import interval_text
 from av1part.report.tables import NOTHING, Table, percent, points, span, table
 from av1part.statistics import LEVEL, mean_of
-from av1part.study import CITATION, CRITERIA
+from av1part.study import CITATION
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What the study wanted of Stage 2 for its method to count as a success.
+
+    Attributes:
+        macro_f1: Least macro-F1, a fraction.
+        class_f1: Each class above this, a fraction.
+        reload_pp: Every reloaded checkpoint within less than so many percentage points.
+    """
+
+    macro_f1: float
+    class_f1: float
+    reload_pp: float
+
+
+CRITERIA = Criteria(macro_f1=0.50, class_f1=0.40, reload_pp=1.0)
 
 EARLY = (1, 5, 10)
 """Epochs, counted from 1, whose scores are held against the end; the study asked for these."""
