@@ -52,7 +52,7 @@ def test_every_verb_explains_itself(verb: str, av1part: Command) -> None:
         groups = ("stage", "method", "backbone", "adapter", "head", "loss", "optimizer")
         for group in (*groups, "scheduler", "data", "trainer", "callbacks", "logger"):
             assert f"\n{group}: " in ran.out, group
-        assert "\nexperiment/exp11a: all, v1" in ran.out
+        assert "\nexperiment/exp11a: all, course, hypotheses, kodak, v1" in ran.out
 
 
 @pytest.mark.parametrize("verb", VERBS)

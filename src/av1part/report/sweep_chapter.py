@@ -53,7 +53,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
         "parameters": (
             figures.parameters_figure(sweep),
             "Macro-F1 on val against the number of trained parameters, mean with 95% interval; "
-            "the diamond is the baseline.",
+            "the diamond is the baseline. Where names would overlap, that of the best is shown.",
         ),
         "classes": (
             figures.classes_figure(sweep),

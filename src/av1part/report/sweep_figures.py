@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -68,19 +69,29 @@ def parameters_figure(sweep: Sweep) -> Figure:
             if best.low is not None and best.high is not None:
                 axes.plot([trained] * 2, [100 * best.low, 100 * best.high], "-", color=colour, lw=1)
             axes.plot([trained], [100 * best.mean], "D" if is_base else "o", color=colour, ms=4)
-            axes.annotate(
-                _short(variant.name),
-                (trained, 100 * best.mean),
-                xytext=(4, 2),
-                textcoords="offset points",
-                fontsize=6.5,
-                color=INK,
-            )
         axes.set_xscale("log")
         axes.margins(x=0.12)
+        _label_points(axes, sweep)
         axes.set(xlabel="trained parameters", ylabel="macro-F1 on val (%)")
         light_grid(axes)
     return figure
+
+
+def _label_points(axes: Axes, sweep: Sweep) -> None:
+    """Name the points, the baseline first, then the best, as far as names do not overlap."""
+    size = 6.5
+    taken: list[tuple[float, float, float]] = []
+    for variant in sorted(sweep.variants, key=lambda v: v.name != sweep.baseline):
+        point = variant.number("trainable_parameters"), 100 * variant.best.mean
+        name = _short(variant.name)
+        left, base = axes.transData.transform(point) * 72 / axes.figure.dpi
+        right = left + 0.6 * size * len(name)
+        if any(abs(base - y) < size and left < b and a < right for a, b, y in taken):
+            continue
+        taken.append((left, right, base))
+        axes.annotate(
+            name, point, xytext=(4, 2), textcoords="offset points", fontsize=size, color=INK
+        )
 
 
 def classes_figure(sweep: Sweep) -> Figure:
@@ -145,10 +156,12 @@ def grid_figure(sweep: Sweep, columns: str, rows: str) -> Figure | None:
     with paper_style():
         figure = new_figure(0.9 + 0.45 * len(ys), 4.8)
         axes = figure.subplots()
-        axes.imshow(values, cmap="Blues", aspect="auto", alpha=0.75)
+        axes.imshow(values, cmap="Blues", aspect="auto", alpha=0.85)
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
         for (row, column), value in np.ndenumerate(values):
             text = "" if np.isnan(value) else f"{value:.2f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=INK)
+            colour = "white" if value > middle else INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
         axes.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
         axes.set(xlabel=columns, ylabel=rows)
