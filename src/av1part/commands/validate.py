@@ -100,7 +100,8 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
         )
     console = Console(markup=False, emoji=False)
     console.print(table)
-    console.print(f"test was opened {len(told['opened'])} times, see {folder / TEST}")
+    times = ", ".join(each["at"] for each in told["opened"])
+    console.print(f"opened {times}, as {folder / TEST} says", soft_wrap=True)
 
 
 def _scores_table(scores: Mapping[str, Any], title: str) -> Table:

@@ -18,9 +18,9 @@ from av1part.metrics import (
 )
 from av1part.report.fields import Fields
 from av1part.report.sweep import Member, Sweep, Variant
-from av1part.report.sweep_tables import interval_text
+from av1part.report.sweep_tables import interval_text, p_text
 from av1part.report.tables import NOTHING, Table, percent, points, span, table
-from av1part.statistics import LEVEL, mean_of
+from av1part.statistics import LEVEL, against_baseline, mean_of
 from av1part.study import CITATION
 
 
@@ -272,6 +272,7 @@ def on_test(sweep: Sweep) -> Table | None:
     if sweep.test is None:
         return None
     rows, stale = [], []
+    found: dict[str, dict[str, float]] = {}
     for variant in sweep.variants:
         scores: list[tuple[float, Fields]] = []
         for member in variant.members:
@@ -283,8 +284,16 @@ def on_test(sweep: Sweep) -> Table | None:
                 stale.append(member.run.name)
             else:
                 scores.append((member.best, test))
+                found.setdefault(variant.name, {})[member.name] = test.number("macro_f1")
         if scores:
             rows.append([variant.name, *_test_cells(scores)])
+    tested = against_baseline(found, sweep.baseline) if sweep.baseline in found else {}
+    for row in rows:
+        each = tested.get(row[0])
+        if each is None:
+            row += [NOTHING] * 3
+        else:
+            row += [points(each.mean), interval_text(each, signed=True), p_text(each.p_holm)]
     times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
     since = (
         f" Left out, since they were trained again after that: {', '.join(stale)}." if stale else ""
@@ -292,10 +301,11 @@ def on_test(sweep: Sweep) -> Table | None:
     return table(
         f"The test split, opened {times}: macro-F1 of the kept checkpoints in percent beside that "
         "on val, standard deviation and interval over seeds and folds, and what the best constant "
-        f"and the class-prior guesser get; the same of accuracy.{since}",
+        "and the class-prior guesser get; the same of accuracy; of macro-F1 the paired difference "
+        f"to `{sweep.baseline}` in points, its interval, and p (Holm) over these rows.{since}",
         (
             *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Constant", "Prior"),
-            *("Accuracy", "Constant", "Prior"),
+            *("Accuracy", "Constant", "Prior", "Difference", "95% interval", "p (Holm)"),
         ),
         rows,
     )
