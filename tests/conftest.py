@@ -9,9 +9,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import importlib.util
+import sys
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -45,6 +48,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `libaom` where its programs cannot be found, with the reason."""
     if item.get_closest_marker("libaom") and _missing_tool():
         pytest.skip(_missing_tool())
+
+
+def load_file(file: Path) -> ModuleType:
+    """Import a file that is in no package: tests are imported by file, so their helpers are too."""
+    spec = importlib.util.spec_from_file_location(f"by_file_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def examples() -> ModuleType:
+    """What writes run folders by hand."""
+    return load_file(Path(__file__).parent / "unit" / "report" / "example_runs.py")
+
+
+@pytest.fixture(scope="session")
+def experiments_tool() -> ModuleType:
+    """What `make experiments-report` runs."""
+    return load_file(Path(__file__).parents[1] / "tools" / "experiments_report.py")
 
 
 def corners(out: Path, side: int, sizes: Collection[int]) -> Path:

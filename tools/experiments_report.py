@@ -24,6 +24,7 @@ from pathlib import Path
 
 import polars as pl
 
+from av1part.configuration import slug
 from av1part.errors import Av1partError, ReportError
 from av1part.files import write_text
 from av1part.report import write_report
@@ -60,7 +61,7 @@ def published_sweeps(root: Path) -> dict[str, Sweep]:
 
 
 def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
-    """Write a sweep's tables and figures below its folder; of the confusions the best's only.
+    """Write a sweep's tables and figures below its folder, of confusions the best and the baseline.
 
     Returns:
         The tables by name.
@@ -70,7 +71,7 @@ def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
     told = sweep_tables(sweep)
     for name, each in told.items():
         write_table(each, out, name, sweep.slug)
-    shown = {f"confusion-{name}" for name in (sweep.variants[0].name, sweep.baseline)}
+    shown = {f"confusion-{slug(name)}" for name in (sweep.variants[0].name, sweep.baseline or "")}
     for name, (figure, _) in sweep_figures(sweep).items():
         if not name.startswith("confusion-") or name in shown:
             write_text(out / "figures" / f"{name}.svg", to_svg(figure))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -21,18 +18,6 @@ TINY = (
     *("callbacks.plots=false", "cache=off"),
 )
 """Overrides that train in a second."""
-
-
-def load_examples() -> ModuleType:
-    """Return what writes run folders by hand; tests are imported by file, so helpers are too."""
-    file = Path(__file__).parents[1] / "unit" / "report" / "example_runs.py"
-    spec = importlib.util.spec_from_file_location("example_runs_for_pages", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)

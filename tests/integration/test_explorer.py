@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from selenium import webdriver
@@ -13,8 +14,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from av1part.report import write_report
-
-from .conftest import load_examples
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = pytest.mark.skipif(
@@ -25,9 +24,8 @@ SEEDS, VARIANTS = range(5), 12
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(examples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 60 runs."""
-    examples = load_examples()
     folder, jobs = tmp_path_factory.mktemp("sweep") / "exp", []
     world = examples.noise_world()
     for index in range(VARIANTS):

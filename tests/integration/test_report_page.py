@@ -6,23 +6,22 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from av1part.report import ReportFiles, write_report
 
-from .conftest import load_examples
-
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(examples: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo as it lies on disk: two stages and the pipeline."""
-    made, root = load_examples(), tmp_path_factory.mktemp("demo")
-    made.write_stage_run(root / "stage1", "stage1", epochs=3)
-    made.write_stage_run(root / "stage2", "stage2")
-    made.write_pipeline_run(root / "pipeline")
+    root = tmp_path_factory.mktemp("demo")
+    examples.write_stage_run(root / "stage1", "stage1", epochs=3)
+    examples.write_stage_run(root / "stage2", "stage2")
+    examples.write_pipeline_run(root / "pipeline")
     return root
 
 

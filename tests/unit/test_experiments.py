@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,22 +16,9 @@ import pytest
 from av1part.errors import ReportError
 from av1part.report.tables import table
 
-PROJECT = Path(__file__).resolve().parents[2]
-ROOT = PROJECT / "experiments"
+ROOT = Path(__file__).resolve().parents[2] / "experiments"
 PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
 PAGES = sorted(file for file in ROOT.rglob("README.md") if file.parent != ROOT)
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    file = PROJECT / "tools/experiments_report.py"
-    spec = importlib.util.spec_from_file_location("experiments_report", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def lines(folder: Path) -> list[dict]:
@@ -88,13 +73,13 @@ def test_each_result_says_what_made_it(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: name(page.parent))
 def test_a_page_is_what_the_tool_makes_of_the_results(
-    page: Path, tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    page: Path, experiments_tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "experiments"
     shutil.copytree(page.parent, copy / name(page.parent))
     for made in [*copy.rglob("tables"), *copy.rglob("figures")]:
         shutil.rmtree(made)
-    tool.report(copy, tmp_path / "pages")
+    experiments_tool.report(copy, tmp_path / "pages")
     kept, again = (
         {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
         for root in (page.parent, copy / name(page.parent))
@@ -105,22 +90,22 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
         assert "<!-- table " in page.read_text(), "a page shows a table of its results"
 
 
-def test_a_page_that_says_something_else_is_put_right(tool: ModuleType) -> None:
+def test_a_page_that_says_something_else_is_put_right(experiments_tool: ModuleType) -> None:
     of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "−2"), ("b", *"345")])
     page = "x <!-- all/t a F1 -->49.00<!-- end --> y <!-- all/t a n 2 --><!-- end -->\n"
-    assert tool.fill(page, {"all/t": of}, "p") == (
+    assert experiments_tool.fill(page, {"all/t": of}, "p") == (
         "x <!-- all/t a F1 -->50.00<!-- end --> y <!-- all/t a n 2 -->−2<!-- end -->\n"
     )
-    shown = tool.fill("<!-- table all/t -->\nold\n<!-- end -->", {"all/t": of}, "p")
+    shown = experiments_tool.fill("<!-- table all/t -->\nold\n<!-- end -->", {"all/t": of}, "p")
     assert "| a       |   1 | 50.00 |  −2 |" in shown
     assert "old" not in shown
 
 
 @pytest.mark.parametrize("mark", ["table all/x", "all/t c F1", "all/t a F2", "all/t a n 3"])
-def test_a_mark_of_what_there_is_not_is_refused(tool: ModuleType, mark: str) -> None:
+def test_a_mark_of_what_there_is_not_is_refused(experiments_tool: ModuleType, mark: str) -> None:
     of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "-2")])
     with pytest.raises(ReportError, match="page: no"):
-        tool.fill(f"<!-- {mark} --><!-- end -->", {"all/t": of}, "page")
+        experiments_tool.fill(f"<!-- {mark} --><!-- end -->", {"all/t": of}, "page")
 
 
 @pytest.mark.parametrize(
@@ -132,16 +117,16 @@ def test_a_mark_of_what_there_is_not_is_refused(tool: ModuleType, mark: str) -> 
         "nothing <!-- end -->",
     ],
 )
-def test_a_mark_and_its_end_belong_together(tool: ModuleType, text: str) -> None:
+def test_a_mark_and_its_end_belong_together(experiments_tool: ModuleType, text: str) -> None:
     of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
     with pytest.raises(ReportError, match="page: a mark without"):
-        tool.fill(text, {"all/t": of}, "page")
+        experiments_tool.fill(text, {"all/t": of}, "page")
 
 
-def test_other_comments_are_left_alone(tool: ModuleType) -> None:
+def test_other_comments_are_left_alone(experiments_tool: ModuleType) -> None:
     of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
     text = "<!-- a note to myself --> x <!-- all/t a F1 -->50.00<!-- end -->"
-    assert tool.fill(text, {"all/t": of}, "page") == text
+    assert experiments_tool.fill(text, {"all/t": of}, "page") == text
 
 
 @pytest.mark.parametrize(
@@ -156,14 +141,16 @@ def test_other_comments_are_left_alone(tool: ModuleType) -> None:
     ],
 )
 def test_scores_that_cannot_be_read_are_refused(
-    tool: ModuleType, tmp_path: Path, text: str
+    experiments_tool: ModuleType, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "scores.csv").write_text(text)
     with pytest.raises(ReportError, match=re.escape(str(tmp_path))):
-        tool.write_scores(tmp_path / "scores.csv")
+        experiments_tool.write_scores(tmp_path / "scores.csv")
 
 
-def test_scores_that_are_no_training_are_summed_up(tool: ModuleType, tmp_path: Path) -> None:
+def test_scores_that_are_no_training_are_summed_up(
+    experiments_tool: ModuleType, tmp_path: Path
+) -> None:
     folder = tmp_path / "x/cascade"
     folder.mkdir(parents=True)
     rows = [("none", "a", 0.40), ("none", "b", 0.42), ("more", "a", 0.43), ("more", "b", 0.47)]
@@ -172,7 +159,7 @@ def test_scores_that_are_no_training_are_summed_up(tool: ModuleType, tmp_path: P
         + "".join(f"{variant},{member},{f1},abc\n" for variant, member, f1 in rows)
     )
     (tmp_path / "x/README.md").write_text("<!-- cascade/scores more Difference --><!-- end -->")
-    tool.report(tmp_path, tmp_path / "pages")
+    experiments_tool.report(tmp_path, tmp_path / "pages")
     said = cells(folder, "scores")
     assert said["none"]["macro F1"] == "41.00 ± 1.41"
     # Differences 3 and 5: mean 4, standard error 1, t of 97.5 % with one degree of freedom 12.706.

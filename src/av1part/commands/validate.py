@@ -17,8 +17,7 @@ from av1part.errors import CheckpointMismatchError, ConfigError
 from av1part.files import write_json
 from av1part.results import write_confusion
 from av1part.sweeps.final import open_test
-from av1part.sweeps.run import RECORD
-from av1part.sweeps.state import TEST
+from av1part.sweeps.state import SWEEP, TEST
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
@@ -35,7 +34,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         ConfigError: if an option does not fit what is validated.
     """
     path = Path(words[0]).expanduser().resolve()
-    if (path / RECORD).is_file():
+    if (path / SWEEP).is_file():
         _validate_sweep(Path(words[0]).expanduser(), cfg)
         return
     if cfg.variants is not None or cfg.reopen:

@@ -1,8 +1,8 @@
 """A sweep in three small files that a repository can keep, and the sweep read back from them.
 
-`sweep.json` as it is; `runs.jsonl`, a line a run with commit, hashes of configuration and dataset,
+`sweep.json`; `runs.jsonl`, a line a run with commit, hashes of configuration and dataset,
 and all that its small files say; `predictions.parquet`, true and predicted class of every node, so
-that each figure can be counted again. No checkpoint, no picture, no path of the machine.
+that each score can be counted again. No checkpoint and no picture; of private paths the last part.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from av1part.report.runs import (
     read_text,
 )
 from av1part.report.samples import NO_SAMPLES
-from av1part.sweeps.state import TEST, config_sha256
+from av1part.sweeps.state import SWEEP, TEST, config_sha256
 
 RUNS = "runs.jsonl"
 PREDICTIONS = "predictions.parquet"
-KEPT = ("sweep.json", TEST)
+KEPT = (SWEEP, TEST)
 """Files of a sweep's folder that are kept, paths of the machine aside."""
 
 

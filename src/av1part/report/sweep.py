@@ -19,9 +19,8 @@ from av1part.report.published import is_published, publish, read_published
 from av1part.report.runs import Run, StageRun, load_run
 from av1part.statistics import Difference, Mean, against_baseline, mean_of
 from av1part.sweeps.plan import START
-from av1part.sweeps.state import TEST
+from av1part.sweeps.state import SWEEP, TEST
 
-RECORD = "sweep.json"
 FORMAT = 1
 
 
@@ -163,7 +162,7 @@ class Sweep:
 
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder is that of a sweep."""
-    return (folder / RECORD).is_file()
+    return (folder / SWEEP).is_file()
 
 
 def load_sweep(folder: Path) -> Sweep:
@@ -179,7 +178,7 @@ def load_sweep(folder: Path) -> Sweep:
         ReportError: if sweep.json or a run is damaged, no run is finished, or runs differ in
             their classes.
     """
-    record = Fields.read(folder / RECORD)
+    record = Fields.read(folder / SWEEP)
     if record.get("format") != FORMAT:
         raise ReportError(f"{record.file} has format {record.get('format')!r}: {REMEDY}")
     found: dict[str, list[Member]] = {}
@@ -250,7 +249,7 @@ def _check_alike(folder: Path, variants: Sequence[Variant]) -> None:
     for name in (*first.class_names, *(variant.name for variant in variants)):
         # They go into scripts of the page.
         if "<" in name or not name.isprintable():
-            raise ReportError(f"{folder / RECORD}: {name!r} names no variant or class: {REMEDY}")
+            raise ReportError(f"{folder / SWEEP}: {name!r} names no variant or class: {REMEDY}")
     for variant in variants:
         for member in variant.members:
             if member.run.class_names != first.class_names:

@@ -21,8 +21,7 @@ from av1part.errors import ConfigError
 from av1part.files import write_json
 from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
-from av1part.sweeps.run import RECORD
-from av1part.sweeps.state import TEST, config_sha256, read_json
+from av1part.sweeps.state import SWEEP, TEST, config_sha256, read_json
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
@@ -109,11 +108,11 @@ def _chosen(folder: Path, variants: Sequence[str] | None) -> Iterator[tuple[str,
     try:
         jobs = [(str(j["folder"]), str(j["variant"])) for j in _record(folder)["jobs"]]
     except (KeyError, TypeError):
-        raise ConfigError(f"{folder / RECORD} is damaged: start the sweep again") from None
+        raise ConfigError(f"{folder / SWEEP} is damaged: start the sweep again") from None
     jobs = [(place, variant) for place, variant in jobs if variant != START]
     outside = [p for p, _ in jobs if not (folder / p).resolve().is_relative_to(folder.resolve())]
     if outside:
-        raise ConfigError(f"{folder / RECORD}: {outside[0]} lies outside of the sweep")
+        raise ConfigError(f"{folder / SWEEP}: {outside[0]} lies outside of the sweep")
     missing = [place for place, _ in jobs if not (folder / place / "metrics.json").is_file()]
     if missing:
         raise ConfigError(
@@ -130,9 +129,9 @@ def _chosen(folder: Path, variants: Sequence[str] | None) -> Iterator[tuple[str,
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    record = read_json(folder / RECORD)
+    record = read_json(folder / SWEEP)
     if record is None:
-        raise ConfigError(f"{folder / RECORD} cannot be read: start the sweep again")
+        raise ConfigError(f"{folder / SWEEP} cannot be read: start the sweep again")
     return record
 
 

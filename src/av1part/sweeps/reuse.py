@@ -42,7 +42,7 @@ class Neighbours:
             shutil.rmtree(part, ignore_errors=True)
             try:
                 shutil.copytree(folder, part)
-                if state_of(part, wanted).kind == "done" and state_of(folder, wanted) == _DONE:
+                if state_of(part, wanted) == state_of(folder, wanted) == _DONE:
                     part.rename(to)
                     return folder
             except OSError:

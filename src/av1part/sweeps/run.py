@@ -27,12 +27,19 @@ from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
 from av1part.sweeps.reuse import Neighbours
-from av1part.sweeps.state import State, begin, depends_on, read_json, read_record, state_of
+from av1part.sweeps.state import (
+    SWEEP,
+    State,
+    begin,
+    depends_on,
+    read_json,
+    read_record,
+    state_of,
+)
 from av1part.sweeps.watch import Watch
 
 log = logging.getLogger(__name__)
 
-RECORD = "sweep.json"
 OUTDATED = ".outdated"
 """Folder, hidden from reports, of results that the plan has made obsolete; the latest of each."""
 
@@ -301,7 +308,7 @@ def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_
         for each, (variant, member) in zip(jobs, _labels(jobs), strict=True)
     ]
     variants, folders = ({job[key] for job in told} for key in ("variant", "folder"))
-    earlier = (read_json(folder / RECORD) or {}).get("jobs", [])
+    earlier = (read_json(folder / SWEEP) or {}).get("jobs", [])
     told += [
         job
         for job in earlier
@@ -310,7 +317,7 @@ def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_
         and (folder / job["folder"] / "metrics.json").is_file()
     ]
     write_json(
-        folder / RECORD,
+        folder / SWEEP,
         {
             "format": 1,
             "experiment": OmegaConf.select(config, "hydra.runtime.choices.experiment"),

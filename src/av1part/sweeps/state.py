@@ -23,6 +23,8 @@ from av1part.files import sha256_file, write_json
 from av1part.results import relevant_settings
 
 RECORD = "job.json"
+SWEEP = "sweep.json"
+"""Of a sweep's folder: which run is which variant, fold and seed."""
 TEST = "test.json"
 """Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
 

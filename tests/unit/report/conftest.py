@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-
-def _load(path: Path) -> ModuleType:
-    # Tests are imported by file (`--import-mode=importlib`), so helpers are too.
-    spec = importlib.util.spec_from_file_location("example_runs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["example_runs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def examples() -> ModuleType:
-    return _load(Path(__file__).with_name("example_runs.py"))
 
 
 @pytest.fixture(scope="session")
