@@ -32,12 +32,10 @@ from av1part.report.published import RUNS
 from av1part.report.svg import to_svg
 from av1part.report.sweep import Sweep, load_sweep
 from av1part.report.sweep_chapter import sweep_figures, sweep_tables
-from av1part.report.sweep_tables import interval_text, p_text
+from av1part.report.sweep_tables import difference_cells
 from av1part.report.tables import (
-    NOTHING,
     Table,
     percent,
-    points,
     table,
     to_csv,
     to_latex,
@@ -107,12 +105,7 @@ def write_scores(file: Path) -> Table:
         for figure in figures:
             told = mean_of(part[figure].to_list())
             cells.append(f"{percent(told.mean)} ± {percent(told.sd)}")
-        if name in tested:
-            each = tested[name]
-            cells += [points(each.mean), interval_text(each, signed=True), p_text(each.p_holm)]
-        else:
-            cells += [NOTHING] * 3
-        rows.append(cells)
+        rows.append([*cells, *difference_cells(tested.get(name))])
     titles = [figure.replace("_", " ").replace("f1", "F1") for figure in figures]
     shown = table(
         f"Means ± standard deviation over members in percent; of {titles[0]} the difference to "

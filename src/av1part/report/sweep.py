@@ -231,7 +231,10 @@ def publish_sweep(folders: Sequence[Path], out: Path, *, predictions: bool = Tru
         ReportError: if it is no sweep, or a run is damaged.
     """
     if len(folders) != 1 or not is_sweep(folders[0]) or is_published(folders[0]):
-        raise ReportError("publish= is of one sweep: name the folder that holds its runs")
+        named = " ".join(map(str, folders))
+        raise ReportError(
+            f"publish= is of one sweep, not of {named}: name the folder that holds its sweep.json"
+        )
     if out.resolve().is_relative_to(folders[0].resolve()):
         raise ReportError(f"publish={out} lies in the sweep itself: name another folder")
     sweep = load_sweep(folders[0])

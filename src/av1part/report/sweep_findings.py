@@ -18,7 +18,7 @@ from av1part.metrics import (
 )
 from av1part.report.fields import Fields
 from av1part.report.sweep import Member, Sweep, Variant
-from av1part.report.sweep_tables import interval_text, p_text
+from av1part.report.sweep_tables import difference_cells, interval_text
 from av1part.report.tables import NOTHING, Table, percent, points, span, table
 from av1part.statistics import LEVEL, against_baseline, mean_of
 from av1part.study import CITATION
@@ -289,11 +289,7 @@ def on_test(sweep: Sweep) -> Table | None:
             rows.append([variant.name, *_test_cells(scores)])
     tested = against_baseline(found, sweep.baseline) if sweep.baseline in found else {}
     for row in rows:
-        each = tested.get(row[0])
-        if each is None:
-            row += [NOTHING] * 3
-        else:
-            row += [points(each.mean), interval_text(each, signed=True), p_text(each.p_holm)]
+        row += difference_cells(tested.get(row[0]))
     times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
     since = (
         f" Left out, since they were trained again after that: {', '.join(stale)}." if stale else ""

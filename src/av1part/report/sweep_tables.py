@@ -8,7 +8,7 @@ import numpy as np
 
 from av1part.report.sweep import Sweep, Variant
 from av1part.report.tables import NOTHING, Table, count, percent, points, table
-from av1part.statistics import LEVEL, Mean
+from av1part.statistics import LEVEL, Difference, Mean
 
 
 def comparison(sweep: Sweep) -> Table:
@@ -157,6 +157,14 @@ def interval_text(mean: Mean, *, signed: bool = False) -> str:
         return NOTHING
     show = points if signed else percent
     return f"[{show(mean.low)}, {show(mean.high)}]"
+
+
+def difference_cells(difference: Difference | None) -> list[str]:
+    """Return a difference in points, its interval and its corrected p; dashes for none."""
+    if difference is None:
+        return [NOTHING] * 3
+    interval = interval_text(difference, signed=True)
+    return [points(difference.mean), interval, p_text(difference.p_holm)]
 
 
 def p_text(value: float | None) -> str:

@@ -194,7 +194,7 @@ def test_what_does_not_fit_is_refused(published: Path, damage: Callable[[Path], 
 
 
 def test_only_a_sweep_is_published(sweep: Path, published: Path, tmp_path: Path) -> None:
-    for folders in ([sweep, sweep], [sweep / "frozen/seed-0"], [published]):
+    for folders in ([sweep, sweep], [sweep / "frozen/seed-0"], [published], [tmp_path / "no"]):
         with pytest.raises(ReportError, match="publish"):
             publish_sweep(folders, tmp_path / "other")
     assert not (tmp_path / "other").exists()
