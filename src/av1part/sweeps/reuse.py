@@ -7,8 +7,10 @@ written in its job.json, so that one made from the same settings, inputs and cod
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,13 @@ class Neighbours:
             part = to.with_name(f".{to.name}.partial")
             shutil.rmtree(part, ignore_errors=True)
             try:
-                shutil.copytree(folder, part)
+                shutil.copytree(folder, part, copy_function=_copy_or_link)
                 if state_of(part, wanted) == state_of(folder, wanted) == _DONE:
                     part.rename(to)
                     return folder
-            except OSError:
-                if state_of(folder, wanted) == _DONE:
-                    raise  # it is all there: something else is wrong
+            except OSError as error:
+                if state_of(folder, wanted) == _DONE:  # it is all there: something else is wrong
+                    raise OSError(_one_of(error)) from None
             finally:
                 shutil.rmtree(part, ignore_errors=True)
         return None
@@ -67,6 +69,23 @@ class Neighbours:
             hidden = any(part.startswith(".") for part in record.relative_to(own.parent).parts)
             if not hidden and not record.is_relative_to(own):
                 yield record.parent
+
+
+def _copy_or_link(file: str, to: str) -> None:
+    """Copy a file; of a checkpoint, which is replaced and never written to, make one more name."""
+    if file.endswith(".ckpt"):
+        with suppress(OSError):  # another file system, or one without links
+            os.link(file, to)
+            return
+    shutil.copy2(file, to)
+
+
+def _one_of(error: OSError) -> str:
+    """Return one failure of those that shutil lists, each (from, to, why)."""
+    if isinstance(error, shutil.Error):
+        (_, to, why), *_others = error.args[0]
+        return f"{to} could not be written ({why})"
+    return str(error)
 
 
 def _key(record: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def run_sweep(
     """Run what a sweep lacks.
 
     Args:
-        given: The sweeper's configuration, the keys of conf/hydra/sweeper/plan.yaml.
+        given: The sweeper's configuration, the keys of conf/hydra/sweeper/plan.yaml, unresolved.
         arguments: Overrides of the command line.
         config: Hydra's configuration of the sweep.
         loader: Hydra's, which composes the jobs.
@@ -81,7 +81,7 @@ def run_sweep(
         ConfigError: if the plan or a job's words are not what they must be; nothing has run then.
         SweepError: if jobs failed, of which the others have run; or another process runs it.
     """
-    plan = read_plan({key: _plain(value) for key, value in given.items()})
+    plan = read_plan(given)
     compose = _Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
     compose.log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
@@ -354,7 +354,3 @@ def _quoted(path: Path) -> str:
     from av1part.cli import quote_paths
 
     return quote_paths([f"out={path}"])[0].removeprefix("out=")
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -7,20 +7,22 @@ from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class PlanSweeper(Sweeper):
     """Runs what a plan still lacks; see `av1part.sweeps.run`."""
 
-    def __init__(self, **plan: Any) -> None:
-        """Take the keys of conf/hydra/sweeper/plan.yaml."""
-        self.plan = plan
+    def __init__(self, **_: Any) -> None:
+        """Leave the keys of conf/hydra/sweeper/plan.yaml: Hydra has resolved them, see `setup`."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what Hydra hands over."""
+        """Keep what Hydra hands over, the plan as it is written: `${seed}` is each job's own."""
+        plan = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+        assert isinstance(plan, dict)
+        self.plan = {str(key): value for key, value in plan.items() if key != "_target_"}
         self.context, self.task, self.settings = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:

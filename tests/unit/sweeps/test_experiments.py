@@ -8,10 +8,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 
 from av1part.cli import config_folder
 from av1part.configuration import check_values, register_resolvers
-from av1part.sweeps.plan import expand, read_plan
+from av1part.sweeps.plan import Plan, expand, read_plan
 
 FOLDER = config_folder() / "experiment"
 SWEEPS = [
@@ -25,16 +26,23 @@ def test_there_are_some() -> None:
     assert {"exp11a/all", "leak", "qindex", "input"} <= set(SWEEPS)
 
 
+def plan_of(experiment: str) -> Plan:
+    """Read an experiment's plan off the sweeper, as Hydra makes it."""
+    cfg = compose("train", overrides=[f"experiment={experiment}"], return_hydra_config=True)
+    sweeper = instantiate(cfg.hydra.sweeper)
+    sweeper.setup(hydra_context=None, task_function=None, config=cfg)
+    return read_plan(sweeper.plan)
+
+
 @pytest.mark.parametrize("experiment", SWEEPS)
 def test_it_composes(experiment: str) -> None:
-    file = yaml.safe_load((FOLDER / f"{experiment}.yaml").read_text())
-    plan = read_plan(file["hydra"]["sweeper"])
-    assert plan.baseline is not None
-    assert plan.seeds is not None
-    assert len(plan.seeds) >= 5
-    jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
     register_resolvers()
     with initialize_config_dir(str(Path(config_folder())), version_base="1.3"):
+        plan = plan_of(experiment)
+        assert plan.baseline is not None
+        assert plan.seeds is not None
+        assert len(plan.seeds) >= 5
+        jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
         seen = set()
         for job in jobs:
             if job.seed != plan.seeds[0]:
@@ -49,3 +57,16 @@ def test_it_composes(experiment: str) -> None:
     assert len({settings for variant, settings in seen if variant != "stage1"}) == len(
         {variant for variant, _ in seen if variant != "stage1"}
     )
+
+
+@pytest.mark.parametrize("experiment", [name for name in SWEEPS if "exp09" in name])
+def test_confusion_is_measured_on_the_stage_2_of_the_same_seed(experiment: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(Path(config_folder())), version_base="1.3"):
+        plan = plan_of(experiment)
+        jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
+        found = [job for job in jobs if job.variant == "confusion"]
+        for job in found:
+            measured = compose("train", overrides=list(job.words)).injection.stage2
+            assert f"/seed-{job.seed}/" in measured
+        assert len(found) == 5

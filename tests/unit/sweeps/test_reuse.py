@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from av1part.files import atomic_path
 from av1part.sweeps.reuse import Neighbours
 
 WANTED: dict[str, Any] = {"settings": {"seed": 1}, "inputs": {"data": "ab"}, "code": "cd"}
@@ -32,6 +33,47 @@ def test_a_finished_run_of_the_same_making_is_copied(tmp_path: Path) -> None:
     assert (to / "checkpoints" / "best.ckpt").read_text() == "weights"
     assert (other / "metrics.json").is_file()
     assert [path.name for path in to.parent.iterdir()] == ["seed-1"]
+
+
+def test_checkpoints_take_no_more_room_and_stay_apart(tmp_path: Path) -> None:
+    other = run(tmp_path / "a" / "frozen" / "seed-1", WANTED) / "checkpoints" / "best.ckpt"
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    Neighbours(tmp_path / "b").copy(WANTED, to)
+    copied = to / "checkpoints" / "best.ckpt"
+    assert copied.samefile(other)
+    with atomic_path(copied) as part:  # as every checkpoint is written
+        part.write_text("other weights")
+    assert other.read_text() == "weights"
+    assert not (to / "metrics.json").samefile(other.parents[1] / "metrics.json")
+
+
+def test_without_links_checkpoints_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    run(tmp_path / "a" / "frozen" / "seed-1", WANTED)
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    monkeypatch.setattr("av1part.sweeps.reuse.os.link", refused)
+    Neighbours(tmp_path / "b").copy(WANTED, to)
+    assert (to / "checkpoints" / "best.ckpt").read_text() == "weights"
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: str, to: str) -> None:
+        raise OSError(28, "No space left on device", file, None, to)
+
+    run(tmp_path / "a" / "frozen" / "seed-1", WANTED)
+    to = tmp_path / "b" / "base" / "seed-1"
+    to.parent.mkdir(parents=True)
+    monkeypatch.setattr("av1part.sweeps.reuse.shutil.copy2", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        Neighbours(tmp_path / "b").copy(WANTED, to)
+    assert str(raised.value).count("No space left") == 1
+    assert not any(to.parent.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -58,7 +100,7 @@ def test_no_other_run_is_copied(
 def test_what_cannot_be_copied_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Path, to: Path) -> None:
+    def full(_: Path, to: Path, **_options: object) -> None:
         to.mkdir()  # as far as it came
         raise OSError(28, "No space left on device", "best.ckpt")
 
@@ -74,7 +116,7 @@ def test_what_cannot_be_copied_leaves_nothing(
 def test_a_run_that_goes_while_it_is_copied_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def moved_away(source: Path, to: Path) -> None:
+    def moved_away(source: Path, to: Path, **_: object) -> None:
         to.mkdir()
         (source / "metrics.json").unlink()
         raise shutil.Error([("a", "b", "gone")])
