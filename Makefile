@@ -79,6 +79,10 @@ embedded-data: setup ## Make the embedded dataset again, from scikit-image's pho
 bench: setup ## Benchmarks and the tables of docs/performance.md (ARGS=... a part)
 	@$(BIN)/python benchmarks $(ARGS)
 
+.PHONY: reliability
+reliability: setup ## Faults with the long figures, for docs/reliability.md (ARGS=... parts)
+	@$(BIN)/python tools/reliability.py $(ARGS)
+
 .PHONY: experiments-report
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
 	@$(BIN)/python tools/experiments_report.py

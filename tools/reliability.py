@@ -1,0 +1,92 @@
+"""Run the tests of faults with their long figures, and write what came of it to docs/reliability.md.
+
+    make reliability                          every part
+    make reliability ARGS='kill fuzz'         these, each a tests/reliability/test_PART.py
+
+The figures are kept in docs/reliability.csv, a row a fault; a part that runs replaces its rows. A
+part that fails keeps its old ones, and the command exits with 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from av1part.environment import git_commit
+from av1part.files import write_csv, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests" / "reliability"
+FIGURES = ROOT / "docs" / "reliability.csv"
+PAGE = ROOT / "docs" / "reliability.md"
+_TABLE = re.compile(r"(<!-- figures -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def parts() -> list[str]:
+    """Return the names of what can be run."""
+    return sorted(file.stem.removeprefix("test_") for file in TESTS.glob("test_*.py"))
+
+
+def run(part: str) -> tuple[list[dict[str, str]], bool]:
+    """Run one part; return its rows and whether its tests passed."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        command = [sys.executable, "-m", "pytest", "-q", "-s", str(TESTS / f"test_{part}.py")]
+        environment = {**os.environ, "AV1PART_RELIABILITY": str(rows)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+        said = rows.read_text(encoding="utf-8").splitlines() if rows.is_file() else []
+    stamp = {"commit": git_commit(ROOT), "date": datetime.date.today().isoformat()}
+    return [{**json.loads(line), **stamp} for line in said], done.returncode == 0
+
+
+def read() -> list[dict[str, str]]:
+    """Return the figures kept so far."""
+    if not FIGURES.is_file():
+        return []
+    with FIGURES.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def to_table(rows: list[dict[str, str]]) -> str:
+    """Return the page's table."""
+    lines = ["| fault | tries | lost | how |", "| --- | ---: | ---: | --- |"]
+    for row in rows:
+        how = f"{row['how']}; `make reliability ARGS={row['part']}`"
+        lines.append(f"| {row['fault']} | {int(row['tries']):,} | {row['lost']} | {how} |")
+    return "\n".join(lines) + "\n"
+
+
+def to_page(page: str, rows: list[dict[str, str]]) -> str:
+    """Return the page with these figures between its marks."""
+    return _TABLE.sub(lambda marks: marks[1] + to_table(rows) + marks[2], page)
+
+
+def main(chosen: list[str]) -> int:
+    """Run the chosen parts, or all."""
+    unknown = sorted(set(chosen) - set(parts()))
+    if unknown:
+        print(f"reliability: no part {', '.join(unknown)}: choose of {' '.join(parts())}")
+        return 2
+    kept, failed = read(), []
+    for part in chosen or parts():
+        rows, passed = run(part)
+        if passed:
+            kept = [row for row in kept if row["part"] != part] + rows
+            kept.sort(key=lambda row: row["part"])
+            write_csv(FIGURES, kept)
+            write_text(PAGE, to_page(PAGE.read_text(encoding="utf-8"), kept))
+        else:
+            failed.append(part)
+    print(f"reliability: {'failed: ' + ' '.join(failed) if failed else f'written to {PAGE}'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
