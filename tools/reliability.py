@@ -42,7 +42,7 @@ def run(part: str) -> tuple[list[dict[str, str]], bool]:
         environment = {**os.environ, "AV1PART_RELIABILITY": str(rows)}
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
         said = rows.read_text(encoding="utf-8").splitlines() if rows.is_file() else []
-    stamp = {"commit": git_commit(ROOT), "date": datetime.date.today().isoformat()}
+    stamp = {"commit": git_commit() or "", "date": datetime.date.today().isoformat()}
     return [{**json.loads(line), **stamp} for line in said], done.returncode == 0
 
 

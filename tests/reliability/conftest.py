@@ -41,5 +41,3 @@ def reliability(request: pytest.FixtureRequest) -> Reliability:
     rows = os.environ.get(RECORD)
     part = request.path.stem.removeprefix("test_")
     return Reliability(part, Path(rows) if rows else None)
-
-
