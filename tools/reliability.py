@@ -1,4 +1,4 @@
-"""Run the tests of faults with their long figures, and write what came of it to docs/reliability.md.
+"""Run the tests of faults with their long figures, and write those to docs/reliability.md.
 
     make reliability                          every part
     make reliability ARGS='kill fuzz'         these, each a tests/reliability/test_PART.py
