@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -18,6 +20,7 @@ from rich.console import Console
 
 from av1part.callbacks.freeze_guard import FreezeGuard
 from av1part.callbacks.history import BestEpochWarning, History, Timing
+from av1part.callbacks.preemption import Preemption
 from av1part.callbacks.stopping import ResumableEarlyStopping
 from av1part.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
 from av1part.data.datamodule import BlockDataModule
@@ -33,6 +36,7 @@ _EXPECTED_WARNINGS = (
     r"The 'train_dataloader' does not have many workers",  # batches are gathered in bulk
     r"The 'val_dataloader' does not have many workers",
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"The `srun` command is available on your system but is not used",  # a sweep's job, or a shell
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
 )
 
@@ -64,21 +68,29 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
     history = History(folder / "history.csv")
     callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
     callbacks += _stopping_and_progress(settings)
-    callbacks += _checkpoints(settings, folder / "checkpoints", live)
-    return _trainer(settings, folder, callbacks)
+    checkpoints = _checkpoints(settings, folder / "checkpoints", live)
+    callbacks += [*checkpoints, Preemption(checkpoints[-1])]
+    with _without_expected_warnings():
+        return _trainer(settings, folder, callbacks)
 
 
 def fit(trainer: pl.Trainer, module: StageModule, data: BlockDataModule, last: Path | None) -> None:
     """Train, from the checkpoint `last` if there is one, without warnings of what is meant."""
-    with warnings.catch_warnings():
-        for expected in _EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", expected)
+    with _without_expected_warnings():
         trainer.fit(
             module,
             datamodule=data,
             ckpt_path=None if last is None else str(last),
             weights_only=True,
         )
+
+
+@contextmanager
+def _without_expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for expected in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        yield
 
 
 def _stopping_and_progress(settings: Settings) -> list[Callback]:
@@ -93,7 +105,10 @@ def _stopping_and_progress(settings: Settings) -> list[Callback]:
     return callbacks
 
 
-def _checkpoints(settings: Settings, folder: Path, live: LivePredictions) -> list[Callback]:
+def _checkpoints(
+    settings: Settings, folder: Path, live: LivePredictions
+) -> list[VerifiedCheckpoint]:
+    """Return what writes the checkpoints; the last one is of `last.ckpt`."""
     options = settings["callbacks"]
     every_epoch = options["verify_every"] == "epoch"
     how = {"tolerance_pp": options["tolerance_pp"], "verify": options["verify"]}
@@ -109,7 +124,7 @@ def _checkpoints(settings: Settings, folder: Path, live: LivePredictions) -> lis
     ]
     if options["save_every"] == "epoch":
         kinds.insert(0, VerifiedCheckpoint(folder, "epoch", live, keep_all=True, **how))
-    return list(kinds)
+    return kinds
 
 
 def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
@@ -133,6 +148,8 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
             use_distributed_sampler=False,
+            # Who is which rank SLURM says; what to do on its signals, `Preemption`.
+            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from None

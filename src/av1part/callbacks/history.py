@@ -34,6 +34,14 @@ class History(Callback):
         self.rows: list[dict[str, Any]] = []
         self._rates: dict[str, float] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rates of the epoch at hand, which a run resumed inside it does not start."""
+        return {"rates": dict(self._rates)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the rates."""
+        self._rates = dict(state_dict["rates"])
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of the epochs that a resumed run does not repeat."""
         self.rows = read_history(self.path) if trainer.current_epoch and self.path.exists() else []
@@ -139,7 +147,7 @@ class Timing(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._start = time.perf_counter()
+        self._start = self._epoch_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start an epoch's clock."""

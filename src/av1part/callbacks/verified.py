@@ -149,26 +149,38 @@ class VerifiedCheckpoint(ModelCheckpoint):
             }
         )
 
+    def save_now(self, trainer: pl.Trainer) -> None:
+        """Save from inside an epoch; the tensors are read back, and no scores are compared.
+
+        What the live model said is of the epoch before, so there is nothing to compare with.
+        """
+        self._save(trainer, self._own_file, "tensors")
+
+    @property
+    def _own_file(self) -> Path:
+        return Path(str(self.dirpath)) / f"{self.name}{self.FILE_EXTENSION}"
+
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        final = Path(filepath)
+        self._save(trainer, Path(filepath), self.level)
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+
+    def _save(self, trainer: pl.Trainer, final: Path, level: Level) -> None:
         part = final.with_name(f"{final.name}.part")
         try:
             trainer.save_checkpoint(part, self.save_weights_only)
             if trainer.is_global_zero:
-                self._verify_and_name(trainer, part, final, self.level)
+                self._verify_and_name(trainer, part, final, level)
         finally:
             if trainer.is_global_zero:
                 part.unlink(missing_ok=True)
         trainer.strategy.barrier()
-        self._last_global_step_saved = trainer.global_step
-        self._last_checkpoint_saved = filepath
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the file that was only read back while training went on."""
-        final = Path(str(self.dirpath)) / f"{self.name}{self.FILE_EXTENSION}"
         pending = self.level == "tensors" and self._saved_epoch >= 0
-        if pending and trainer.is_global_zero and final.is_file():
-            self._verify_and_name(trainer, final, final, "full")
+        if pending and trainer.is_global_zero and self._own_file.is_file():
+            self._verify_and_name(trainer, self._own_file, self._own_file, "full")
         trainer.strategy.barrier()
 
     def _verify_and_name(self, trainer: pl.Trainer, part: Path, final: Path, level: Level) -> None:

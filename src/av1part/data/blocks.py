@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -235,6 +235,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it before each."""
@@ -242,23 +243,23 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
 
     @property
     def _batches(self) -> int:
-        """Batches of all ranks; at least one each, since a rank without any would stop the run."""
-        return max(self.ranks, -(-(self.count + self.drawn) // self.batch_size))
+        """Batches of all ranks; at least one each, since a rank without any would stop the run.
+
+        Training ranks must take equally many steps, so that their batches are a little smaller
+        rather than some blocks repeated.
+        """
+        needed = max(self.ranks, -(-(self.count + self.drawn) // self.batch_size))
+        return -(-needed // self.ranks) * self.ranks if self.shuffle else needed
 
     def __len__(self) -> int:
         """Return the batches an epoch, on this rank."""
-        if self.shuffle:
-            return -(-self._batches // self.ranks)
         return len(range(self.rank, self._batches, self.ranks))
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yield int64 arrays of positions."""
         order = self._shuffled() if self.shuffle else np.arange(self.count)
         batches = np.array_split(order, self._batches)
-        if self.shuffle and len(batches) % self.ranks:
-            # Training ranks must take equally many steps; the first batches come again.
-            batches += batches[: self.ranks - len(batches) % self.ranks]
-        for batch in batches[self.rank :: self.ranks]:
+        for batch in batches[self.rank :: self.ranks][self.start :]:
             yield batch if self.placed is None else self.placed(batch, self.epoch)
 
     def _shuffled(self) -> NDArray[np.int64]:
@@ -277,9 +278,26 @@ class BatchLoader(DataLoader[Batch]):
     """A loader that begins an epoch when its first batch is asked for, not before.
 
     In a resumed run Lightning takes the iterator before it tells the sampler the epoch; worker
-    processes would then read the order of another one.
+    processes would then read the order of another one. Its state is how far which epoch is: a run
+    that is resumed inside one gets the batches that are left.
     """
 
+    _position: Mapping[str, int] = {"epoch": -1, "batches": 0}
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator on purpose
-        """Yield the batches of the sampler's epoch."""
-        yield from super().__iter__()
+        """Yield the batches of the sampler's epoch that are left."""
+        assert isinstance(self.sampler, EpochBatches)
+        epoch, resumed = self.sampler.epoch, self._position
+        start = resumed["batches"] if resumed["epoch"] == epoch else 0
+        self.sampler.start = start
+        for served, batch in enumerate(super().__iter__(), start + 1):
+            self._position = {"epoch": epoch, "batches": served}
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches have been served."""
+        return dict(self._position)
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Take over a state, before the first batch."""
+        self._position = {key: int(state[key]) for key in ("epoch", "batches")}

@@ -127,6 +127,8 @@ class BlockDataModule(pl.LightningDataModule):
         self.readers: dict[str, BlockReader] = {}
         self.features: dict[str, torch.Tensor] = {}
         self._on_device: dict[bool, DeviceBlocks] = {}
+        self._training: BatchLoader | None = None
+        self._position: dict[str, int] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and select the nodes of each split; idempotent.
@@ -264,7 +266,22 @@ class BlockDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Return the training batches."""
-        return self._loader("train", training=True, in_fit=True, **self._share())
+        self._training = self._loader("train", training=True, in_fit=True, **self._share())
+        if self._position is not None:
+            self._training.load_state_dict(self._position)
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the epoch at hand is.
+
+        Lightning keeps the loader's state too, but forgets it where a scheduler has asked for the
+        number of steps, for which the loader is made before the state is read.
+        """
+        return {} if self._training is None else {"training": self._training.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over how far the epoch is."""
+        self._position = state_dict.get("training")
 
     def val_dataloader(self) -> Any:
         """Return the validation batches of this process."""

@@ -22,6 +22,9 @@ from av1part.stages.optimisation import build_optimizer, build_scheduler
 FORMAT = 1
 """Version of the `av1part` entry that every checkpoint carries."""
 
+LOSSES = "av1part_losses"
+"""Entry of a checkpoint: loss and samples of each step of an epoch that is not over."""
+
 
 class StageModule(pl.LightningModule):
     """One classifier of the hierarchy, trained and validated.
@@ -137,6 +140,11 @@ class StageModule(pl.LightningModule):
         self._losses[split].append((loss.detach(), len(labels)))
         return {"loss": loss, "logits": logits.detach(), "labels": labels}
 
+    def on_train_start(self) -> None:
+        """Do for an epoch that is resumed inside what else its start does."""
+        self.classifier.set_epoch(self.current_epoch)
+        self._losses["train"] = [(loss.to(self.device), n) for loss, n in self._losses["train"]]
+
     def on_train_epoch_start(self) -> None:
         """Freeze and train what the method's schedule says of this epoch."""
         self.classifier.set_epoch(self.current_epoch)
@@ -194,8 +202,19 @@ class StageModule(pl.LightningModule):
         optimizer = build_optimizer(groups, **options)
         return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the losses of an epoch that was interrupted; of several processes, one does."""
+        losses = checkpoint.get(LOSSES, []) if self.global_rank == 0 else []
+        self._losses["train"] = [(torch.tensor(loss), count) for loss, count in losses]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what identifies the checkpoint: stage, classes, what is trained, its hash."""
+        """Add what identifies the checkpoint, and the losses of an epoch that is not over."""
+        losses = [(float(loss), count) for loss, count in self._losses["train"]]
+        if self.trainer.world_size > 1:
+            everyone: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(everyone, losses)
+            losses = [each for of_one in everyone for each in of_one]
+        checkpoint[LOSSES] = losses
         groups = self.classifier.parameter_groups().values()
         trained = {id(parameter) for group in groups for parameter in group}
         checkpoint["av1part"] = {

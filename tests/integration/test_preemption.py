@@ -1,0 +1,125 @@
+"""Runs that are told to stop, and go on as if they had not been."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from av1part import trainer as trainer_module
+from av1part.checkpoint import read_checkpoint
+from av1part.cli import main
+from av1part.models.freeze import moved_tensors
+
+from .conftest import Command
+
+RESULTS = ("metrics.json", "history.csv", "confusion.csv")
+
+
+class Sender(Callback):
+    """Sends this process a signal at one moment of the training."""
+
+    def __init__(self, hook: str, epoch: int, batch: int | None, number: signal.Signals) -> None:
+        self.epoch, self.batch, self.number = epoch, batch, number
+        setattr(self, hook, self._send)
+
+    def _send(self, trainer: pl.Trainer, *arguments: Any, **more: Any) -> None:
+        batch = more.get("batch_idx", arguments[-1] if self.batch is not None else None)
+        if trainer.current_epoch == self.epoch and batch == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sender | None], None]:
+    """Have the next trainings be told to stop, or none."""
+    build = trainer_module._trainer
+
+    def use(sender: Sender | None) -> None:
+        def with_sender(settings: Any, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+            return build(settings, folder, [*([sender] if sender else []), *callbacks])
+
+        monkeypatch.setattr(trainer_module, "_trainer", with_sender)
+
+    return use
+
+
+MOMENTS = {
+    "inside the first epoch": ("on_train_batch_start", 0, 2),
+    "inside an epoch": ("on_train_batch_end", 1, 3),
+    "last batch": ("on_train_batch_end", 1, -1),
+    "validation": ("on_validation_batch_start", 1, 0),
+    "epoch's end": ("on_train_epoch_end", 1, None),
+    "last validation": ("on_validation_epoch_end", 2, None),
+    "the end": ("on_train_end", 3, None),
+}
+
+FAST = ("inside the first epoch", "validation", "epoch's end")
+
+KINDS = {
+    "plain": ("stage=stage1", "data.augment=symmetries"),
+    "workers": ("stage=stage1", "data.num_workers=1"),
+    "onecycle": ("stage=stage1", "scheduler=onecycle"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(
+    kind: str, on_small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tuple[str, ...], Path]:
+    """The words of a training, and the folder of one that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    words = ("train", *KINDS[kind], *on_small, "trainer.max_epochs=3")
+    words += ("callbacks.patience=null", "callbacks.verify_every=epoch", "data.batch_size=256")
+    with contextlib.chdir(folder):
+        assert main([*words, "name=whole"]) == 0
+    return words, folder / "runs" / "whole"
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        pytest.param(k, m, marks=[] if k == "plain" and m in FAST else pytest.mark.slow)
+        for k in KINDS
+        for m in MOMENTS
+    ],
+    scope="module",
+)
+def test_a_run_told_to_stop_goes_on_to_the_same_result(
+    av1part: Command,
+    whole: tuple[tuple[str, ...], Path],
+    told: Callable[[Sender | None], None],
+    moment: str,
+) -> None:
+    words, uninterrupted = whole
+    hook, epoch, batch = MOMENTS[moment]
+    if batch == -1:
+        ended = read_checkpoint(uninterrupted / "checkpoints" / "last.ckpt")
+        batch = int(ended["global_step"]) // 3 - 1
+    told(Sender(hook, epoch, batch, signal.SIGTERM))
+    ran = av1part(*words, "name=stopped", "resume=true")
+    assert ran.code == 75, ran.err
+    assert "resume=true goes on from there" in Path("runs/stopped/train.log").read_text()
+    last = Path("runs/stopped/checkpoints/last.ckpt")
+    record = json.loads(last.with_name("last.verified.json").read_text())
+    assert record["sha256"] == read_checkpoint(last)["av1part"]["state_sha256"]
+    assert not list(Path("runs/stopped").rglob("*.part"))
+    assert not Path("runs/stopped/metrics.json").exists()
+    told(None)
+    assert av1part(*words, "name=stopped", "resume=true").code == 0
+    for name in RESULTS:
+        assert Path("runs/stopped", name).read_text() == (uninterrupted / name).read_text(), name
+    for kind in ("best", "last"):
+        ours, theirs = (
+            read_checkpoint(run / "checkpoints" / f"{kind}.ckpt")
+            for run in (Path("runs/stopped"), uninterrupted)
+        )
+        assert moved_tensors(ours["state_dict"], theirs["state_dict"]) == []
+        assert ours["global_step"] == theirs["global_step"]
