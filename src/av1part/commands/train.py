@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
 
 from av1part.configuration import plain
 from av1part.files import no_empty_folder
+from av1part.folder_lock import folder_lock
 from av1part.report import write_run_plots
 from av1part.results import check_run_name
 from av1part.sweeps.state import record_failure
@@ -44,9 +45,12 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
         The result, or None in the further processes of a distributed run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    # Of several processes the first holds the folder for all.
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # as Lightning has found it
+    alone = folder_lock(folder, "choose another name=...") if rank == 0 else nullcontext()
     with (
         no_empty_folder(folder),
+        alone,
         _log_file(folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")),
     ):
         result = train_stage(plain(cfg), folder)

@@ -20,6 +20,7 @@ from av1part import embedded
 from av1part.checkpoint import sidecar_path
 from av1part.errors import CheckpointError, ConfigError
 from av1part.files import sha256_file, write_json
+from av1part.folder_lock import HOLDER, LOCK
 from av1part.results import relevant_settings
 
 RECORD = "job.json"
@@ -120,7 +121,8 @@ def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
         Its state.
     """
     record = read_record(folder)
-    begun = folder.is_dir() and any(file.name != RECORD for file in folder.iterdir())
+    nothing = {RECORD, LOCK, HOLDER}
+    begun = folder.is_dir() and any(file.name not in nothing for file in folder.iterdir())
     if not begun and not (record or {}).get("error"):
         return State("missing")
     if record is None:
