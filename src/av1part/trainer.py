@@ -21,6 +21,7 @@ from rich.console import Console
 from av1part.callbacks.freeze_guard import FreezeGuard
 from av1part.callbacks.history import BestEpochWarning, History, Timing
 from av1part.callbacks.preemption import Preemption
+from av1part.callbacks.rank_watch import RankWatch
 from av1part.callbacks.stopping import ResumableEarlyStopping
 from av1part.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
 from av1part.data.datamodule import BlockDataModule
@@ -67,6 +68,7 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
     live = LivePredictions(settings["callbacks"]["verify_batches"])
     history = History(folder / "history.csv")
     callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
+    callbacks.append(RankWatch(folder))
     callbacks += _stopping_and_progress(settings)
     checkpoints = _checkpoints(settings, folder / "checkpoints", live)
     callbacks += [*checkpoints, Preemption(checkpoints[-1])]

@@ -86,7 +86,7 @@ def run_sweep(
     compose.log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
-        compose.settings(job.words)
+        _check_one_process(compose.settings(job.words))
     compose.folder.mkdir(parents=True, exist_ok=True)
     try:
         # The system lets go of it when this process ends, however it ends.
@@ -210,6 +210,23 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: 
     if todo:
         with Watch([each.folder for each in todo]):
             launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
+
+
+def _check_one_process(settings: Mapping[str, Any]) -> None:
+    """Refuse a job of several processes: they would be started with the words of the sweep.
+
+    Raises:
+        ConfigError: naming the remedy.
+    """
+    trainer = settings["trainer"]
+    alone = trainer["devices"] in (1, "1") or (
+        isinstance(trainer["devices"], (list, tuple)) and len(trainer["devices"]) == 1
+    )
+    if not alone or trainer.get("num_nodes", 1) != 1 or trainer.get("strategy", "auto") != "auto":
+        raise ConfigError(
+            "a sweep's jobs have one process each: use trainer.devices=1 with trainer=cpu or "
+            "trainer=gpu (several run at once by the launcher), or train one run without -m"
+        )
 
 
 def _check_folders(jobs: Sequence[_Composed]) -> None:

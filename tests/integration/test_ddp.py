@@ -1,0 +1,174 @@
+"""Several processes train and validate as one does; gloo on the CPU stands for nccl on GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from av1part import embedded
+from av1part.data.datamodule import BlockDataModule
+
+from .conftest import Command
+
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+CHILD = Path(__file__).with_name("ddp_child.py")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def even_batches(count: int) -> int:
+    """Find a batch size at which two processes' first batches are the first batch of one."""
+    for batches in range(2, count):
+        size = -(-count // batches)
+        small, large = divmod(count, 2 * batches)
+        if -(-count // size) == batches and (large == 0 or large > batches):
+            assert 2 * (small + (large > 0)) == count // batches + (count % batches > 0)
+            return size
+    raise AssertionError(count)
+
+
+@pytest.fixture(scope="module")
+def alike(
+    on_small: tuple[str, ...],
+    small_store: Path,
+    stage1: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """What one and two processes leave that train the same epoch at the same global batch."""
+    data = BlockDataModule(small_store, stage="stage2", split_list=embedded.SPLIT_LIST)
+    size = even_batches(len(data.reader("train")))
+    words = ("train", "stage=stage2", "method=adapter", f"stage1={stage1}", *on_small)
+    words += ("head.dropout=0", "adapter.dropout=0", "trainer.max_epochs=1")
+    folders = []
+    for name, more in (
+        ("one", (f"data.batch_size={size}",)),
+        ("two", (f"data.batch_size={-(-size // 2)}", *TWO)),
+    ):
+        out = tmp_path_factory.mktemp(name)
+        command = [sys.executable, CHILD, out, *words, *more]
+        ran = subprocess.run(
+            command, cwd=out, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        folders.append(out)
+    return folders[0], folders[1]
+
+
+def children(pid: int) -> list[int]:
+    """Return the further processes of a run."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in found if b"train" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    until = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        if " Z " in Path(f"/proc/{pid}/stat").read_text():
+            return
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.slow
+def test_the_gradients_of_a_step_are_those_of_one_process(alike: tuple[Path, Path]) -> None:
+    one, two = (torch.load(f / "gradients.pt", weights_only=True) for f in alike)
+    assert one.keys() == two.keys()
+    assert all(name.startswith(("classifier.adapters", "classifier.head")) for name in one)
+    for name in one:
+        assert torch.allclose(one[name], two[name], rtol=1e-5, atol=1e-5 * one[name].abs().max()), (
+            name
+        )
+    assert max(float(g.abs().max()) for g in one.values()) > 1e-3
+
+
+@pytest.mark.slow
+def test_every_node_comes_once_an_epoch(alike: tuple[Path, Path]) -> None:
+    one, two = (
+        [f.read_text().split() for f in sorted(folder.glob("nodes-*.txt"))] for folder in alike
+    )
+    assert (len(one), len(two)) == (1, 2)
+    assert len(one[0]) == len(set(one[0]))
+    assert sorted(two[0] + two[1]) == sorted(one[0])
+
+
+@pytest.mark.slow
+def test_validation_is_that_of_one_process(alike: tuple[Path, Path], av1part: Command) -> None:
+    folder = alike[1]
+    best = next(folder.glob("runs/*/checkpoints/best.ckpt"))
+    assert av1part("validate", best, "out=alone").code == 0
+    alone, shared = load(Path("alone/metrics.json")), load(folder / "validation.json")
+    assert shared["confusion_matrix"] == alone["confusion_matrix"]
+    for key in ("macro_f1", "accuracy", "weighted_f1", "balanced_accuracy"):
+        assert shared[key] == pytest.approx(alone[key], abs=1e-6), key
+    # One step after the other, the two trainings end where their rounding allows.
+    losses = [load(each / "validation.json")["val_loss"] for each in alike]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+@pytest.fixture
+def long_run(on_small: tuple[str, ...], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run of two processes that has begun to train."""
+    words = ("train", "stage=stage1", *on_small, *TWO, "trainer.max_epochs=1000", "name=two")
+    words += ("callbacks.patience=null",)
+    script = Path(sys.executable).with_name("av1part")
+    with subprocess.Popen(
+        [script, *words], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as run:
+        begun, until = tmp_path / "runs/two/history.csv", time.monotonic() + 300
+        while not begun.exists():
+            assert run.poll() is None, run.stderr and run.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield run
+        if run.poll() is None:
+            for each in (*children(run.pid), run.pid):
+                os.kill(each, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", ["first", "second"])
+def test_a_dead_process_ends_the_run(long_run: subprocess.Popen[str], dies: str) -> None:
+    second = children(long_run.pid)[0]
+    os.kill(long_run.pid if dies == "first" else second, signal.SIGKILL)
+    _, said = long_run.communicate(timeout=60)
+    gone(second)
+    if dies == "first":
+        assert long_run.returncode == -signal.SIGKILL
+    else:
+        assert long_run.returncode == 1
+        told = [line for line in said.splitlines() if "process 1 of the run" in line]
+        assert len(told) == 1, said
+        assert "ended by SIGKILL" in told[0]
+        assert "train-rank1.log" in told[0]
+
+
+@pytest.mark.slow
+def test_both_processes_stop_where_one_is_told_to(long_run: subprocess.Popen[str]) -> None:
+    second = children(long_run.pid)[0]
+    os.kill(long_run.pid, signal.SIGTERM)
+    _, said = long_run.communicate(timeout=60)
+    assert long_run.returncode == 75, said
+    gone(second)
+    assert "stopped by SIGTERM" in said
+
+
+def test_a_sweep_refuses_several_processes(av1part: Command, on_small: tuple[str, ...]) -> None:
+    ran = av1part("train", "-m", "stage=stage1", "seed=1,2", *on_small, *TWO)
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert "trainer.devices=1" in ran.error_lines[0]
+    assert not Path("runs").exists()
