@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from rich.console import Console
 
+from av1part.callbacks.data_guard import DataGuard
 from av1part.callbacks.freeze_guard import FreezeGuard
 from av1part.callbacks.history import BestEpochWarning, History, Timing
 from av1part.callbacks.preemption import Preemption
@@ -68,7 +69,7 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
     live = LivePredictions(settings["callbacks"]["verify_batches"])
     history = History(folder / "history.csv")
     callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
-    callbacks.append(RankWatch(folder))
+    callbacks += [DataGuard(), RankWatch(folder)]
     callbacks += _stopping_and_progress(settings)
     checkpoints = _checkpoints(settings, folder / "checkpoints", live)
     callbacks += [*checkpoints, Preemption(checkpoints[-1])]

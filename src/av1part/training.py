@@ -238,6 +238,7 @@ def split_scores(
         `labels` and `nodes` (node, sequence, qindex).
     """
     evaluation = evaluate(module, data.batches(split), precision=precision)
+    data.store.check_unchanged()
     scores = stage_scores(module, evaluation)
     labels = module.stage.labels[evaluation.partition]
     nodes = node_columns(data.store, evaluation.node)

@@ -74,6 +74,7 @@ class Store:
         self.manifest = manifest
         self.nodes = nodes
         self._planes: dict[str, NDArray[Any]] = {}
+        self._stamps: dict[Path, tuple[int, ...]] = {}
 
     @classmethod
     def open(cls, path: str | Path, verify: Verify = "quick") -> Store:
@@ -160,6 +161,19 @@ class Store:
             plane = self._planes[sequence] = self._open_plane(sequence)
         return plane
 
+    def check_unchanged(self) -> None:
+        """Check that the planes are the files that were mapped, by size, time and inode.
+
+        Raises:
+            StoreError: naming the first that is not; what was computed of it is worth nothing.
+        """
+        for file, stamp in self._stamps.items():
+            if _stamp(file) != stamp:
+                raise StoreError(
+                    f"{file} has changed since it was opened: leave a dataset alone while it is in "
+                    "use; restore the file or build the dataset again, and start anew"
+                )
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the maps behind when sent to a worker process; it maps the files itself."""
         return {**self.__dict__, "_planes": {}}
@@ -169,6 +183,7 @@ class Store:
         said = self.manifest["sequences"][sequence]
         if not file.is_file():
             raise StoreError(f"{file} is missing: restore it or build the dataset again")
+        self._stamps.setdefault(file, _stamp(file))
         try:
             plane = np.lib.format.open_memmap(file, mode="r")
         except Exception as error:  # whatever numpy's parser makes of a damaged header
@@ -198,6 +213,15 @@ class Store:
                 f"{self.path / NODES} does not have the node counts of its manifest: "
                 "restore the file or build the dataset again"
             )
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written to or replaced; nothing of one that is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 class StoreWriter:

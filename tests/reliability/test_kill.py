@@ -1,0 +1,167 @@
+"""SIGKILL at any moment: nothing half-written has its final name, and the restart ends the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from av1part import embedded
+from av1part.checkpoint import read_checkpoint, sidecar_path
+from av1part.files import sha256_file
+
+from .conftest import Reliability
+
+pytestmark = pytest.mark.slow
+
+KILLING = Path(__file__).with_name("killing.py")
+STREAM = Path(__file__).parents[1] / "data" / "crops_72x56.y4m"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+INSIDE = 10
+"""Of fifty kills, how many must fall inside a write."""
+
+PLAN = """
+# @package _global_
+defaults:
+  - override /stage: stage2
+hydra:
+  sweeper:
+    baseline: frozen
+    seeds: [0, 1]
+    start: [stage=stage1, method=auto]
+    variants:
+      frozen: [method=frozen]
+      finetune: [method=finetune]
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that is killed."""
+
+    words: Sequence[str]
+    """After `av1part`, in a folder of its own."""
+
+    result: Callable[[Path], object]
+    """What a folder holds when it has ended, equal however often it was killed."""
+
+    def start(self, folder: Path, at: int = 0, delay: float = 0.0) -> subprocess.Popen[bytes]:
+        command = [sys.executable, KILLING, folder / "count", str(at), str(delay), *self.words]
+        with (folder / "out.txt").open("ab") as out:
+            return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
+
+    def finish(self, folder: Path) -> None:
+        code = self.start(folder).wait(timeout=600)
+        assert code == 0, (folder / "out.txt").read_text()[-3000:]
+
+
+def trained(folder: Path) -> object:
+    names = ("metrics.json", "history.csv", "confusion.csv")
+    texts = {p.relative_to(folder): p.read_text() for name in names for p in folder.rglob(name)}
+    tensors = {
+        p.relative_to(folder): json.loads(sidecar_path(p).read_text())["sha256"]
+        for p in folder.rglob("*.ckpt")
+    }
+    return texts, tensors
+
+
+def built(folder: Path) -> object:
+    return {p.name: sha256_file(p) for p in (folder / "store").rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def job(request: pytest.FixtureRequest, small_store: Path, tmp_path: Path) -> Job:
+    """One of the three."""
+    tiny = ("backbone.width=8", "logger=none", "data.batch_size=256", "trainer.max_epochs=3")
+    tiny += ("callbacks.plots=false", "cache=off", "callbacks.progress_bar=false")
+    tiny += (f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}")
+    if request.param == "data build":
+        words = ("data", "build", str(STREAM), "out=store", "cq_levels=[20,40,55]", "sizes=[16,8]")
+        return Job(words, built)
+    if request.param == "training":
+        return Job(("train", "stage=stage1", "name=run", "resume=true", *tiny), trained)
+    plan = tmp_path / "conf" / "experiment" / "tiny.yaml"
+    plan.parent.mkdir(parents=True)
+    plan.write_text(PLAN)
+    words = ("train", "-m", "experiment=tiny", "--config-dir", str(tmp_path / "conf"))
+    return Job((*words, *tiny[:3], "trainer.max_epochs=1", *tiny[4:]), trained)
+
+
+READ: dict[str, Callable[[Path], object]] = {
+    ".json": lambda path: json.loads(path.read_text()),
+    ".yaml": lambda path: yaml.safe_load(path.read_text()),
+    ".csv": pl.read_csv,
+    ".parquet": pl.read_parquet,
+    ".npy": np.load,
+    ".npz": lambda path: dict(np.load(path)),
+    ".ckpt": read_checkpoint,  # with its verification record
+}
+
+
+def check_whole(folder: Path) -> int:
+    """Read every file that has its final name; return how many have not."""
+    inside = 0
+    for path in folder.rglob("*"):
+        if path.suffix == ".part":
+            inside += 1
+        elif path.suffix in READ and "store.partial/planes" not in path.as_posix():
+            READ[path.suffix](path)
+        else:
+            assert path.is_dir() or path.suffix not in READ or ".partial" in path.as_posix(), path
+    return inside
+
+
+@pytest.mark.libaom
+@pytest.mark.parametrize("job", ["training", "data build", "sweep"], indirect=True)
+def test_a_killed_process_leaves_nothing_half_written(
+    job: Job, tmp_path: Path, reliability: Reliability, request: pytest.FixtureRequest
+) -> None:
+    """Half of the moments are uniform over the run, half inside one of its writes."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    started = time.monotonic()
+    job.finish(whole)
+    length, expected = time.monotonic() - started, job.result(whole)
+    writes = int((whole / "count").read_text())
+
+    seed = int(os.environ.get("AV1PART_KILL_SEED", time.time_ns() % 10_000))
+    drawn = random.Random(seed)
+    tries = reliability.pick(4, 50)
+    what = request.node.callspec.params["job"]
+    print(f"AV1PART_KILL_SEED={seed}: {what} takes {length:.1f} s and {writes} writes")
+    killed = inside = 0
+    for number in range(tries):
+        folder = tmp_path / "killed"
+        folder.mkdir()
+        if number % 2:
+            running = job.start(folder, drawn.randint(1, writes), drawn.uniform(0, 0.002))
+            running.wait(timeout=600)
+        else:
+            running = job.start(folder)
+            try:
+                running.wait(timeout=drawn.uniform(0, length))
+            except subprocess.TimeoutExpired:
+                running.send_signal(signal.SIGKILL)
+                running.wait()
+        killed += running.returncode == -signal.SIGKILL
+        inside += bool(check_whole(folder))
+        job.finish(folder)
+        assert job.result(folder) == expected, f"try {number}, AV1PART_KILL_SEED={seed}"
+        shutil.rmtree(folder)
+    assert killed > tries // 2
+    assert inside >= (INSIDE if tries >= 50 else 1), f"{inside} kills fell inside a write"
+    how = f"{killed} killed, {inside} of them inside a write, seed {seed}"
+    reliability.record(f"SIGKILL of a {what}", tries, 0, how)
