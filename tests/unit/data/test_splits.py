@@ -196,6 +196,6 @@ def test_split_lists_are_read_strictly(tmp_path: Path) -> None:
 def test_split_lists_that_cannot_be_read_are_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "long.csv").write_text('sequence,split\n"' + "x" * 200_000)
     (tmp_path / "latin.csv").write_bytes(b"sequence,split\n\xe9,val\n")
-    with pytest.raises(StoreError, match="cannot be read|is not a file") as caught:
+    with pytest.raises(StoreError, match=r"cannot be read|is not a file") as caught:
         read_split_list(tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1
