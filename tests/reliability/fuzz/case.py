@@ -10,6 +10,9 @@ from typing import Any, Protocol
 TARGETS = ("importers", "store", "y4m", "raw", "media", "inspect", "checkpoint")
 """Names of what is fuzzed."""
 
+MARK = Path("was-here")
+"""What the code in hostile files would leave in the current folder."""
+
 MEMORY = 256 << 20
 """Bytes that a try may take beyond what the process has before the first one."""
 

@@ -21,7 +21,7 @@ from av1part.models.weights import load_pretrained
 from av1part.stages.base import Stage1
 
 from ...conftest import corners
-from .case import Case, Draw
+from .case import MARK, Case, Draw
 from .hostile import TEXTS, changes, tree_changes, values
 from .pickles import pickles, touching, zipped
 
@@ -67,7 +67,6 @@ class Checkpoints:
         self._bytes = saved(self._good)
         self._weights = saved(ResNet18(width=8, se=False, attention=False).state_dict())
         self._module = load_stage(self._file(self._bytes))
-        self._mark = folder / "was-here"
 
     def _file(self, data: bytes) -> Path:
         file = self.folder / "mine.ckpt"
@@ -83,19 +82,12 @@ class Checkpoints:
             data = self._broken(draw, self._bytes)
         elif kind == "code":
             bad = draw(tree_changes())({**self._good, "state_dict": {}})
-            data = saved({**self._good, **bad, "more": touching(self._mark)})
+            data = saved({**self._good, **bad, "more": touching(MARK)})
         else:
             data = saved(self._changed(draw, kind))
         file = self._file(data)
         read = draw(st.sampled_from([load_stage, contents, self._backbone]))
-
-        def run() -> None:
-            try:
-                read(file)
-            finally:
-                assert not self._mark.exists(), "code was run"
-
-        return Case(run, str(file))
+        return Case(lambda: read(file), str(file))
 
     def _backbone(self, file: Path) -> object:
         return load_backbone(self._module, file)

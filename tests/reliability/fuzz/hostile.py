@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ...unit.data.legacy.test_fuzz import mutations
+from .case import MARK
 
 Change = Callable[[bytes], bytes]
 
@@ -34,7 +35,7 @@ TEXTS = (
 VALUES = (
     *(None, True, False, 0, -1, 1, 8, 255, 256, 2**31, 2**32, 2**63, 2**64, 10**9, 10**400),
     *(1e9, 1e308, -0.5, math.nan, math.inf, -math.inf, [], {}, [[]], {"": None}, [10**9]),
-    *([[10**9]], {"_target_": "os.system", "command": "touch was-here"}, [None] * 50),
+    *([[10**9]], {"_target_": "os.system", "command": f"touch {MARK}"}, [None] * 50),
 )
 """What a value may be."""
 

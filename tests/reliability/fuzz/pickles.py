@@ -12,6 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from .case import MARK
+
 GLOBALS = (
     *("os system", "posix system", "builtins eval", "builtins exec", "builtins bytearray"),
     *("subprocess Popen", "torch load", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"),
@@ -59,7 +61,7 @@ def _pieces(draw: st.DrawFn) -> bytes:
     if kind == "call":
         count = draw(st.integers(0, 4))
         args = b"".join(
-            draw(st.one_of(numbers.map(_number), st.just(_text("touch was-here")), st.just(b"]")))
+            draw(st.one_of(numbers.map(_number), st.just(_text(f"touch {MARK}")), st.just(b"]")))
             for _ in range(count)
         )
         name = draw(st.sampled_from(GLOBALS)).replace(" ", "\n").encode()
