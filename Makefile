@@ -83,6 +83,10 @@ bench: setup ## Benchmarks and the tables of docs/performance.md (ARGS=... a par
 reliability: setup ## Faults with the long figures, for docs/reliability.md (ARGS=... parts)
 	@$(BIN)/python tools/reliability.py $(ARGS)
 
+.PHONY: audit
+audit: setup ## Known vulnerabilities of the locked dependencies (needs the network)
+	@$(BIN)/python tools/audit.py $(ARGS)
+
 .PHONY: experiments-report
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
 	@$(BIN)/python tools/experiments_report.py

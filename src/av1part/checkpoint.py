@@ -8,20 +8,20 @@ names the stage and hashes the tensors. Beside a checkpoint that training verifi
 from __future__ import annotations
 
 import json
-import warnings
-import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from av1part.errors import CheckpointError, ConfigError
+from av1part.errors import CheckpointError, ConfigError, first_line
 from av1part.files import sha256_file
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
 from av1part.partition import Partition
+from av1part.plain_file import NotPlainError, load_plain
 from av1part.stages.base import FORMAT, StageModule, stage_class
 
 _FACTS: Mapping[str, tuple[type, ...]] = {
@@ -72,27 +72,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} does not exist: give the path of a .ckpt file")
     _check_sidecar(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            # torch packs nothing: what unpacks to more than the file is meant to fill the memory.
-            bomb = unpacked > path.stat().st_size
-            damaged = None if bomb else archive.testzip()
-        if damaged is None and not bomb:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of tensors that are refused below
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch and zipfile raise a dozen types for damaged or hostile files.
-        raise CheckpointError(f"checkpoint {path} is refused: {_reason(error)}") from None
-    if bomb:
-        raise CheckpointError(
-            f"checkpoint {path} is refused: it would unpack to {unpacked} bytes, which torch did "
-            "not write; do not trust it"
-        )
-    if damaged is not None:
-        raise CheckpointError(
-            f"checkpoint {path} is damaged in {damaged}: restore it or train again"
-        )
+        checkpoint = load_plain(path, legacy=False)
+    except (NotPlainError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path} is refused: {error}") from None
     _check_ours(path, checkpoint)
     return dict(checkpoint)
 
@@ -118,10 +100,15 @@ def load_stage(
     entry = checkpoint["av1part"]
     if stage is not None and entry["stage"] != stage:
         raise CheckpointError(f"checkpoint {path} is of {entry['stage']}, expected one of {stage}")
+    what, state = f"checkpoint {path}", checkpoint["state_dict"]
     try:
-        module = (cls or stage_class(entry["stage"]))(**checkpoint["hyper_parameters"])
+        build = partial(cls or stage_class(entry["stage"]), **checkpoint["hyper_parameters"])
+        with torch.device("meta"):  # without memory, since what is described may be of any size
+            _check_state(build(), state, what)
+        module = build()
     except (ConfigError, *_BAD_VALUES) as error:
-        raise CheckpointError(f"checkpoint {path} does not describe a stage: {error}") from None
+        said = first_line(error)
+        raise CheckpointError(f"{what} does not describe a stage: {said}; train again") from None
     classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
     if classes != entry["classes"]:
         raise CheckpointError(
@@ -135,7 +122,7 @@ def load_stage(
                 f"checkpoint {path} has {key} that do not count {length} classes: restore it or "
                 "train again"
             )
-    _load_strict(module, checkpoint["state_dict"], f"checkpoint {path}")
+    _load_strict(module, state, what)
     return module.eval()
 
 
@@ -179,9 +166,13 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
 
 
 def _load_strict(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    _check_state(module, state, what)
+    module.load_state_dict(state, strict=True)
+
+
+def _check_state(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     own = module.state_dict()
     check_names(what, set(own), state, own)
-    module.load_state_dict(state, strict=True)
 
 
 def _check_sidecar(path: Path) -> None:
@@ -252,12 +243,3 @@ def _is_plain(tensor: Any) -> bool:
         and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
         and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
     )
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, zipfile.BadZipFile):
-        return "it is truncated or not a checkpoint; restore it or train again"
-    if "weights_only" in text or "Weights only" in text or "Unsupported" in text:
-        return "it holds code or objects instead of plain tensors and values; do not trust it"
-    return f"it cannot be read ({text.splitlines()[0] if text else type(error).__name__})"

@@ -1,8 +1,18 @@
 """The errors a user can mend: each is one line that names the thing and the remedy."""
 
+from __future__ import annotations
+
+from av1part.terminal import printable
+
+_MOST_QUOTED = 300
+
 
 class Av1partError(Exception):
     """Bad input or configuration; the command line prints it on one line and exits with 2."""
+
+    def __str__(self) -> str:
+        """Return the message on one line, whatever names and contents of files are quoted in it."""
+        return " ".join(super().__str__().split())
 
 
 class ConfigError(Av1partError):
@@ -43,3 +53,8 @@ class ReportError(Av1partError):
 
 class SweepError(Av1partError):
     """A sweep some of whose jobs did not finish."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a library's error says first, short, for an error of ours that quotes it."""
+    return printable((str(error).splitlines() or [type(error).__name__])[0], _MOST_QUOTED)

@@ -79,3 +79,11 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Return whether a path, its links followed, is not inside a folder, its own links followed."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle lead nowhere
+        return True

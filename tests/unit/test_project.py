@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 
 from av1part.data.libaom import find_aomenc, find_inspect
 
+from ..conftest import load_file
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
@@ -170,6 +172,31 @@ def test_targets_pass_their_words_whole(tmp_path: Path, words: list[str], said: 
     done = run("make", "-o", "setup", f"BIN={tmp_path}", *words)
     assert done.stderr == ""
     assert done.stdout.splitlines() == said
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "code"),
+    [
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', "1 locked", 0),
+        ('{"dependencies": []}', "0 locked packages", 1),
+        (
+            '{"dependencies": [{"name": "a", "version": "1", "vulns": '
+            '[{"id": "CVE-1", "fix_versions": ["2"]}]}]}',
+            "a 1: CVE-1 (mended in 2)",
+            1,
+        ),
+        ("Traceback", "the database could not be asked, so nothing is known (no route)", 1),
+        ("", "the database could not be asked, so nothing is known (no route)", 1),
+    ],
+)
+def test_an_audit_passes_only_if_everything_was_asked_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], body: str, said: str, code: int
+) -> None:
+    file = tmp_path / "body"
+    file.write_text(body)
+    tool = script(tmp_path, "pip-audit", f"cat '{file}'; echo first >&2; echo 'no route' >&2")
+    assert load_file(ROOT / "tools" / "audit.py").main([], [str(tool)]) == code
+    assert said in capsys.readouterr().out
 
 
 def test_check_fails_with_any_of_its_tools(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from av1part.data.splits import PROTOCOLS, SPLITS
-from av1part.errors import StoreError
-from av1part.files import sha256_file
+from av1part.errors import StoreError, first_line
+from av1part.files import leads_out, sha256_file
 from av1part.partition import SIZES, Partition, legal_partitions
+from av1part.terminal import printable
 
 FORMAT = 1
 KIND = "av1part-store"
@@ -38,6 +39,9 @@ NODE_KEY = ("sequence", "frame", "qindex", "size", "row", "col")
 
 NODES = "nodes.parquet"
 """Name of the table, beside the manifest."""
+
+QINDEXES = 256
+"""Quantiser indexes there are, 0 to 255."""
 
 BIT_DEPTHS = range(8, 17)
 """Bits a sample that a plane may have."""
@@ -85,10 +89,11 @@ def check_nodes(
     """
     unknown = set(nodes["sequence"].unique()) - set(shapes)
     if unknown:
-        raise StoreError(f"{name} has nodes of sequences without a plane: {sorted(unknown)}")
+        said = printable(str(sorted(unknown)), 300)
+        raise StoreError(f"{name} has nodes of sequences without a plane: {said}")
     planes = pl.DataFrame(
         [(s, *map(int, shape)) for s, shape in shapes.items()],
-        schema={"sequence": pl.String, "frames": pl.Int32, "height": pl.Int32, "width": pl.Int32},
+        schema={"sequence": pl.String, "frames": pl.Int64, "height": pl.Int64, "width": pl.Int64},
         orient="row",
     )
     legal = pl.any_horizontal(
@@ -110,7 +115,7 @@ def check_nodes(
         if bad.height:
             first = bad.select(list(NODE_SCHEMA)).row(0, named=True)
             raise StoreError(f"{name}: {bad.height} nodes, the first being {first}: it {what}")
-    if nodes["qindex"].min() is not None and not nodes["qindex"].is_between(0, 255).all():
+    if nodes["qindex"].min() is not None and not nodes["qindex"].is_between(0, QINDEXES - 1).all():
         raise StoreError(f"{name} has a qindex outside 0..255")
     if unique and nodes.select(NODE_KEY).is_duplicated().any():
         first = nodes.filter(nodes.select(NODE_KEY).is_duplicated()).row(0, named=True)
@@ -134,6 +139,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not a dataset folder: make one with `av1part data build`")
     if not file.is_file():
         raise StoreError(f"{file} is missing: {path} is not a complete dataset")
+    check_inside(file, path)
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -181,9 +187,23 @@ def _check_import_facts(file: Path, manifest: Mapping[str, Any]) -> None:
         raise StoreError(f"{file} has a left_out that is not of counts")
 
 
-def first_line(error: BaseException) -> str:
-    """Return what a library's error says first, for an error of ours that is one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def most_nodes(samples: int) -> int:
+    """Return how many nodes planes of that many samples have room for: all sizes and qindexes."""
+    return sum(samples // (size * size) for size in SIZES) * QINDEXES
+
+
+def check_inside(file: Path, folder: Path) -> None:
+    """Check that a file of a dataset is in its folder, not linked in from elsewhere.
+
+    Args:
+        file: The file, there or not.
+        folder: The dataset folder, which may itself be reached by a link.
+
+    Raises:
+        StoreError: naming the file, if not.
+    """
+    if leads_out(file, folder):
+        raise StoreError(f"{file} is a link that leads out of its dataset: copy the file there")
 
 
 def check_sha256(file: Path, digest: str) -> None:
@@ -205,26 +225,40 @@ def check_sha256(file: Path, digest: str) -> None:
         )
 
 
-def read_nodes(file: Path) -> pl.DataFrame:
+def read_nodes(file: Path, most: int) -> pl.DataFrame:
     """Read the table of nodes.
 
     Args:
         file: Its nodes.parquet.
+        most: Rows that it can have; a few bytes of Parquet can stand for any number of them.
 
     Returns:
         The table, with the columns of `NODE_SCHEMA`.
 
     Raises:
         StoreError: naming the file, if it is not Parquet with the columns of `NODE_SCHEMA`, all
-            filled.
+            filled, or has more rows.
     """
     try:
         with file.open("rb") as handle:  # by name, polars would expand `*`, `[x]` and `key=value`
+            schema = pl.read_parquet_schema(handle)
+            if schema != NODE_SCHEMA:
+                raise StoreError(f"{file} has columns {_shown(schema)}, not {_shown(NODE_SCHEMA)}")
+            rows = pl.scan_parquet(handle).select(pl.len()).collect().item()
+            if rows > most:
+                raise StoreError(
+                    f"{file} has {rows} nodes, its planes have room for {most}: restore the file "
+                    "or build the dataset again"
+                )
             nodes = pl.read_parquet(handle)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # A panic of polars on a damaged file is an error like any other, though no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise StoreError(f"{file} is not a readable Parquet file ({first_line(error)})") from None
-    if dict(nodes.schema) != dict(NODE_SCHEMA):
-        raise StoreError(f"{file} has columns {dict(nodes.schema)}, expected {dict(NODE_SCHEMA)}")
     if sum(nodes.null_count().row(0)):
         raise StoreError(f"{file} has empty cells")
     return nodes
+
+
+def _shown(schema: Mapping[str, Any]) -> str:
+    """Return the columns of a table, which may be a foreign one, in a few words."""
+    return printable(", ".join(f"{name} {kind}" for name, kind in schema.items()), 300)

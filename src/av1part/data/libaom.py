@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from av1part.data.tree import Grid
-from av1part.errors import EncoderError
+from av1part.data.tree import UNIT, Grid
+from av1part.data.yuv import MAX_SIDE
+from av1part.errors import EncoderError, first_line
 from av1part.files import cache_folder
 
 _BLOCK_NAME = re.compile(r"BLOCK_(\d+)X(\d+)")
 _MEMBER = re.compile(r'\s*"(blockSizeMap|blockSize|frameType|baseQIndex)":\s*(.*?),?\s*')
+_MOST_CELLS = MAX_SIDE // UNIT + 2
+"""Cells a side of the largest frame that is taken, as AV1 rounds it up to whole 8x8 blocks."""
 _VERSION = re.compile(r"AOMedia Project AV1 (?:En|De)coder (v\S+)")
 
 
@@ -298,7 +302,7 @@ def parse_inspect(lines: Iterable[bytes], name: str) -> Iterator[InspectedFrame]
         if match:
             try:
                 members[match[1]] = json.loads(match[2])
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise EncoderError(f"{name}: inspect printed a broken {match[1]}") from None
         elif line in ("}", "},"):
             yield _frame(members, name)
@@ -313,13 +317,21 @@ def _frame(members: dict[str, Any], name: str) -> InspectedFrame:
     try:
         if members["frameType"] != 0:
             raise EncoderError(f"{name} has a frame that is not a key frame")
-        sizes = _size_table(members["blockSizeMap"])
-        codes = np.array([_run_lengths(row) for row in members["blockSize"]], dtype=np.uint8)
-        return InspectedFrame(int(members["baseQIndex"]), sizes[codes])
+        sizes, rows = _size_table(members["blockSizeMap"]), members["blockSize"]
+        if len(rows) > _MOST_CELLS:
+            raise ValueError(f"more than {_MOST_CELLS} rows")
+        codes = np.array([_run_lengths(row) for row in rows])
+        qindex = int(members["baseQIndex"])
+        if qindex not in range(256):
+            raise ValueError(f"baseQIndex {qindex:.3g}")
+        return InspectedFrame(qindex, sizes[codes])
     except KeyError as missing:
         raise EncoderError(f"{name}: inspect printed a frame without {missing}") from None
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise EncoderError(f"{name}: inspect printed a broken frame ({error})") from None
+    except (ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise EncoderError(
+            f"{name}: inspect printed a broken frame ({first_line(error)}): use another inspect "
+            "(`make libaom`)"
+        ) from None
 
 
 def _size_table(codes: dict[str, int]) -> Grid:
@@ -332,12 +344,16 @@ def _size_table(codes: dict[str, int]) -> Grid:
     return table
 
 
-def _run_lengths(row: list[Any]) -> list[int]:
-    """Expand one row: after a value, `[n]` says that it comes n times more."""
+def _run_lengths(row: list[Any]) -> NDArray[np.uint8]:
+    """Expand one row: after a value, `[n]` says that it comes n times more.
+
+    Raises:
+        ValueError: if the row is wider than any frame, before it is expanded.
+    """
     cells: list[int] = []
     for item in row:
-        if isinstance(item, list):
-            cells += [cells[-1]] * item[0]
-        else:
-            cells.append(item)
-    return cells
+        repeated = isinstance(item, list)
+        if len(cells) + (item[0] if repeated else 1) > _MOST_CELLS:
+            raise ValueError(f"a row of more than {_MOST_CELLS} cells")
+        cells += [cells[-1]] * item[0] if repeated else [item]
+    return np.array(cells, dtype=np.uint8)

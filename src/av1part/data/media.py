@@ -26,7 +26,7 @@ from av1part.data.yuv import (
     mean_chroma,
     rgb_to_420,
 )
-from av1part.errors import SourceError
+from av1part.errors import SourceError, first_line
 
 _PLANAR = re.compile(r"yuv[aj]?(420|422|444|440)p(?:\d+le)?")
 _REPACKED = {
@@ -42,6 +42,10 @@ _BOXES = {"422": (2, 1), "444": (2, 2), "440": (1, 2)}
 """Rows and columns of chroma samples that one 4:2:0 sample stands for."""
 
 _LIMITED_RANGE = 1
+
+_OPTIONS = {"protocol_whitelist": "file", "pattern_type": "none"}
+_PLAYLISTS = {"concat", "dash", "hls", "imf"}
+"""Formats of FFmpeg whose files name others, which would then be read in their place."""
 
 
 class MediaReader:
@@ -74,9 +78,13 @@ class MediaReader:
 
     def _open(self) -> tuple[Any, VideoStream]:
         try:
-            container = av.open(str(self.path))
+            # As a file whatever its name looks like, and nothing over the network.
+            container = av.open(f"file:{self.path}", container_options=_OPTIONS)
         except (av.FFmpegError, ValueError) as error:
             raise SourceError(f"{self.path} is not a video or picture ({_said(error)})") from None
+        if container.format.name in _PLAYLISTS:
+            container.close()
+            raise SourceError(f"{self.path} is a list of other files: name those themselves")
         if not container.streams.video:
             container.close()
             raise SourceError(f"{self.path} has no video stream")
@@ -179,7 +187,7 @@ def check_end(path: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _end(packet: Any, rate: Fraction) -> Fraction:

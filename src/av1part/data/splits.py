@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.errors import StoreError
+from av1part.errors import StoreError, first_line
 
 SPLITS = ("train", "val", "test")
 """Names; a node's split is stored as the index, or `OUTSIDE`."""
@@ -103,10 +103,13 @@ def read_split_list(path: str | Path) -> dict[str, str]:
     """
     path = Path(path).expanduser()
     try:
+        # A checkpoint names one too: a device or a pipe would be read without end.
+        if path.exists() and not path.is_file():
+            raise StoreError(f"split list {path} is not a file: name a CSV with sequence,split")
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"split list {path} cannot be read ({error})") from None
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or NUL in the name
+        raise StoreError(f"split list {path} cannot be read ({first_line(error)})") from None
     table: dict[str, str] = {}
     for row in rows:
         if set(row) != {"sequence", "split"} or row["split"] not in SPLITS:

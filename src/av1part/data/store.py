@@ -29,9 +29,10 @@ from av1part.data.layout import (
     NODE_SCHEMA,
     NODES,
     SEQUENCE_NAME,
+    check_inside,
     check_nodes,
     check_sha256,
-    first_line,
+    most_nodes,
     node_counts,
     plane_dtype,
     read_manifest,
@@ -39,7 +40,7 @@ from av1part.data.layout import (
     sequence_name,
 )
 from av1part.data.splits import sequence_codes
-from av1part.errors import StoreError
+from av1part.errors import StoreError, first_line
 from av1part.files import PART_SUFFIX, atomic_path, sha256_file, write_json
 
 __all__ = [
@@ -93,14 +94,22 @@ class Store:
             StoreError: naming the file, if anything is missing, foreign or does not match.
         """
         path = Path(path).expanduser()
+        try:
+            return cls._open(path, verify)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror}): restore it") from None
+
+    @classmethod
+    def _open(cls, path: Path, verify: Verify) -> Store:
         manifest = read_manifest(path)
-        # The table is read whole in any case, and polars panics on some damaged Parquet files.
-        names = manifest["files"] if verify == "full" else [NODES]
-        for name in names:
+        for name in manifest["files"]:
+            check_inside(path / name, path)
+        # The table is read whole in any case.
+        for name in manifest["files"] if verify == "full" else [NODES]:
             check_sha256(path / name, manifest["files"][name])
-        store = cls(path, manifest, read_nodes(path / NODES))
-        for sequence in store.sequences:
-            store.plane(sequence)
+        store = cls(path, manifest, pl.DataFrame(schema=dict(NODE_SCHEMA)))
+        samples = sum(store.plane(sequence).size for sequence in store.sequences)
+        store.nodes = read_nodes(path / NODES, most_nodes(samples))
         store._check_nodes(unique=verify == "full")
         return store
 
@@ -185,7 +194,8 @@ class Store:
             raise StoreError(f"{file} is missing: restore it or build the dataset again")
         self._stamps.setdefault(file, _stamp(file))
         try:
-            plane = np.lib.format.open_memmap(file, mode="r")
+            with np.errstate(over="ignore"):  # of a header that claims more than there can be
+                plane = np.lib.format.open_memmap(file, mode="r")
         except Exception as error:  # whatever numpy's parser makes of a damaged header
             raise StoreError(
                 f"{file} is not a complete .npy array ({first_line(error)}): "

@@ -12,6 +12,7 @@ from torchvision.models import ResNet18_Weights
 
 from av1part.errors import CheckpointError
 from av1part.models.backbone import ResNet18
+from av1part.plain_file import NotPlainError, load_plain
 
 _OWN_PARTS = ("se1.", "se2.", "se3.", "se4.", "attention.")
 
@@ -104,11 +105,9 @@ def _from_file(path: Path) -> dict[str, Tensor]:
             f"{path} does not exist: backbone.weights is none, imagenet or a file"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch raises a dozen types for a damaged or hostile file; all mean the same to a user.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable state dict ({reason})") from None
+        state = load_plain(path)
+    except (NotPlainError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable state dict: {error}") from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} is not a state dict of tensors")
     return dict(state)

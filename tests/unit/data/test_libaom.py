@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,41 @@ def without(pattern: bytes) -> list[bytes]:
 def test_output_that_is_not_whole_is_refused(lines: list[bytes], said: str) -> None:
     with pytest.raises(EncoderError, match=said):
         list(parse_inspect(lines, "stream"))
+
+
+def with_member(name: str, value: str) -> list[bytes]:
+    """A stream whose frames say something else of themselves."""
+    pattern = re.compile(rf'"{name}": .*?(,?)\n$'.encode())
+    return [pattern.sub(f'"{name}": {value},\n'.encode(), line) for line in lines_of("crops_72x56")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("blockSize", "[[3, [1000000000]]]"),
+        ("blockSize", "[" + ", ".join(["[3, [4000]]"] * 5000) + "]"),
+        ("blockSize", "[" * 100_000),
+        ("blockSize", "[[3, [4000], [4000]]]"),
+        ("blockSize", "5"),
+        ("blockSizeMap", "[1]"),
+        ("blockSizeMap", "null"),
+        ("blockSizeMap", '{"BLOCK_512X512": 3}'),
+        ("baseQIndex", "256"),
+        ("baseQIndex", "-1"),
+        ("baseQIndex", "1e300"),
+        ("baseQIndex", "NaN"),
+        ("baseQIndex", "[]"),
+    ],
+)
+def test_output_that_claims_anything_is_one_line_and_little_memory(name: str, value: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncoderError, match="stream: inspect printed a broken") as caught:
+            list(parse_inspect(with_member(name, value), "stream"))
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_frames_are_parsed_one_at_a_time() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from av1part.data.planar import RawFormat
 from av1part.data.sources import Source, find_sources, open_source, open_sources
@@ -457,3 +458,22 @@ def test_frames_and_every(tmp_path: Path, count: int | None, every: int, kept: l
     assert len(read) == len(kept)
     for planes, index in zip(read, kept, strict=True):
         assert (planes[0] == frames[index][0]).all()
+
+
+def test_a_list_of_other_files_is_not_followed(tmp_path: Path) -> None:
+    Image.new("RGB", (24, 16)).save(tmp_path / "other.png")
+    file = tmp_path / "clip.mp4"
+    file.write_text("ffconcat version 1.0\nfile other.png\n")
+    with pytest.raises(SourceError, match=r"clip\.mp4 is a list of other files: name those"):
+        open_source(file)
+
+
+@pytest.mark.parametrize("name", ["http:a.png", "concat:a|b.png", "pipe:0.png", "a%d.png"])
+def test_a_name_is_a_file_s_whatever_it_looks_like(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"a{number}.png")  # what a%d could stand for
+    Image.new("RGB", (24, 16)).save(name)
+    assert open_source(Path(name)).reader.width == 24

@@ -190,3 +190,12 @@ def test_split_lists_are_read_strictly(tmp_path: Path) -> None:
         read_split_list(file)
     file.write_text("sequence,split\na,val\nb,test\n")
     assert read_split_list(file) == {"a": "val", "b": "test"}
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "", "a\0b", "long.csv", "latin.csv"])
+def test_split_lists_that_cannot_be_read_are_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "long.csv").write_text('sequence,split\n"' + "x" * 200_000)
+    (tmp_path / "latin.csv").write_bytes(b"sequence,split\n\xe9,val\n")
+    with pytest.raises(StoreError, match=r"cannot be read|is not a file") as caught:
+        read_split_list(tmp_path / name)
+    assert len(str(caught.value).splitlines()) == 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from av1part.data.layout import NODE_SCHEMA
 from av1part.errors import SourceError
+from av1part.files import leads_out
 from av1part.partition import Partition, legal_partitions
 
 BIT_DEPTH = 10
@@ -63,6 +64,24 @@ class Contents:
     clips: Sequence[Clip]
     left_out: Mapping[str, int]
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_own(path: Path, folder: Path) -> Path:
+    """Check that a file to import is in its folder, not linked in from elsewhere.
+
+    Args:
+        path: The file or subfolder.
+        folder: The folder of the layout, which may itself be reached by a link.
+
+    Returns:
+        The path as it was given.
+
+    Raises:
+        SourceError: naming the file, if not.
+    """
+    if leads_out(path, folder):
+        raise SourceError(f"{path} is a link that leads out of its folder: copy the file there")
+    return path
 
 
 def block_nodes(

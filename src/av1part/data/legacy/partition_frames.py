@@ -35,6 +35,7 @@ from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
     Contents,
+    check_own,
     check_partitions,
     check_qindexes,
 )
@@ -89,7 +90,7 @@ def _clip_folders(folder: Path) -> list[Path]:
     found = [path for path in candidates if any(_NAME.fullmatch(p.name) for p in path.iterdir())]
     if not found:
         raise SourceError(f"{folder} has no partition_frame_<n>.txt, nor have its folders")
-    return found[:1] if found[0] == folder else found
+    return found[:1] if found[0] == folder else [check_own(each, folder) for each in found]
 
 
 def _clip(folder: Path, settings: ImportSettings, left_out: Counter[str]) -> Clip:
@@ -138,7 +139,7 @@ def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
         beside = [p for p in _in(folder) if p.suffix.lower() == RAW_SUFFIX]
         if len(beside) != 1:
             raise SourceError(f"{folder} holds {len(beside)} .yuv files: name the clip with yuv=")
-        path = beside[0]
+        path = check_own(beside[0], folder)
     if path.suffix.lower() != RAW_SUFFIX:
         raise SourceError(f"{path} is not a raw {RAW_SUFFIX} file, which this layout needs")
     said = settings.raw
@@ -155,7 +156,7 @@ def _frame_files(folder: Path, source: Source) -> dict[int, Path]:
     files: dict[int, Path] = {}
     for path in _in(folder):
         if match := _NAME.fullmatch(path.name):
-            other = files.setdefault(int(match[1]), path)
+            other = files.setdefault(int(match[1]), check_own(path, folder))
             if other is not path:
                 raise SourceError(f"{path} and {other.name} are both of frame {int(match[1])}")
     if not files:

@@ -23,6 +23,7 @@ from av1part.data.legacy.contents import (
     Clip,
     Contents,
     block_nodes,
+    check_own,
     check_partitions,
     check_qindexes,
 )
@@ -81,7 +82,7 @@ def _files(folder: Path, side: str) -> tuple[dict[Key, Path], int]:
     """Return the files of one folder by clip and size, and how many are called otherwise.
 
     Raises:
-        SourceError: if there is no such folder.
+        SourceError: if there is no such folder, or a file is only linked into it.
     """
     if not (folder / side).is_dir():
         raise SourceError(
@@ -97,7 +98,7 @@ def _files(folder: Path, side: str) -> tuple[dict[Key, Path], int]:
     others = 0
     for path in (folder / side).iterdir():
         if match := pattern.fullmatch(path.name):
-            found[match["seq"], int(match["size"])] = path
+            found[match["seq"], int(match["size"])] = check_own(path, folder)
         else:
             others += 1
     return found, others

@@ -13,8 +13,6 @@ takes only the protocols that need no clips.
 from __future__ import annotations
 
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,12 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from av1part.data.layout import first_line, plane_dtype
+from av1part.data.layout import plane_dtype
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
     Contents,
     block_nodes,
+    check_own,
     check_partitions,
     check_qindexes,
 )
@@ -37,6 +36,7 @@ from av1part.data.settings import ImportSettings
 from av1part.errors import SourceError
 from av1part.files import sha256_file
 from av1part.partition import Partition, taxonomy
+from av1part.plain_file import NotPlainError, load_plain
 
 SIZE = 16
 """Luma samples a side of the blocks."""
@@ -78,6 +78,7 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
     for file in files.values():
         if not file.is_file():
             raise SourceError(f"{file} is missing: give the folder that holds train.pt and val.pt")
+        check_own(file, folder)
     left_out = 0
     clips = []
     for split, file in files.items():
@@ -97,34 +98,16 @@ def _load(file: Path) -> Mapping[Any, Any]:
     Raises:
         SourceError: if it is damaged, holds code, or lacks an entry.
     """
-    with file.open("rb"):
-        damaged = None  # a file that may not be read is told from one that is damaged
     try:
-        if zipped := zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
-        if damaged is None:
-            # What torch warns of in such a file is refused below, or harmless.
-            with warnings.catch_warnings(action="ignore"):
-                content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:
-        # torch and zipfile raise a dozen types for damaged or hostile files, OSError among them.
-        raise SourceError(f"{file} is refused: {_reason(error)}") from None
-    if damaged is not None:
-        raise SourceError(f"{file} is damaged in {damaged!r}: restore it")
+        content = load_plain(file, mapped=True)
+    except NotPlainError as error:
+        raise SourceError(f"{file} is refused: {error}") from None
     if not isinstance(content, dict):
         raise SourceError(f"{file} holds a {type(content).__name__}, not a dict of tensors")
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise SourceError(f"{file} lacks {', '.join(missing)}: is it of the v6 layout?")
     return content
-
-
-def _reason(error: Exception) -> str:
-    text = first_line(error)
-    if "weights_only" in str(error) or "Weights only" in text or "Unsupported" in text:
-        return "it holds code or objects beside tensors, and nothing of it was run; do not trust it"
-    return f"it is truncated or no file of torch.save ({text}): restore it"
 
 
 def _clip(split: str, file: Path, tensors: Mapping[Any, Any], group: str) -> Clip:

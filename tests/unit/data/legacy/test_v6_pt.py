@@ -223,7 +223,7 @@ def test_a_flipped_byte_is_found_by_the_archive_s_checksum(
     data = bytearray(file.read_bytes())
     data[stored.header_offset + 5000] ^= 1
     file.write_bytes(data)
-    with pytest.raises(SourceError, match=r"val\.pt is damaged in .*/data/"):
+    with pytest.raises(SourceError, match=r"val\.pt is refused: it is damaged in .*/data/"):
         import_dataset("v6-pt", folder, tmp_path / "out")
 
 
