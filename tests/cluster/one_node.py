@@ -1,4 +1,4 @@
-"""A real SLURM of one node on loopback, in a temporary folder, for as long as a test runs.
+"""A real SLURM of one node or more on loopback, in a temporary folder, while a test runs.
 
 Debian's slurmctld, slurmd and munged with a configuration, key, ports and spool folders of their
 own: nothing of the system's is read or written, and several such clusters can run side by side.
@@ -24,8 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-DAEMONS = ("munged", "slurmctld", "slurmd")
-PROGRAMS = (*DAEMONS, "sbatch", "srun", "sinfo", "squeue", "scancel")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "squeue", "scancel")
 APT = "apt install slurmctld slurmd slurm-client munge"
 
 SETTINGS = {
@@ -62,7 +61,7 @@ class Cluster:
     """A running cluster.
 
     Attributes:
-        folder: Its configuration, logs (`slurmctld.log`, `slurmd.log`) and spool folders.
+        folder: Its configuration, logs (`slurmctld.log`, `slurmd-<node>.log`) and spool folders.
         environment: The environment that its commands, and whatever calls them, must run in.
     """
 
@@ -110,14 +109,16 @@ class Cluster:
 
 
 @contextmanager
-def one_node(cpus: int = 4, gpus: int = 0, **settings: str) -> Iterator[Cluster]:
+def one_node(cpus: int = 4, gpus: int = 0, nodes: int = 1, **settings: str) -> Iterator[Cluster]:
     """Start a cluster, and end it.
 
     A requeued job starts again after 5 s, and is killed 10 s after it was asked to end.
 
     Args:
-        cpus: What the node says it has, whatever the machine has.
-        gpus: GPUs that it pretends to have (0 or 1): jobs that ask for one run, and find none.
+        cpus: What each node says it has, whatever the machine has.
+        gpus: GPUs that each pretends to have (0 or 1): jobs that ask for one run, and find none.
+        nodes: More than one are daemons of this machine all the same, called `<host>-1` and so on;
+            no name server knows those names, so that torch needs `MASTER_ADDR=127.0.0.1`.
         **settings: Lines of slurm.conf to add or replace, such as `KillWait="2"`.
 
     Yields:
@@ -130,13 +131,14 @@ def one_node(cpus: int = 4, gpus: int = 0, **settings: str) -> Iterator[Cluster]
     # Not pytest's folder: a socket's path is short, and munged wants its folder readable to all.
     folder = Path(tempfile.mkdtemp(prefix="av1part-slurm-", dir="/tmp"))
     folder.chmod(0o755)
-    _configure(folder, cpus, gpus, settings)
+    names = [_host()] if nodes == 1 else [f"{_host()}-{i}" for i in range(1, nodes + 1)]
+    _configure(folder, names, cpus, gpus, settings)
     own = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
     cluster = Cluster(folder, {**own, "SLURM_CONF": str(folder / "slurm.conf")})
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            _start(cluster, stack)
+            _start(cluster, names, stack)
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
             said = " ".join(str(error).split())
             raise UnavailableError(f"no SLURM could be started: {said}") from None
@@ -147,19 +149,19 @@ def one_node(cpus: int = 4, gpus: int = 0, **settings: str) -> Iterator[Cluster]
                 cluster.clear()
 
 
-def _start(cluster: Cluster, stack: ExitStack) -> None:
+def _start(cluster: Cluster, nodes: Sequence[str], stack: ExitStack) -> None:
     folder = cluster.folder
-    munged = stack.enter_context(_daemon(cluster, _munged(folder)))
+    munged = stack.enter_context(_daemon(cluster, "munged", _munged(folder)))
     answers = (folder / "munge.socket").exists
     _until(lambda: answers() or _ended(munged), 10, lambda: _why(folder, "munged"))
-    ours = [munged]
-    for name in ("slurmctld", "slurmd"):
-        words = [name, "-D", "-f", str(folder / "slurm.conf")]
-        ours.append(stack.enter_context(_daemon(cluster, words)))
-    _until(lambda: _ended(*ours) or _answers(cluster), 30, lambda: _why(folder, *DAEMONS))
+    conf = ["-D", "-f", str(folder / "slurm.conf")]
+    commands = {"slurmctld": ["slurmctld", *conf]}
+    commands |= {f"slurmd-{node}": ["slurmd", "-N", node, *conf] for node in nodes}
+    ours = [stack.enter_context(_daemon(cluster, *each)) for each in commands.items()]
+    _until(lambda: _ended(*ours) or _answers(cluster), 30, lambda: _why(folder, *commands))
     if _ended(*ours):
-        raise OSError(_why(folder, *DAEMONS))
-    cluster.run("srun", "hostname", timeout=30)
+        raise OSError(_why(folder, *commands))
+    cluster.run("srun", f"--nodes={len(nodes)}", "hostname", timeout=30)
 
 
 def _check() -> None:
@@ -180,37 +182,44 @@ def _munged(folder: Path) -> list[str]:
     return ["munged", "--foreground", f"--socket={folder / 'munge.socket'}", *named]
 
 
-def _configure(folder: Path, cpus: int, gpus: int, settings: Mapping[str, str]) -> None:
+def _configure(
+    folder: Path, nodes: Sequence[str], cpus: int, gpus: int, settings: Mapping[str, str]
+) -> None:
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    node = socket.gethostname().partition(".")[0]
-    controller, daemon = _free_ports(2)
+    (folder / "state").mkdir()
+    host = _host()
+    controller, *ports = _free_ports(1 + len(nodes))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     lines = {
         **SETTINGS,
-        "SlurmctldHost": f"{node}(127.0.0.1)",
+        "SlurmctldHost": f"{host}(127.0.0.1)",
         "SlurmctldPort": str(controller),
-        "SlurmdPort": str(daemon),
         # A requeued job waits for as long as a credential lasts, 120 s unless said.
         "AuthInfo": f"socket={folder / 'munge.socket'},cred_expire=5",
         "KillWait": "10",
         "StateSaveLocation": str(folder / "state"),
-        "SlurmdSpoolDir": str(folder / "spool"),
+        "SlurmdSpoolDir": str(folder / "spool-%n"),
         "SlurmctldPidFile": str(folder / "slurmctld.pid"),
-        "SlurmdPidFile": str(folder / "slurmd.pid"),
+        "SlurmdPidFile": str(folder / "slurmd-%n.pid"),
         "SlurmctldLogFile": str(folder / "slurmctld.log"),
-        "SlurmdLogFile": str(folder / "slurmd.log"),
+        "SlurmdLogFile": str(folder / "slurmd-%n.log"),
         **settings,
-        "NodeName": f"{node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN"
-        + (f" Gres=gpu:{gpus}" if gpus else ""),
-        "PartitionName": f"main Nodes={node} Default=YES MaxTime=INFINITE State=UP",
     }
-    text = "".join(f"{key}={value}\n" for key, value in lines.items())
-    (folder / "slurm.conf").write_text(text)
-    (folder / "gres.conf").write_text(f"NodeName={node} Name=gpu File=/dev/null\n" * bool(gpus))
+    has = f"CPUs={cpus} RealMemory={memory} State=UNKNOWN" + (f" Gres=gpu:{gpus}" if gpus else "")
+    text = [f"{key}={value}\n" for key, value in lines.items()]
+    for node, port in zip(nodes, ports, strict=True):
+        place = f"NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+        text.append(f"NodeName={node} {place} {has}\n")
+    # A partition follows its nodes.
+    text.append(f"PartitionName=main Nodes={','.join(nodes)} Default=YES MaxTime=INFINITE\n")
+    (folder / "slurm.conf").write_text("".join(text))
+    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n" * gpus)
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -222,11 +231,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def _daemon(cluster: Cluster, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _daemon(cluster: Cluster, name: str, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a daemon in the foreground; it ends with this process too, however that ends."""
     tied = ["setpriv", "--pdeathsig", "TERM", *words]
     environment = {**cluster.environment, "PATH": _path()}
-    with (cluster.folder / f"{words[0]}.out").open("wb") as out:
+    with (cluster.folder / f"{name}.out").open("wb") as out:
         # In a group of its own: Ctrl-C is for the tests, which then end it in their order.
         process = subprocess.Popen(
             tied, env=environment, stdout=out, stderr=out, start_new_session=True
@@ -248,9 +257,8 @@ def _ended(*processes: subprocess.Popen[bytes]) -> bool:
 
 def _answers(cluster: Cluster) -> bool:
     with suppress(AssertionError, subprocess.TimeoutExpired):
-        return (
-            cluster.run("sinfo", "--noheader", "--format=%T", timeout=20).stdout.strip() == "idle"
-        )
+        states = cluster.run("sinfo", "--noheader", "--format=%T", timeout=20).stdout.split()
+        return states == ["idle"]  # one line for all nodes of a state
     return False
 
 

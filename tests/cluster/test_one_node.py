@@ -76,3 +76,10 @@ def test_it_leaves_nothing_behind(one_node: ModuleType, slurm: Any) -> None:
         one_node.one_node(SelectType="select/NoSuchThing"),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_it_may_have_more_nodes(one_node: ModuleType) -> None:
+    with one_node.one_node(nodes=2, cpus=1, gpus=1) as cluster:
+        said = cluster.run("srun", "--nodes=2", "--gpus-per-node=1", "printenv", "SLURMD_NODENAME")
+        assert len(set(said.stdout.split())) == 2
