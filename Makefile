@@ -90,7 +90,7 @@ experiments-report: setup ## Tables, plots and pages of the folders in experimen
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew
 	@.uv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
-	  --python-version 3.11 --extra dev --extra joblib --extra bench pyproject.toml -o requirements.lock $(ARGS)
+	  --python-version 3.11 --extra dev --extra joblib --extra cluster --extra bench pyproject.toml -o requirements.lock $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; runs/ and datasets stay
