@@ -14,7 +14,8 @@ export PYTHON SOURCE OUT CKPT
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: ARGS (further words for the command), PYTHON (interpreter of setup)"
+	@echo "Variables: ARGS (further words for the command), PYTHON (interpreter of setup),"
+	@echo "  LAUNCHER (what runs a sweep's jobs: basic, joblib, slurm, slurm_gpu)"
 
 .PHONY: setup
 setup: ## Make .venv from requirements.lock (PYTHON=... interpreter of a new one)
@@ -64,8 +65,8 @@ eval: need-ckpt setup ## Validate a checkpoint on its own: CKPT=runs/.../best.ck
 	@$(BIN)/av1part validate "$$CKPT" $(ARGS)
 
 .PHONY: sweep
-sweep: need-exp setup ## Run an experiment's jobs: EXP=exp11a/all [ARGS=...]
-	@$(BIN)/av1part train -m experiment=$(EXP) $(ARGS)
+sweep: need-exp setup ## Run an experiment's jobs: EXP=exp11a/all [LAUNCHER=slurm] [ARGS=...]
+	@$(BIN)/av1part train -m experiment=$(EXP) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER)) $(ARGS)
 
 .PHONY: libaom
 libaom: ## Build libaom's inspect once, and see to aomenc

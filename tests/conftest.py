@@ -126,7 +126,7 @@ def slurm_cluster(one_node: ModuleType) -> Iterator[Any]:
     """A SLURM of one node, a `Cluster` of tests/cluster/one_node.py; skips where none can start."""
     with ExitStack() as stack:
         try:
-            cluster = stack.enter_context(one_node.one_node(gpus=1))
+            cluster = stack.enter_context(one_node.one_node(gpus=4))
         except one_node.UnavailableError as error:
             pytest.skip(str(error))
         yield cluster

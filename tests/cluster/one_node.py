@@ -27,6 +27,9 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "squeue", "scancel")
 APT = "apt install slurmctld slurmd slurm-client munge"
 
+GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
+"""Device files that are on every machine, to pretend that they are a GPU's."""
+
 SETTINGS = {
     "ClusterName": "av1part",
     "SlurmUser": "root",
@@ -116,7 +119,7 @@ def one_node(cpus: int = 4, gpus: int = 0, nodes: int = 1, **settings: str) -> I
 
     Args:
         cpus: What each node says it has, whatever the machine has.
-        gpus: GPUs that each pretends to have (0 or 1): jobs that ask for one run, and find none.
+        gpus: GPUs that each pretends to have, four at most: jobs may ask for them, and find none.
         nodes: More than one are daemons of this machine all the same, called `<host>-1` and so on;
             no name server knows those names, so that torch needs `MASTER_ADDR=127.0.0.1`.
         **settings: Lines of slurm.conf to add or replace, such as `KillWait="2"`.
@@ -215,7 +218,7 @@ def _configure(
     # A partition follows its nodes.
     text.append(f"PartitionName=main Nodes={','.join(nodes)} Default=YES MaxTime=INFINITE\n")
     (folder / "slurm.conf").write_text("".join(text))
-    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n" * gpus)
+    (folder / "gres.conf").write_text("".join(f"Name=gpu File={f}\n" for f in GPUS[:gpus]))
 
 
 def _host() -> str:
