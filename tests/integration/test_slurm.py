@@ -14,10 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import submitit
+from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
 from av1part.cli import config_folder
 from av1part.sweeps import slurm as jobs
+from av1part.sweeps.state import begin, read_record
+from hydra_plugins.av1part_slurm import SlurmLauncher
 
 from .conftest import Command
 
@@ -40,8 +44,8 @@ defaults:
 hydra:
   sweeper:
     variants:
-      good: [method=frozen]
-      bad: [method=adapter, adapter=depthwise3x3, "adapter.layers=[4]"]
+      good: [method=frozen, trainer.max_epochs=1]
+      bad: [method=adapter, trainer.max_epochs=1, adapter=depthwise3x3, "adapter.layers=[4]"]
       long: [method=frozen, trainer.max_epochs=100000, callbacks.patience=null]
 """
 
@@ -58,7 +62,7 @@ def words(tmp_path: Path, on_small: tuple[str, ...]) -> tuple[str, ...]:
     return ("train", "-m", *given, *on_small, "trainer.max_epochs=1")
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 240) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -106,26 +110,38 @@ def test_a_sweep_on_slurm_reports_what_a_local_one_does(
 
 @pytest.mark.slow
 def test_a_sweep_outlives_its_jobs_and_they_outlive_it(
-    slurm: Any, words: tuple[str, ...], stage1: Path, tmp_path: Path
+    slurm: Any,
+    words: tuple[str, ...],
+    stage1: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """One job is well, one fails, one is cancelled; in between the sweep's process is killed."""
     file = tmp_path / "conf/experiment/tiny.yaml"
     file.write_text(HANDED_OVER)
     launcher = ("hydra/launcher=slurm", *SMALL_JOBS)
-    command = [SCRIPT, *words[:-1], f"stage1={stage1}", *launcher]
+    own = [word for word in words if not word.startswith("trainer.max_epochs")]
+    command = [SCRIPT, *own, f"stage1={stage1}", *launcher]
     sweep, out = tmp_path / "runs/tiny", tmp_path / "out.txt"
 
     def start() -> subprocess.Popen[bytes]:
         with out.open("wb") as to:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 list(map(str, command)), cwd=tmp_path, env=slurm.environment, stdout=to, stderr=to
             )
+        request.addfinalizer(process.kill)
+        return process
 
-    def cancel_long() -> None:
-        record = sweep / "long/run/history.csv"
-        eventually(record.is_file)
+    def epochs() -> int:
+        history = sweep / "long/run/history.csv"
+        return len(history.read_text().splitlines()) if history.is_file() else 0
+
+    def signal_long(*options: str) -> None:
+        """Cancel the long job, or signal it, in an epoch of its present start."""
+        before = epochs()
+        eventually(lambda: epochs() > before)
         (job,) = slurm.jobs()
-        slurm.run("scancel", job)
+        slurm.run("scancel", *options, job)
 
     killed = start()
     eventually(lambda: len(slurm.jobs()) == 1 and (sweep / "good/run/metrics.json").is_file())
@@ -134,11 +150,11 @@ def test_a_sweep_outlives_its_jobs_and_they_outlive_it(
     made = (sweep / "good/run/metrics.json").stat().st_mtime_ns
     running = start()
     eventually(lambda: "1 jobs of an earlier start are still with SLURM" in out.read_text())
-    cancel_long()
+    signal_long()
     eventually(lambda: "2 jobs given to SLURM" in out.read_text())
-    eventually(lambda: len(slurm.jobs()) == 1)
-    cancel_long()
-    assert running.wait(timeout=240) == 2
+    eventually(lambda: list(slurm.jobs().values()) == ["RUNNING"])
+    signal_long()
+    assert running.wait(timeout=600) == 2
     said = out.read_text()
     assert "3 jobs, 1 of them done before" in said
     assert "bad/run failed" in said
@@ -218,6 +234,22 @@ def test_an_interrupted_sweep_takes_its_jobs_along(submitted: SimpleNamespace, s
     with pytest.raises(KeyboardInterrupt), jobs.cancelled_if_interrupted([job]):
         raise KeyboardInterrupt
     slurm.wait_until_empty(10)
+
+
+def test_a_job_that_fails_outside_of_the_training_is_told(tmp_path: Path) -> None:
+    """Such as one whose node lacks a module; here submitit runs it without SLURM."""
+    job = submitit.LocalExecutor(tmp_path / "%j").submit(int, "no number")
+    job.wait()
+    begin(tmp_path / "variant/run", {})
+    launcher = SlurmLauncher()
+    cfg = {"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "variant/run"}}}
+    compose = SimpleNamespace(load_sweep_config=lambda *_: OmegaConf.create(cfg))
+    launcher.context, launcher.config = SimpleNamespace(config_loader=compose), None
+    returned = launcher._returned(job, None, [])
+    assert returned.status == JobStatus.FAILED
+    error = read_record(tmp_path / "variant/run")["error"]
+    assert error.startswith(f"SLURM's job {job.job_id}: ValueError: invalid literal for int()")
+    assert error.endswith("_log.err")
 
 
 def test_no_slurm_no_jobs_of_its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,7 @@ def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str |
     """
     waiting = dict(results)
     suspects: set[str] = set()
+    silent = False
     asked = started = time.monotonic()
     while waiting:
         for job in [job for job, file in waiting.items() if _is_there(file)]:
@@ -116,6 +117,9 @@ def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str |
         if waiting and now - asked >= _patience(now - started):
             asked = now
             left = queued(sweep)
+            if left is None and not silent:
+                log.warning("SLURM does not answer (squeue): waiting on")
+            silent = left is None
             gone = set() if left is None else waiting.keys() - left.keys()
             # Twice, since a file may be seen here later than it was written there.
             for job in sorted(gone & suspects):
