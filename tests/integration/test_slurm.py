@@ -116,7 +116,7 @@ def test_a_sweep_outlives_its_jobs_and_they_outlive_it(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """One job is well, one fails, one is cancelled; in between the sweep's process is killed."""
+    """One job is well, one fails, one is requeued and cancelled; the sweep's process is killed."""
     file = tmp_path / "conf/experiment/tiny.yaml"
     file.write_text(HANDED_OVER)
     launcher = ("hydra/launcher=slurm", *SMALL_JOBS)
@@ -150,7 +150,9 @@ def test_a_sweep_outlives_its_jobs_and_they_outlive_it(
     made = (sweep / "good/run/metrics.json").stat().st_mtime_ns
     running = start()
     eventually(lambda: "1 jobs of an earlier start are still with SLURM" in out.read_text())
-    signal_long()
+    signal_long("--signal=USR2")  # what SLURM sends before a job's time ends
+    eventually(lambda: list(slurm.jobs().values()) == ["PENDING"])
+    signal_long()  # in a further epoch: it went on
     eventually(lambda: "2 jobs given to SLURM" in out.read_text())
     eventually(lambda: list(slurm.jobs().values()) == ["RUNNING"])
     signal_long()
