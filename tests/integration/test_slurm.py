@@ -209,7 +209,7 @@ def submitted(
 
 @pytest.mark.slow
 def test_the_end_of_each_job_is_found(submitted: SimpleNamespace, slurm: Any) -> None:
-    well, lost, ended = submitted.submit("4", submitted.result), submitted.submit("600"), ""
+    well, lost = submitted.submit("4", submitted.result), submitted.submit("600")
     slurm.run("sbatch", "--output=/dev/null", "--wrap=sleep 600")  # not of the sweep
     assert jobs.queued(submitted.sweep).keys() == {well, lost}
     slurm.run("scancel", lost)
