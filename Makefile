@@ -14,7 +14,8 @@ export PYTHON SOURCE OUT CKPT
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: ARGS (further words for the command), PYTHON (interpreter of setup)"
+	@echo "Variables: ARGS (further words for the command), PYTHON (interpreter of setup),"
+	@echo "  LAUNCHER (what runs a sweep's jobs: basic, joblib, slurm, slurm_gpu)"
 
 .PHONY: setup
 setup: ## Make .venv from requirements.lock (PYTHON=... interpreter of a new one)
@@ -64,8 +65,8 @@ eval: need-ckpt setup ## Validate a checkpoint on its own: CKPT=runs/.../best.ck
 	@$(BIN)/av1part validate "$$CKPT" $(ARGS)
 
 .PHONY: sweep
-sweep: need-exp setup ## Run an experiment's jobs: EXP=exp11a/all [ARGS=...]
-	@$(BIN)/av1part train -m experiment=$(EXP) $(ARGS)
+sweep: need-exp setup ## Run an experiment's jobs: EXP=exp11a/all [LAUNCHER=slurm] [ARGS=...]
+	@$(BIN)/av1part train -m experiment=$(EXP) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER)) $(ARGS)
 
 .PHONY: libaom
 libaom: ## Build libaom's inspect once, and see to aomenc
@@ -94,7 +95,7 @@ experiments-report: setup ## Tables, plots and pages of the folders in experimen
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew
 	@.uv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
-	  --python-version 3.11 --extra dev --extra joblib --extra bench pyproject.toml -o requirements.lock $(ARGS)
+	  --python-version 3.11 --extra dev --extra joblib --extra cluster --extra bench pyproject.toml -o requirements.lock $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; runs/ and datasets stay

@@ -11,10 +11,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import importlib.util
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -111,3 +113,28 @@ def one_to_four_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         writer.add_plane(name, centre(name)[None], 8)
     return writer.finish(nodes, {s: {"bit_depth": 8} for s in names}, {}).path
+
+
+@pytest.fixture(scope="session")
+def one_node() -> ModuleType:
+    """What starts a SLURM."""
+    return load_file(Path(__file__).parent / "cluster" / "one_node.py")
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(one_node: ModuleType) -> Iterator[Any]:
+    """A SLURM of one node, a `Cluster` of tests/cluster/one_node.py; skips where none can start."""
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(one_node.one_node(gpus=4))
+        except one_node.UnavailableError as error:
+            pytest.skip(str(error))
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_cluster: Any) -> Iterator[Any]:
+    """The same without a job on it, and none left after."""
+    slurm_cluster.clear()
+    yield slurm_cluster
+    slurm_cluster.clear()

@@ -8,10 +8,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from av1part.configuration import plain
+from av1part.errors import ConfigError
 from av1part.files import no_empty_folder
 from av1part.folder_lock import folder_lock
 from av1part.report import write_run_plots
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
     """Train a stage; returns val macro-F1, for sweepers."""
     check_run_name(str(cfg.name))
+    _check_launcher()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         result = train_in(cfg, folder)
@@ -32,6 +35,17 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
         record_failure(folder, error)  # of a job; the others of the sweep go on
         raise
     return None if result is None else float(result.metrics["macro_f1"])
+
+
+def _check_launcher() -> None:
+    """Refuse a launcher for a single run, which Hydra would leave unused without a word.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    launcher = HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
+    if HydraConfig.get().mode == RunMode.RUN and launcher != "basic":
+        raise ConfigError(f"hydra/launcher={launcher} is for sweeps: add -m, or leave it out")
 
 
 def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:

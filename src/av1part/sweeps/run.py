@@ -27,6 +27,7 @@ from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
 from av1part.sweeps.reuse import Neighbours
+from av1part.sweeps.slurm import wait_for_earlier
 from av1part.sweeps.state import (
     SWEEP,
     State,
@@ -91,6 +92,7 @@ def run_sweep(
     try:
         # The system lets go of it when this process ends, however it ends.
         with FileLock(compose.folder / ".lock", timeout=0):
+            wait_for_earlier(compose.folder)
             return _run_all(plan, jobs, compose, launcher)
     except Timeout:
         raise SweepError(
