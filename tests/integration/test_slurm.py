@@ -165,6 +165,8 @@ def test_a_sweep_outlives_its_jobs_and_they_outlive_it(
     assert "CANCELLED, see /" in said
     (line,) = (line for line in said.splitlines() if line.startswith("av1part: "))
     assert "2 of 3 jobs" in line
+    # Of three starts none began anew.
+    assert (sweep / "long/run/train.log").read_text().count(" epoch 0: ") == 1
 
     file.write_text(
         HANDED_OVER.replace(', adapter=depthwise3x3, "adapter.layers=[4]"', "").replace(
