@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from av1part.models.freeze import moved_tensors
 
 from .conftest import Command
 
+SCRIPT = Path(sys.executable).with_name("av1part")
 RESULTS = ("metrics.json", "history.csv", "confusion.csv")
 
 
@@ -123,3 +127,35 @@ def test_a_run_told_to_stop_goes_on_to_the_same_result(
         )
         assert moved_tensors(ours["state_dict"], theirs["state_dict"]) == []
         assert ours["global_step"] == theirs["global_step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["scontrol requeue", "USR1"])
+def test_a_job_of_slurm_is_requeued_and_goes_on(
+    slurm: Any, av1part: Command, on_small: tuple[str, ...], tmp_path: Path, how: str
+) -> None:
+    words = ("train", "stage=stage1", *on_small, "trainer.max_epochs=40", "callbacks.patience=null")
+    assert av1part(*words, "name=whole").code == 0
+    command = shlex.join(["srun", str(SCRIPT), *map(str, words), "name=job", "resume=true"])
+    script = (
+        "--requeue",
+        "--open-mode=append",
+        f"--output={tmp_path}/job.txt",
+        f"--wrap={command}",
+    )
+    job = slurm.run("sbatch", "--parsable", *script).stdout.strip()
+    said, history = tmp_path / "runs/job/train.log", tmp_path / "runs/job/history.csv"
+    until = time.monotonic() + 300
+    while not (history.exists() and history.read_text().count("\n") > 5):
+        assert time.monotonic() < until, out.read_text()
+        time.sleep(0.1)
+    if how == "USR1":
+        slurm.run("scancel", "--signal=USR1", job)
+    else:
+        slurm.run("scontrol", "requeue", job)
+    slurm.wait_until_empty(seconds=600)
+    by = "SIGUSR1" if how == "USR1" else "SIGTERM"
+    assert said.read_text().count(f"stopped by {by}") == 1, out.read_text()
+    for name in RESULTS:
+        ours, theirs = (tmp_path / "runs" / run / name for run in ("job", "whole"))
+        assert ours.read_text() == theirs.read_text(), name
