@@ -19,6 +19,7 @@ from torch import Tensor
 
 from av1part.errors import CheckpointError, ConfigError
 from av1part.files import sha256_file
+from av1part.formats import refusal
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
 from av1part.partition import Partition
@@ -199,6 +200,14 @@ def _check_sidecar(path: Path) -> None:
         )
 
 
+def _wrote(path: Path) -> Any:
+    """Return the version of av1part that verified a checkpoint, if its record says so."""
+    try:
+        return json.loads(sidecar_path(path).read_text(encoding="utf-8"))["versions"]["av1part"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def _check_ours(path: Path, checkpoint: Any) -> None:
     keys = ("state_dict", "hyper_parameters", "av1part")
     if not isinstance(checkpoint, dict) or not all(
@@ -207,8 +216,9 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
         raise CheckpointError(f"{path} is not a checkpoint of av1part (it lacks {', '.join(keys)})")
     entry, state = checkpoint["av1part"], checkpoint["state_dict"]
     if entry.get("format") != FORMAT:
+        wrote = entry.get("av1part") or _wrote(path)
         raise CheckpointError(
-            f"checkpoint {path} has format {entry.get('format')!r}, this release reads {FORMAT}"
+            refusal(f"checkpoint {path}", entry.get("format"), FORMAT, wrote, "train again")
         )
     said = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
     if not said or not isinstance(entry.get("classes"), dict):
