@@ -101,7 +101,7 @@ def run_sweep(
 def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Launcher) -> list[Path]:
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
     neighbours = Neighbours(compose.folder)
-    _run(starts, launcher, 0, neighbours)
+    _run(starts, launcher, 0, neighbours, waiting=len(jobs) - len(starts))
     compose.log()
     for each in starts:
         if each.state.kind == "done" and not _best(each).is_file():
@@ -188,8 +188,14 @@ class _Composer:
         return plain(own)
 
 
-def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: Neighbours) -> None:
-    """Launch those that are not done, and wait for them."""
+def _run(
+    jobs: Sequence[_Composed],
+    launcher: Launcher,
+    index: int,
+    neighbours: Neighbours,
+    waiting: int = 0,
+) -> None:
+    """Launch those that are not done, and wait for them, as `waiting` further jobs do."""
     todo = []
     for each in jobs:
         state = each.state
@@ -208,7 +214,7 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: 
         return
     log.info("%d jobs, %d of them done before", len(jobs), len(jobs) - len(todo))
     if todo:
-        with Watch([each.folder for each in todo]):
+        with Watch([each.folder for each in todo], waiting=waiting):
             launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
 
 
