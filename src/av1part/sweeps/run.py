@@ -25,6 +25,7 @@ from av1part.configuration import check_values, plain
 from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
+from av1part.logs import run_log
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
 from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.state import (
@@ -91,7 +92,9 @@ def run_sweep(
     try:
         # The system lets go of it when this process ends, however it ends.
         with FileLock(compose.folder / ".lock", timeout=0):
-            return _run_all(plan, jobs, compose, launcher)
+            log_file = run_log(compose.folder / "sweep.log", logger="av1part.sweeps", always=True)
+            with log_file:
+                return _run_all(plan, jobs, compose, launcher)
     except Timeout:
         raise SweepError(
             f"another process runs the sweep in {compose.folder}: wait for it, or end it"
