@@ -19,6 +19,11 @@ PACKAGES = (
     *("av1part", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core"),
     *("omegaconf", "numpy", "polars", "av"),
 )
+MODULES = (
+    *("numpy", "polars", "torch", "torchvision", "torchmetrics", "pytorch_lightning"),
+    *("omegaconf", "hydra", "av"),
+)
+"""What is imported; an error of one that others need is theirs as well."""
 _SETUP = "run `make setup`, or install av1part anew"
 _SECONDS = 300
 """Longest that the imports may take, on a machine with a slow disk."""
@@ -27,7 +32,7 @@ _CHILD = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 said = {"errors": {}}
-for name in ("numpy", "polars", "torch", "torchvision", "torchmetrics", "pytorch_lightning", "av"):
+for name in sys.argv[1:]:
     try:
         __import__(name)
     except BaseException as error:
@@ -66,8 +71,11 @@ def packages(said: dict[str, Any]) -> Section:
         if name == "torch" and "cuda" in said:
             found += f", CUDA {said['cuda']}" if said["cuda"] else ", without CUDA"
         rows.append((name, found))
+    broken: dict[str, list[str]] = {}
     for name, error in said["errors"].items():
-        why = f"{name} cannot be imported ({' '.join(error.split())[:300]})"
+        broken.setdefault(" ".join(error.split())[:300], []).append(name)
+    for error, names in broken.items():
+        why = f"{', '.join(names)} cannot be imported ({error})"
         troubles.append(Trouble("training", why, _SETUP, needed=True))
     for line in out_of_bounds():
         troubles.append(Trouble("what was not tested", line, _SETUP))
@@ -134,7 +142,7 @@ def try_imports() -> dict[str, Any]:
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     try:
         ran = subprocess.run(
-            [sys.executable, "-c", _CHILD],
+            [sys.executable, "-c", _CHILD, *MODULES],
             capture_output=True,
             text=True,
             errors="replace",
