@@ -79,6 +79,9 @@ def test_what_cannot_be_run_is_a_line_and_no_failure(
     assert tool.main(["lowest"]) == 1
     assert "FAILED" in capsys.readouterr().out
     assert tool.main(["3.13"]) == 1  # nothing could be run: that is no success
+    monkeypatch.setattr(tool, "run_tests", lambda part, _: part == "lowest")
+    assert tool.main(["lowest"]) == 0
+    assert tool.main(["lowest", "3.12"]) == 1
 
 
 def test_too_little_room_is_said_before_anything_is_made(

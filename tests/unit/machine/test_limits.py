@@ -27,7 +27,8 @@ def system(root: Path, files: dict[str, str]) -> Path:
         (
             {
                 "proc/self/cgroup": "0::/jobs/one\n",
-                "sys/fs/cgroup/jobs/one/cpu.max": "max 100000\n",
+                "sys/fs/cgroup/jobs/one/cpu.max": "200000 100000\n",
+                "sys/fs/cgroup/cpu.max": "max 100000\n",
                 "sys/fs/cgroup/jobs/cpu.max": "150000 100000\n",
                 "sys/fs/cgroup/jobs/one/memory.max": "4000\n",
                 "sys/fs/cgroup/jobs/memory.max": "max\n",
