@@ -88,6 +88,10 @@ reliability: setup ## Faults with the long figures, for docs/reliability.md (ARG
 audit: setup ## Known vulnerabilities of the locked dependencies (needs the network)
 	@$(BIN)/python tools/audit.py $(ARGS)
 
+.PHONY: compatibility
+compatibility: setup ## Tests with the lowest versions and Python 3.12, 3.13 (ARGS=... parts)
+	@$(BIN)/python tools/compatibility.py $(ARGS)
+
 .PHONY: experiments-report
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
 	@$(BIN)/python tools/experiments_report.py
@@ -98,8 +102,8 @@ lock: setup ## Resolve pyproject.toml into requirements.lock anew
 	  --python-version 3.11 --extra dev --extra joblib --extra cluster --extra bench pyproject.toml -o requirements.lock $(ARGS)
 
 .PHONY: clean
-clean: ## Remove the environment and all caches; runs/ and datasets stay
-	@rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/api
+clean: ## Remove the environments and all caches; runs/ and datasets stay
+	@rm -rf .venv .venv-compat .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/api
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Before setup, which may take minutes.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from av1part.errors import CheckpointError, ConfigError, first_line
 from av1part.files import sha256_file
+from av1part.formats import refusal
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
 from av1part.partition import Partition
@@ -32,6 +33,9 @@ _FACTS: Mapping[str, tuple[type, ...]] = {
     "input_statistics": (dict,),
 }
 """What every checkpoint says of its data (`BlockDataModule.facts`), with its types."""
+
+_MOST = {"context": 1 << 8, "eval_batch_size": 1 << 16}
+"""What a checkpoint may ask for, which decides the memory of a batch."""
 
 _LONGEST_NAME = 200
 """Characters of a tensor's name; what is longer is meant to cost time."""
@@ -190,6 +194,14 @@ def _check_sidecar(path: Path) -> None:
         )
 
 
+def _wrote(path: Path) -> Any:
+    """Return the version of av1part that verified a checkpoint, if its record says so."""
+    try:
+        return json.loads(sidecar_path(path).read_text(encoding="utf-8"))["versions"]["av1part"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def _check_ours(path: Path, checkpoint: Any) -> None:
     keys = ("state_dict", "hyper_parameters", "av1part")
     if not isinstance(checkpoint, dict) or not all(
@@ -198,8 +210,9 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
         raise CheckpointError(f"{path} is not a checkpoint of av1part (it lacks {', '.join(keys)})")
     entry, state = checkpoint["av1part"], checkpoint["state_dict"]
     if entry.get("format") != FORMAT:
+        wrote = entry.get("av1part") or _wrote(path)
         raise CheckpointError(
-            f"checkpoint {path} has format {entry.get('format')!r}, this release reads {FORMAT}"
+            refusal(f"checkpoint {path}", entry.get("format"), FORMAT, wrote, "train again")
         )
     said = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
     if not said or not isinstance(entry.get("classes"), dict):
@@ -209,6 +222,9 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     if missing:
         raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
     wrong = [key for key, kinds in _FACTS.items() if not _is_fact(facts[key], kinds)]
+    wrong += [
+        key for key, most in _MOST.items() if key not in wrong and not 0 <= facts[key] <= most
+    ]
     if wrong:
         raise CheckpointError(
             f"checkpoint {path} does not say its data's {', '.join(wrong)} as training writes them"

@@ -1,8 +1,7 @@
 """The command line: `av1part <verb> [positional ...] [key=value ...] [Hydra flags]`.
 
-Nothing but dispatch: finds the verb, keeps positional words away from Hydra's grammar, quotes
-paths for it, runs it, and turns errors into one line and an exit code (0 done, 2 bad input or
-configuration, 1 anything else).
+Nothing but dispatch: finds the verb, keeps positional words from Hydra's grammar, quotes paths for
+it, runs it, and turns errors into one line and an exit code (0 done, 2 bad input, 1 anything else).
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ class Verb:
         switches: Flags of its own, and the overrides they stand for.
         forwards: Whether overrides of keys that its configuration has not go to the command, as
             further positional words (`demo` hands them to every training).
+        plain: Whether it runs without Hydra where no options are given, which may not start.
     """
 
     usage: str
@@ -48,6 +48,7 @@ class Verb:
     positionals: tuple[int, int | None] = (0, 0)
     switches: Mapping[str, str] = field(default_factory=dict)
     forwards: bool = False
+    plain: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -66,30 +67,28 @@ VERBS: dict[str, Verb] = {
     "validate": Verb(
         "CKPT [--show] or SWEEP split=test",
         "metrics of a checkpoint, or a sweep's on test; --show: its contents",
-        "validate",
-        "validate",
+        *("validate", "validate"),
         (1, 1),
         {"--show": "show=true"},
     ),
     "calibrate": Verb(
         "CKPT... or stage1=CKPT ...",
         "fit temperature and threshold, store them",
-        "calibrate",
-        "calibrate",
+        *("calibrate", "calibrate"),
         (0, None),
     ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
     "report": Verb(
         "RUN_OR_SWEEP... [--thesis]",
         "tables, plots, one page; --thesis: a section on a sweep",
-        "report",
-        "report",
+        *("report", "report"),
         (1, None),
         {"--thesis": "thesis=true"},
     ),
     "demo": Verb(
         "[key=value of train ...]", "the whole chain, embedded data", "demo", "demo", forwards=True
     ),
+    "doctor": Verb("", "what would fail on this machine", "doctor", "doctor", plain=True),
 }
 
 PATH_KEYS = {
@@ -204,7 +203,10 @@ def _dispatch(argv: list[str]) -> int:
             own = re.compile(r"(name|plan|cascade|hydra)\b.*")
             words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
             rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
-    _run_verb(name, verb, words, rest)
+    if verb.plain and not rest:
+        importlib.import_module(f"av1part.commands.{verb.command}").run(name, None, words)
+    else:
+        _run_verb(name, verb, words, rest)
     return 0
 
 

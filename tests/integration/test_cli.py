@@ -412,3 +412,23 @@ def test_a_damaged_record_of_training_does_not_stop_a_validation(
     ran = av1part("validate", tmp_path / "run" / "checkpoints" / "best.ckpt")
     assert ran.code == 0, ran.err
     assert "cannot be read" in ran.out
+
+
+def test_doctor_tells_what_is_here_and_leaves_nothing(av1part: Command) -> None:
+    ran = av1part("doctor")
+    assert ran.code == 0, ran.err
+    for word in ("torch", "aomenc", "inspect", "cores", "embedded dataset", "runs", "GPU"):
+        assert word in ran.out
+    assert not list(Path.cwd().iterdir())
+    assert av1part("doctor", "now").code == 2
+
+
+def test_doctor_ends_with_2_where_nothing_can_be_trained(
+    av1part: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"errors": {"torch": "OSError: libcudart.so \x1b[31m"}}
+    monkeypatch.setattr("av1part.commands.doctor.try_imports", lambda: broken)
+    Path("runs").touch()
+    ran = av1part("doctor")
+    refused(ran, "torch cannot be imported", "make setup", "and 1 more")
+    assert "\x1b" not in ran.out + ran.err

@@ -137,12 +137,8 @@ def test_a_job_of_slurm_is_requeued_and_goes_on(
     words = ("train", "stage=stage1", *on_small, "trainer.max_epochs=40", "callbacks.patience=null")
     assert av1part(*words, "name=whole").code == 0
     command = shlex.join(["srun", str(SCRIPT), *map(str, words), "name=job", "resume=true"])
-    script = (
-        "--requeue",
-        "--open-mode=append",
-        f"--output={tmp_path}/job.txt",
-        f"--wrap={command}",
-    )
+    out = tmp_path / "job.txt"
+    script = ("--requeue", "--open-mode=append", f"--output={out}", f"--wrap={command}")
     job = slurm.run("sbatch", "--parsable", *script).stdout.strip()
     said, history = tmp_path / "runs/job/train.log", tmp_path / "runs/job/history.csv"
     until = time.monotonic() + 300

@@ -53,6 +53,31 @@ def results(folder: Path) -> dict[str, dict]:
     }
 
 
+def check_log(job: Path) -> None:
+    """Check that a finished job has a log of its own, plain, and of nothing else."""
+    text = (job / "train.log").read_text()
+    epochs = len((job / "history.csv").read_text().splitlines()) - 1
+    assert text.count(" INFO epoch ") == epochs
+    assert text.count("best.ckpt verified") == 1
+    assert text.splitlines()[-1].endswith(f"{job.name}/checkpoints/best.ckpt")
+    assert "sweep:" not in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.slow
+def test_jobs_of_several_processes_have_a_log_each(
+    av1part: Command, on_small: tuple[str, ...]
+) -> None:
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    ran = av1part("train", "-m", *joblib, "seed=1,2,3", *on_small, "name=ignored")
+    assert ran.code == 0, ran.err
+    jobs = [file.parent for file in Path("runs/sweep").glob("*/train.log")]
+    assert len(jobs) == 3
+    for job in jobs:
+        check_log(job)
+    assert "all 3 jobs are done" in (Path("runs/sweep") / "sweep.log").read_text()
+
+
 def test_a_plan_is_run_once_and_what_changed_again(
     av1part: Command, words: tuple[str, ...]
 ) -> None:
@@ -77,6 +102,11 @@ def test_a_plan_is_run_once_and_what_changed_again(
         assert same == {said["sha256"]}
     assert starts["stage1/seed-0"] is None
     made = {m: (sweep / m / "metrics.json").stat().st_mtime_ns for m in members}
+    for member in members:
+        check_log(sweep / member)
+    told = (sweep / "sweep.log").read_text()
+    assert "2 done, 0 running, 0 failed, 0 left, 6 wait for these" in told
+    assert "6 done, 0 running, 0 failed, 0 left\n" in told
 
     again = av1part(*words)
     assert again.code == 0, again.err
@@ -161,7 +191,8 @@ def test_two_processes_do_not_run_one_sweep(av1part: Command, words: tuple[str, 
         ran = av1part(*words)
     assert ran.code == 2
     assert ran.error_lines == [
-        "av1part: another process runs the sweep in runs/tiny: wait for it, or end it"
+        "av1part: runs/tiny is in use by another process: wait for it or end it, or choose another "
+        "hydra.sweep.dir=..."
     ]
     assert not list(folder.glob("*/*"))
 

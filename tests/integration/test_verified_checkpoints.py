@@ -18,6 +18,7 @@ from av1part.callbacks.verified import LivePredictions
 from av1part.checkpoint import load_stage, read_checkpoint, sidecar_path
 from av1part.data.datamodule import BlockDataModule
 from av1part.errors import CheckpointError
+from av1part.files import sha256_file
 from av1part.stages.base import Stage1
 
 from .conftest import Command
@@ -232,7 +233,10 @@ def test_foreign_files_are_refused(av1part: Command, stage1: Path, tmp_path: Pat
     checkpoint = torch.load(stage1, weights_only=True)
     checkpoint["av1part"]["format"] = 99
     torch.save(checkpoint, foreign)
-    assert "format 99" in av1part("validate", foreign).err
+    newer = av1part("validate", foreign)
+    assert newer.code == 2
+    assert "has format 99, av1part" in newer.err
+    assert "use a later av1part" in newer.err
     checkpoint["av1part"]["format"] = 1
     checkpoint["av1part"]["classes"] = {"PARTITION": ["HORZ"], "NONE": ["NONE"]}
     torch.save(checkpoint, foreign)
@@ -243,6 +247,24 @@ def test_foreign_files_are_refused(av1part: Command, stage1: Path, tmp_path: Pat
     assert "another architecture" in av1part("validate", foreign).err
     assert "does not exist" in av1part("validate", tmp_path / "none.ckpt").err
     assert av1part("validate", tmp_path).code == 2
+
+
+@pytest.mark.parametrize("record", ['{"av1part": "9.1"}', "{}"])
+def test_a_newer_format_names_the_release_that_wrote_it(
+    av1part: Command, stage1: Path, tmp_path: Path, record: str
+) -> None:
+    newer = tmp_path / "newer.ckpt"
+    checkpoint = torch.load(stage1, weights_only=True)
+    checkpoint["av1part"]["format"] = 2
+    torch.save(checkpoint, newer)
+    (tmp_path / "newer.verified.json").write_text(
+        f'{{"file_sha256": "{sha256_file(newer)}", "versions": {record}}}'
+    )
+    ran = av1part("validate", newer)
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    says = "written by av1part 9.1, use that" if "9.1" in record else "use a later av1part"
+    assert says in ran.error_lines[0]
 
 
 def test_a_backbone_loads_strictly(

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,8 @@ from av1part.report.tables import table
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
+LOCK = (ROOT.parent / "requirements.lock").read_text()
+SAME_MATPLOTLIB = f"\nmatplotlib=={version('matplotlib')} " in LOCK
 PAGES = sorted(file for file in ROOT.rglob("README.md") if file.parent != ROOT)
 
 
@@ -85,7 +88,10 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
         for root in (page.parent, copy / name(page.parent))
     )
     assert kept.keys() == again.keys(), "make experiments-report"
-    assert [file for file in kept if kept[file] != again[file]] == [], "make experiments-report"
+    differing = [file for file in kept if kept[file] != again[file]]
+    if not SAME_MATPLOTLIB:  # another draws the same figure in other bytes
+        differing = [file for file in differing if file.suffix not in (".svg", ".pdf")]
+    assert differing == [], "make experiments-report"
     if any(folder.is_relative_to(page.parent) for folder in PUBLISHED):
         assert "<!-- table " in page.read_text(), "a page shows a table of its results"
 

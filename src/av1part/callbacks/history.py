@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,8 @@ class Timing(Callback):
     def summary(self) -> dict[str, Any]:
         """Return what timing.json holds."""
         rates = [b / s for b, s in zip(self._epoch_blocks, self._epoch_seconds, strict=True)]
-        peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+        peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
         if torch.cuda.is_available():
             peak["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
         return {

@@ -17,6 +17,7 @@ from rich.table import Table
 from av1part.commands.train import train_in
 from av1part.configuration import check_values, plain
 from av1part.errors import ConfigError
+from av1part.logs import run_log
 from av1part.partition import taxonomy
 from av1part.pipeline import run_pipeline
 from av1part.report import write_report
@@ -44,14 +45,13 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     settings = plain(cfg)
     folder = Path("runs") / check_run_name(str(cfg.name))
     results = train_plan(settings["plan"], words, folder)
-    cascade = run_pipeline(
-        {
-            stage: [results[name].best for name in names if name in results]
-            for stage, names in settings["cascade"].items()
-        },
-        folder / "pipeline",
-        config={**settings, "train": list(words)},
-    )
+    checkpoints = {
+        stage: [results[name].best for name in names if name in results]
+        for stage, names in settings["cascade"].items()
+    }
+    with run_log(folder / "pipeline" / "pipeline.log"):
+        config = {**settings, "train": list(words)}
+        cascade = run_pipeline(checkpoints, folder / "pipeline", config=config)
     files = write_report([folder], folder / "report")
     console = Console()
     console = Console(width=max(console.width, 110))  # a log file is no narrower for being a file

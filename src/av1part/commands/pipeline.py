@@ -12,6 +12,7 @@ from rich.table import Table
 
 from av1part.configuration import plain
 from av1part.errors import ConfigError
+from av1part.logs import run_log
 from av1part.pipeline import run_pipeline
 from av1part.results import check_run_name
 from av1part.stages.base import STAGES
@@ -37,19 +38,20 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     folder = Path("runs") / check_run_name(str(cfg.name))
     if (folder / "metrics.json").exists():
         raise ConfigError(f"{folder} already holds a result: choose another name=...")
-    result = run_pipeline(
-        checkpoints,
-        folder,
-        config=plain(cfg),
-        data_path=cfg.data.path,
-        protocol=cfg.data.split,
-        split_list=cfg.data.split_list,
-        split=cfg.split,
-        ensemble=cfg.ensemble,
-        calibration=cfg.calibration,
-        device=cfg.device,
-        precision=cfg.precision,
-    )
+    with run_log(folder / "pipeline.log"):
+        result = run_pipeline(
+            checkpoints,
+            folder,
+            config=plain(cfg),
+            data_path=cfg.data.path,
+            protocol=cfg.data.split,
+            split_list=cfg.data.split_list,
+            split=cfg.split,
+            ensemble=cfg.ensemble,
+            calibration=cfg.calibration,
+            device=cfg.device,
+            precision=cfg.precision,
+        )
     console = Console()
     console.print(cascade_table(result.report))
     console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,13 +12,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
+from av1part.checkpoint import sidecar_path
 from av1part.configuration import plain
 from av1part.errors import ConfigError
 from av1part.files import no_empty_folder
 from av1part.folder_lock import folder_lock
+from av1part.logs import run_log
 from av1part.report import write_run_plots
 from av1part.results import check_run_name
-from av1part.sweeps.state import record_failure
+from av1part.sweeps.state import RECORD, read_json, record_failure
 from av1part.training import TrainResult, train_stage
 
 log = logging.getLogger(__name__)
@@ -62,10 +64,11 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
     # Of several processes the first holds the folder for all.
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # as Lightning has found it
     alone = folder_lock(folder, "choose another name=...") if rank == 0 else nullcontext()
+    file = folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")
     with (
         no_empty_folder(folder),
         alone,
-        _log_file(folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")),
+        run_log(file, always=(folder / RECORD).is_file()),
     ):
         result = train_stage(plain(cfg), folder)
         if result is not None:
@@ -76,6 +79,15 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
 
 
 def _log_result(result: TrainResult) -> None:
+    for path in (result.best, result.best.with_name("last.ckpt")):
+        said = read_json(sidecar_path(path)) or {}
+        if "delta_pp" in said:
+            log.info(
+                "%s verified: macro-F1 %.2f %% reloaded, %.2f %% live (%+.4f pp, tolerance %g pp)",
+                path.name,
+                *(100 * said[f"macro_f1_{kind}"] for kind in ("reloaded", "live")),
+                *(said[key] for key in ("delta_pp", "tolerance_pp")),
+            )
     scores = result.metrics
     log.info(
         "%s on val: macro-F1 %.2f %% (best constant %.2f %%, class prior %.2f %%), "
@@ -89,17 +101,3 @@ def _log_result(result: TrainResult) -> None:
         scores["epoch"],
         result.best,
     )
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Also log to a file; it is made with its first line."""
-    handler = logging.FileHandler(path, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()

@@ -17,6 +17,7 @@ import polars as pl
 from av1part.data.splits import PROTOCOLS, SPLITS
 from av1part.errors import StoreError, first_line
 from av1part.files import leads_out, sha256_file
+from av1part.formats import refusal
 from av1part.partition import SIZES, Partition, legal_partitions
 from av1part.terminal import printable
 
@@ -150,10 +151,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise StoreError(f"{file} is not the manifest of an av1part dataset")
     if manifest.get("format") != FORMAT:
-        raise StoreError(
-            f"{file} has format {manifest.get('format')!r}, this release reads {FORMAT}: "
-            "update av1part or build the dataset again"
-        )
+        made_by = manifest.get("made_by")
+        wrote = made_by.get("av1part") if isinstance(made_by, dict) else None
+        again = "build the dataset again"
+        raise StoreError(refusal(str(file), manifest.get("format"), FORMAT, wrote, again))
     sequences, files = manifest.get("sequences"), manifest.get("files")
     if not isinstance(sequences, dict) or not isinstance(files, dict) or "nodes" not in manifest:
         raise StoreError(f"{file} lacks `sequences`, `nodes` or `files`")

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from av1part import __version__
 from av1part.data.blocks import Batch
 from av1part.errors import ConfigError
 from av1part.metrics import FlatMetrics, flatten, stage_metrics
@@ -219,6 +220,7 @@ class StageModule(pl.LightningModule):
         trained = {id(parameter) for group in groups for parameter in group}
         checkpoint["av1part"] = {
             "format": FORMAT,
+            "av1part": __version__,
             "stage": self.stage_name,
             "taxonomy": self.taxonomy.name,
             "classes": {

@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
@@ -25,6 +24,8 @@ from av1part.configuration import check_values, plain
 from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError, SweepError
 from av1part.files import write_json
+from av1part.folder_lock import folder_lock
+from av1part.logs import run_log
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
 from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.slurm import wait_for_earlier
@@ -79,8 +80,9 @@ def run_sweep(
         The folders of all jobs, finished.
 
     Raises:
-        ConfigError: if the plan or a job's words are not what they must be; nothing has run then.
-        SweepError: if jobs failed, of which the others have run; or another process runs it.
+        ConfigError: if the plan or a job's words are not what they must be, or another process
+            runs the sweep; nothing has run then.
+        SweepError: if jobs failed, of which the others have run.
     """
     plan = read_plan(given)
     compose = _Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
@@ -89,21 +91,16 @@ def run_sweep(
     for job in jobs:  # all of them, before the first runs
         _check_one_process(compose.settings(job.words))
     compose.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # The system lets go of it when this process ends, however it ends.
-        with FileLock(compose.folder / ".lock", timeout=0):
-            wait_for_earlier(compose.folder)
-            return _run_all(plan, jobs, compose, launcher)
-    except Timeout:
-        raise SweepError(
-            f"another process runs the sweep in {compose.folder}: wait for it, or end it"
-        ) from None
+    lock = folder_lock(compose.folder, "choose another hydra.sweep.dir=...")
+    with lock, run_log(compose.folder / "sweep.log", logger="av1part.sweeps", always=True):
+        wait_for_earlier(compose.folder)
+        return _run_all(plan, jobs, compose, launcher)
 
 
 def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Launcher) -> list[Path]:
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
     neighbours = Neighbours(compose.folder)
-    _run(starts, launcher, 0, neighbours)
+    _run(starts, launcher, 0, neighbours, waiting=len(jobs) - len(starts))
     compose.log()
     for each in starts:
         if each.state.kind == "done" and not _best(each).is_file():
@@ -190,8 +187,14 @@ class _Composer:
         return plain(own)
 
 
-def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: Neighbours) -> None:
-    """Launch those that are not done, and wait for them."""
+def _run(
+    jobs: Sequence[_Composed],
+    launcher: Launcher,
+    index: int,
+    neighbours: Neighbours,
+    waiting: int = 0,
+) -> None:
+    """Launch those that are not done, and wait for them, as `waiting` further jobs do."""
     todo = []
     for each in jobs:
         state = each.state
@@ -210,7 +213,7 @@ def _run(jobs: Sequence[_Composed], launcher: Launcher, index: int, neighbours: 
         return
     log.info("%d jobs, %d of them done before", len(jobs), len(jobs) - len(todo))
     if todo:
-        with Watch([each.folder for each in todo]):
+        with Watch([each.folder for each in todo], waiting=waiting):
             launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
 
 

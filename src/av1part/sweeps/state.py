@@ -29,7 +29,10 @@ SWEEP = "sweep.json"
 TEST = "test.json"
 """Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
 
-_NO_TRAINING = {"report", "sweeps", "commands", "calibration", "cascade", "cli.py", "pipeline.py"}
+_NO_TRAINING = {
+    *("report", "sweeps", "commands", "calibration", "cascade", "machine"),
+    *("cli.py", "folder_lock.py", "logs.py", "pipeline.py"),
+}
 """Parts of the package that change no result of a training."""
 
 Kind = Literal["done", "missing", "unfinished", "failed", "outdated"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from av1part.sweeps.state import read_record
 
@@ -15,20 +17,40 @@ log = logging.getLogger(__name__)
 _EVERY = 1.0
 """Seconds between two looks."""
 
+Progress = Literal["done", "running", "failed", "left"]
+
 
 class Watch:
     """Logs a line whenever a job has begun or ended, for as long as the context lasts.
 
-    It looks at the folders, so that it is the same whatever runs the jobs, and wherever.
+    It looks at the folders, so that it is the same whatever runs the jobs, and wherever. The time
+    to the end is told as soon as a job of this launch has finished.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        """Watch these folders of jobs that are to be run."""
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        waiting: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Watch jobs that are to be run.
+
+        Args:
+            folders: Theirs.
+            waiting: Further jobs of the sweep, which are launched once these have ended.
+            clock: Tells the time, in seconds.
+        """
         self._folders = folders
+        self._waiting = waiting
+        self._clock = clock
         self._before = {folder: _touched(folder) for folder in folders}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
-        self._started = time.monotonic()
+        self._looked = clock()
+        self._begun: dict[Path, float] = {}
+        self._took: dict[Path, float] = {}
+        self._at_once = 1
         self._said = ""
 
     def __enter__(self) -> Watch:
@@ -47,34 +69,83 @@ class Watch:
             self._tell()
 
     def _tell(self) -> None:
-        counts = self.counts()
+        counts, rest = self.look()
         line = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        if self._waiting:
+            line += f", {self._waiting} wait for these"
         if line != self._said:
             self._said = line
-            log.info("sweep: %s%s", line, self._rest(counts))
+            end = "until these end" if self._waiting else "left"
+            log.info("sweep: %s%s", line, "" if rest is None else f", {duration(rest)} {end}")
 
-    def counts(self) -> dict[str, int]:
-        """Count the jobs that are done, failed, running and left."""
-        counts = dict.fromkeys(("done", "running", "failed", "left"), 0)
+    def look(self) -> tuple[dict[Progress, int], float | None]:
+        """Look at the folders once.
+
+        Returns:
+            The numbers of jobs that are done, running, failed and left; and the seconds until the
+            last of these ends, None where nothing is left or no job has finished yet.
+        """
+        now, running = self._clock(), []
+        counts: dict[Progress, int] = {"done": 0, "running": 0, "failed": 0, "left": 0}
         for folder in self._folders:
-            if (folder / "metrics.json").is_file():
-                counts["done"] += 1
-            elif (read_record(folder) or {}).get("error"):
-                counts["failed"] += 1
-            elif _touched(folder) != self._before[folder]:  # not merely left by an earlier start
-                counts["running"] += 1
-            else:
-                counts["left"] += 1
-        return counts
+            kind = self._progress(folder)
+            counts[kind] += 1
+            if kind == "running":
+                running.append(now - self._begun.setdefault(folder, now))
+            elif kind == "done" and folder not in self._took:
+                # One that was quicker than a look began after the last one.
+                self._took[folder] = now - self._begun.get(folder, self._looked)
+        self._looked = now
+        self._at_once = max(self._at_once, len(running))
+        took = list(self._took.values())
+        return counts, time_left(took, running, counts["left"], self._at_once)
 
-    def _rest(self, counts: Mapping[str, int]) -> str:
-        """Estimate the time to the end from what has ended so far."""
-        ended = counts["done"] + counts["failed"]
-        open_ = counts["running"] + counts["left"]
-        if not ended or not open_:
-            return ""
-        minutes = (time.monotonic() - self._started) / ended * open_ / 60
-        return f", about {minutes:.0f} min to the end" if minutes >= 1 else ", less than a minute"
+    def _progress(self, folder: Path) -> Progress:
+        if (folder / "metrics.json").is_file():
+            return "done"
+        if (read_record(folder) or {}).get("error"):
+            return "failed"
+        begun = _touched(folder) != self._before[folder]  # not merely left by an earlier start
+        return "running" if begun else "left"
+
+
+def time_left(
+    took: Sequence[float], running: Sequence[float], left: int, at_once: int
+) -> float | None:
+    """Estimate when the last job ends, if each takes what the finished ones took on average.
+
+    Args:
+        took: Seconds of each finished job.
+        running: Seconds that each running job has taken so far.
+        left: Jobs that have not begun.
+        at_once: How many run at once, 1 or more.
+
+    Returns:
+        Seconds from now; None if no job has finished, or all have.
+    """
+    if not took or not (running or left):
+        return None
+    mean = sum(took) / len(took)
+    ends = [max(mean - so_far, 0.0) for so_far in running]
+    ends += [0.0] * (at_once - len(ends))
+    heapq.heapify(ends)
+    for _ in range(left):  # each begins where one ends first
+        heapq.heapreplace(ends, ends[0] + mean)
+    return max(ends)
+
+
+def duration(seconds: float) -> str:
+    """Say about how long something takes.
+
+    >>> [duration(s) for s in (20, 700, 12_000)]
+    ['less than a minute', 'about 12 min', 'about 3 h 20 min']
+    """
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 100:
+        return f"about {minutes} min"
+    return f"about {minutes // 60} h {minutes % 60} min"
 
 
 def _touched(folder: Path) -> int:

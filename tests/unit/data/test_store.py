@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from av1part import __version__
 from av1part.data.store import (
     NODE_KEY,
     NODE_SCHEMA,
@@ -245,9 +246,25 @@ def test_manifest_of_something_else(folder: Path, text: str) -> None:
     assert "manifest.json is not the manifest of an av1part dataset" in refusal(folder)
 
 
-def test_newer_format(folder: Path) -> None:
-    edit_manifest(folder, lambda m: m.update(format=2))
-    assert "manifest.json has format 2, this release reads 1: update av1part" in refusal(folder)
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"format": 2}, "has format 2, av1part {} reads 1: use a later av1part"),
+        (
+            {"format": 2, "made_by": {"av1part": "9.1"}},
+            "written by av1part 9.1, use that",
+        ),
+        ({"format": 2, "made_by": {"av1part": "9\n"}}, "use a later av1part"),
+        ({"format": 2, "made_by": "9.1"}, "use a later av1part"),
+        ({"format": 0}, "has format 0, av1part {} reads 1: build the dataset again"),
+        ({"format": "2"}, "has format '2', av1part {} reads 1: build the dataset again"),
+    ],
+)
+def test_another_format(folder: Path, entries: dict[str, object], said: str) -> None:
+    edit_manifest(folder, lambda m: m.update(entries))
+    line = refusal(folder)
+    assert "manifest.json has format" in line
+    assert said.format(__version__) in line
 
 
 @pytest.mark.parametrize("key", ["sequences", "nodes", "files"])

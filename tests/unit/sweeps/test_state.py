@@ -10,7 +10,6 @@ import pytest
 
 from av1part.errors import CheckpointError, ConfigError
 from av1part.sweeps.state import State, begin, depends_on, read_record, record_failure, state_of
-from av1part.sweeps.watch import Watch
 
 WANTED: dict[str, Any] = {"settings": {"a": 1, "b": [1, 2]}, "inputs": {"data": "x"}, "code": "c"}
 
@@ -94,27 +93,3 @@ def test_inputs_are_known_by_their_contents(tmp_path: Path) -> None:
     for key, value in (("stage1", str(tmp_path / "gone.ckpt")), ("data", {"path": "gone"})):
         with pytest.raises(ConfigError, match="does not exist"):
             depends_on({**settings, key: {**settings["data"], **value} if key == "data" else value})
-
-
-def test_the_watch_counts(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in "abcd"]
-    for folder in folders:
-        begin(folder, WANTED)
-    watch = Watch(folders)
-    assert watch.counts() == {"done": 0, "running": 0, "failed": 0, "left": 4}
-    (folders[0] / "metrics.json").touch()
-    (folders[1] / "config.yaml").touch()
-    record_failure(folders[2], RuntimeError("x"))
-    assert watch.counts() == {"done": 1, "running": 1, "failed": 1, "left": 1}
-
-
-def test_the_watch_takes_what_an_earlier_start_left_for_no_running_job(tmp_path: Path) -> None:
-    folder = tmp_path / "a"
-    begin(folder, WANTED)
-    for name in ("config.yaml", "train.log"):
-        (folder / name).write_text("interrupted")
-    watch = Watch([folder])
-    assert watch.counts()["left"] == 1
-    with (folder / "train.log").open("a") as log:
-        log.write("goes on")
-    assert watch.counts()["running"] == 1
