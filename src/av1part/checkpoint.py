@@ -222,9 +222,8 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     if missing:
         raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
     wrong = [key for key, kinds in _FACTS.items() if not _is_fact(facts[key], kinds)]
-    wrong += [
-        key for key, most in _MOST.items() if key not in wrong and not 0 <= facts[key] <= most
-    ]
+    sound = [key for key in _MOST if key not in wrong]
+    wrong += [key for key in sound if not 0 <= facts[key] <= _MOST[key]]
     if wrong:
         raise CheckpointError(
             f"checkpoint {path} does not say its data's {', '.join(wrong)} as training writes them"

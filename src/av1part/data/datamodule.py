@@ -20,6 +20,7 @@ from av1part.data.augment import Augmentation, turned_places
 from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches, FeatureReader
 from av1part.data.device import DeviceBlocks, NodeReader
 from av1part.data.injection import Injection, is_foreign
+from av1part.data.layout import check_covered
 from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, check_protocol, read_split_list
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
@@ -153,7 +154,7 @@ class BlockDataModule(pl.LightningDataModule):
         nodes = self.store.nodes
         sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
         partition = nodes["partition"].to_numpy()[sized]
-        self._refuse_foreign_types(partition)
+        check_covered(partition, self.taxonomy, self.taxonomy_name, self.path)
         listed = None
         if self.split == "given":
             listed = self.store.manifest.get("given_split")
@@ -403,14 +404,3 @@ class BlockDataModule(pl.LightningDataModule):
         weights: NDArray[np.float64] = 1.0 / counts[labels]
         weights /= weights.sum()
         return weights
-
-    def _refuse_foreign_types(self, partition: NDArray[Any]) -> None:
-        counts = np.bincount(partition.astype(np.int64), minlength=len(Partition))
-        foreign = {p.name: int(counts[p]) for p in Partition if p not in self.taxonomy.partitions}
-        foreign = {name: count for name, count in foreign.items() if count}
-        if foreign:
-            said = ", ".join(f"{count} {name}" for name, count in foreign.items())
-            raise StoreError(
-                f"{self.path} has {said} nodes, which taxonomy {self.taxonomy_name} does not "
-                "cover: use taxonomy=v6_1to4, or build with one_to_four=false"
-            )

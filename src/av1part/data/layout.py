@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from av1part.data.splits import PROTOCOLS, SPLITS
 from av1part.errors import StoreError, first_line
 from av1part.files import leads_out, sha256_file
 from av1part.formats import refusal
-from av1part.partition import SIZES, Partition, legal_partitions
+from av1part.partition import SIZES, Partition, Taxonomy, legal_partitions
 from av1part.terminal import printable
 
 FORMAT = 1
@@ -263,3 +264,26 @@ def read_nodes(file: Path, most: int) -> pl.DataFrame:
 def _shown(schema: Mapping[str, Any]) -> str:
     """Return the columns of a table, which may be a foreign one, in a few words."""
     return printable(", ".join(f"{name} {kind}" for name, kind in schema.items()), 300)
+
+
+def check_covered(partition: NDArray[Any], taxonomy: Taxonomy, name: str, path: Path) -> None:
+    """Check that a taxonomy has a class for every node.
+
+    Args:
+        partition: AV1 ids of the nodes, integers, shape (n,).
+        taxonomy: The taxonomy.
+        name: What it is called.
+        path: The dataset folder, for the error.
+
+    Raises:
+        StoreError: counting the types that it does not cover.
+    """
+    counts = np.bincount(partition.astype(np.int64), minlength=len(Partition))
+    foreign = {p.name: int(counts[p]) for p in Partition if p not in taxonomy.partitions}
+    foreign = {each: count for each, count in foreign.items() if count}
+    if foreign:
+        said = ", ".join(f"{count} {each}" for each, count in foreign.items())
+        raise StoreError(
+            f"{path} has {said} nodes, which taxonomy {name} does not cover: use "
+            "taxonomy=v6_1to4, or build with one_to_four=false"
+        )

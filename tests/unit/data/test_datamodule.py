@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from av1part import embedded
-from av1part.data.blocks import Batch, BlockReader, EpochBatches
+from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store, StoreWriter
 from av1part.errors import ConfigError, StoreError
@@ -185,10 +187,34 @@ def test_ranks_share_an_epoch() -> None:
     """Every position on one of two ranks, in equally many steps."""
     parts = [list(EpochBatches(103, 10, shuffle=True, rank=r, ranks=2)) for r in (0, 1)]
     assert len(parts[0]) == len(parts[1]) == len(EpochBatches(103, 10, shuffle=True, ranks=2))
-    assert set(np.concatenate([b for part in parts for b in part])) == set(range(103))
+    drawn = np.concatenate([b for part in parts for b in part])
+    assert sorted(drawn.tolist()) == list(range(103)), "each once"
+    sizes = [len(b) for part in parts for b in part]
+    assert max(sizes) <= 10
+    assert max(sizes) - min(sizes) <= 1
     seen = [list(EpochBatches(103, 10, rank=r, ranks=2)) for r in (0, 1)]
     positions = np.concatenate([b for part in seen for b in part])
     assert sorted(positions.tolist()) == list(range(103))
     few = [list(EpochBatches(5, 10, rank=r, ranks=2)) for r in (0, 1)]
     assert [len(b) for part in few for b in part] == [3, 2]
     assert [len(s) for s in seen] == [len(EpochBatches(103, 10, rank=r, ranks=2)) for r in (0, 1)]
+
+
+def test_a_loader_goes_on_inside_the_epoch_it_was_in(small_store: Path) -> None:
+    def loader(epoch: int) -> BatchLoader:
+        made = module(small_store, batch_size=64).train_dataloader()
+        made.sampler.set_epoch(epoch)
+        return made
+
+    def nodes(batches: Iterable[Batch]) -> list[int]:
+        return [node for batch in batches for node in batch["node"].tolist()]
+
+    whole = nodes(loader(1))
+    first = loader(1)
+    some = nodes(islice(first, 2))
+    assert first.state_dict() == {"epoch": 1, "batches": 2}
+    for epoch, left in ((1, whole[len(some) :]), (2, nodes(loader(2)))):
+        again = loader(epoch)
+        again.load_state_dict(first.state_dict())
+        assert len(again) == len(first), "an epoch is as long as ever"
+        assert nodes(again) == left
