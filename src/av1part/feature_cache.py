@@ -30,7 +30,7 @@ from av1part.data.augment import apply_symmetries
 from av1part.data.blocks import BlockReader
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
-from av1part.files import atomic_path, cache_folder
+from av1part.files import atomic_path, cache_folder, reserve
 from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
@@ -189,6 +189,7 @@ class _Job:
         """Write the file."""
         with atomic_path(file) as part:
             out = np.lib.format.open_memmap(part, mode="w+", dtype=self._stored, shape=self.shape)
+            reserve(part)
             for start in range(0, len(self.reader), _BATCH):
                 index = np.arange(start, min(start + _BATCH, len(self.reader)))
                 for turn in range(self.turns):

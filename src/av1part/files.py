@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of the system's errors those of a full disk, or quota."""
 
 PART_SUFFIX = ".part"
 """Ending of a file, or `.partial` of a folder, that is still being written."""
@@ -30,12 +34,52 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}{PART_SUFFIX}")
     try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with naming(path):
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the errors of a full disk name what was being written; a write's own name nothing.
+
+    Args:
+        path: The final name.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: with `path` as its file.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in FULL or any(os.strerror(code) in str(error) for code in FULL)
+        if not full:
+            raise
+        code = error.errno or errno.ENOSPC  # polars gives the words alone
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def reserve(path: Path) -> None:
+    """Have the disk keep all of a file's bytes, which a map of it would otherwise only ask for.
+
+    Writing to a map of a file that the disk has no room for ends the process.
+
+    Args:
+        path: The file, as long as it is to be.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 @contextmanager

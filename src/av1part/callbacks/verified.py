@@ -29,7 +29,7 @@ from av1part.checkpoint import calibration_path, load_stage, sidecar_path
 from av1part.environment import versions
 from av1part.errors import CheckpointError, CheckpointMismatchError
 from av1part.evaluation import evaluate, stage_scores
-from av1part.files import sha256_file, write_json
+from av1part.files import naming, sha256_file, write_json
 from av1part.metrics import from_predictions
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
@@ -168,7 +168,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
     def _save(self, trainer: pl.Trainer, final: Path, level: Level) -> None:
         part = final.with_name(f"{final.name}.part")
         try:
-            trainer.save_checkpoint(part, self.save_weights_only)
+            with naming(final):  # it is put together elsewhere, and brought here
+                trainer.save_checkpoint(part, self.save_weights_only)
             if trainer.is_global_zero:
                 self._verify_and_name(trainer, part, final, level)
         finally:
