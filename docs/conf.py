@@ -13,6 +13,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))  # for the extension partition_types
@@ -116,8 +117,17 @@ def unlink_folders(app: Sphinx, doctree: nodes.document) -> None:
                 link.replace_self(link.children)
 
 
+def leave_tables_out(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Keep the experiments' tables out of the contents: their pages link to them."""
+    for page in env.found_docs:
+        if page.startswith("experiments/") and "/tables/" in page:
+            env.metadata[page]["orphan"] = ""
+    return []
+
+
 def setup(app: Sphinx) -> None:
     """Register what this file defines."""
     app.connect("doctree-read", unlink_folders)
+    app.connect("env-updated", leave_tables_out)
     app.connect("autodoc-process-signature", shorten_arrays)
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)  # napoleon: 500

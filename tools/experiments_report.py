@@ -6,6 +6,8 @@ Every folder below experiments/ with a published sweep (`av1part report SWEEP pu
     <!-- table all/comparison -->         ...the table...        <!-- end -->
     <!-- all/comparison v1 Difference -->+1.98<!-- end -->       ...one cell of it
 
+Of another experiment's tables the mark names its folder too, `exp11a/all/comparison`.
+
 A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
 table of means and paired tests against its first variant by its first figure.
 
@@ -195,7 +197,7 @@ def report(root: Path, pages: Path) -> None:
             if name.startswith(f"{own}/")
         }
         text = readme.read_text(encoding="utf-8")
-        if readme.parent != root and (new := fill(text, near, str(readme))) != text:
+        if readme.parent != root and (new := fill(text, {**tables, **near}, str(readme))) != text:
             write_text(readme, new)
 
 

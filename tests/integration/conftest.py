@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from av1part import embedded
@@ -93,8 +94,15 @@ def stage2(
     before = Path.cwd()
     os.chdir(folder)
     try:
-        words = ("train", "stage=stage2", "method=finetune", f"stage1={stage1}", "name=s2")
-        assert main([*words, *on_small, "trainer.max_epochs=6"]) == 0
+        words = ("train", "stage=stage2", "method=finetune", f"stage1={stage1}")
+        for seed in range(10):  # what so short a training comes to differs between machines
+            own = ("trainer.max_epochs=6", f"name=s2-{seed}", f"seed={seed}")
+            assert main([*words, *on_small, *own]) == 0
+            run = folder / "runs" / f"s2-{seed}"
+            said = pl.read_parquet(run / "predictions.parquet")
+            wrong = said.filter(pl.col("label") != pl.col("prediction"))["prediction"]
+            if {"RECT", "AB"} <= {("SPLIT", "RECT", "AB")[each] for each in wrong}:
+                return run / "checkpoints" / "best.ckpt"
     finally:
         os.chdir(before)
-    return folder / "runs" / "s2" / "checkpoints" / "best.ckpt"
+    raise AssertionError("no seed gives a Stage 2 that errs into RECT and into AB")

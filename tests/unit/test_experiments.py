@@ -80,6 +80,14 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
 ) -> None:
     copy = tmp_path / "experiments"
     shutil.copytree(page.parent, copy / name(page.parent))
+    # A page may quote other experiments: their folder is in the mark.
+    quoted = {
+        ROOT / table.rpartition("/")[0]
+        for table in re.findall(r"<!-- (?:table )?([\w/-]+/[\w-]+)", page.read_text())
+    }
+    for folder in quoted:
+        if folder.is_dir() and not folder.is_relative_to(page.parent):
+            shutil.copytree(folder, copy / name(folder))
     for made in [*copy.rglob("tables"), *copy.rglob("figures")]:
         shutil.rmtree(made)
     experiments_tool.report(copy, tmp_path / "pages")
