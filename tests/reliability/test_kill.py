@@ -165,3 +165,39 @@ def test_a_killed_process_leaves_nothing_half_written(
     assert inside >= (INSIDE if tries >= 50 else 1), f"{inside} kills fell inside a write"
     how = f"{killed} killed, {inside} of them inside a write, seed {seed}"
     reliability.record(f"SIGKILL of a {what}", tries, 0, how)
+
+
+@pytest.mark.parametrize("job", ["training"], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_training_told_to_stop_at_any_moment_goes_on_to_the_same_result(
+    job: Job, tmp_path: Path, reliability: Reliability, number: signal.Signals
+) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    started = time.monotonic()
+    job.finish(whole)
+    length, expected = time.monotonic() - started, job.result(whole)
+    seed = int(os.environ.get("AV1PART_KILL_SEED", time.time_ns() % 10_000))
+    drawn = random.Random(seed)
+    print(f"AV1PART_KILL_SEED={seed}: a training takes {length:.1f} s")
+    saved, tries = 0, reliability.pick(4, 50)
+    for attempt in range(tries):
+        folder = tmp_path / "stopped"
+        folder.mkdir()
+        running = job.start(folder)
+        try:
+            running.wait(timeout=drawn.uniform(length / 3, length))  # the first third is imports
+        except subprocess.TimeoutExpired:
+            running.send_signal(number)
+            asked = time.monotonic()
+            running.wait(timeout=60)
+            assert time.monotonic() - asked < 30
+        # Before and after the training itself nothing is there to be saved.
+        assert running.returncode in (75, 0, -number), (folder / "out.txt").read_text()[-3000:]
+        saved += running.returncode == 75
+        check_whole(folder)
+        job.finish(folder)
+        assert job.result(folder) == expected, f"try {attempt}, AV1PART_KILL_SEED={seed}"
+        shutil.rmtree(folder)
+    how = f"{saved} saved inside the training, seed {seed}"
+    reliability.record(f"{number.name} of a training", tries, 0, how)

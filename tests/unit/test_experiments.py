@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2] / "experiments"
 PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
 LOCK = (ROOT.parent / "requirements.lock").read_text()
 SAME_MATPLOTLIB = f"\nmatplotlib=={version('matplotlib')} " in LOCK
+QUICK = ("qindex", "leak", "exp09_noise")
+"""Pages that are made again in seconds; the others take minutes in all."""
 PAGES = sorted(file for file in ROOT.rglob("README.md") if file.parent != ROOT)
 
 
@@ -74,7 +76,15 @@ def test_each_result_says_what_made_it(folder: Path) -> None:
         assert not re.search(r'"/(?!/)', json.dumps(line)), "a path of the machine"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: name(page.parent))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            p, marks=[] if name(p.parent) in QUICK else pytest.mark.slow, id=name(p.parent)
+        )
+        for p in PAGES
+    ],
+)
 def test_a_page_is_what_the_tool_makes_of_the_results(
     page: Path, experiments_tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
