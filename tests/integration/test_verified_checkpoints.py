@@ -249,13 +249,16 @@ def test_foreign_files_are_refused(av1part: Command, stage1: Path, tmp_path: Pat
     assert av1part("validate", tmp_path).code == 2
 
 
-@pytest.mark.parametrize("record", ['{"av1part": "9.1"}', "{}"])
+@pytest.mark.parametrize(
+    ("entry", "record"), [({"av1part": "9.1"}, "{}"), ({}, '{"av1part": "9.1"}'), ({}, "{}")]
+)
 def test_a_newer_format_names_the_release_that_wrote_it(
-    av1part: Command, stage1: Path, tmp_path: Path, record: str
+    av1part: Command, stage1: Path, tmp_path: Path, entry: dict[str, str], record: str
 ) -> None:
     newer = tmp_path / "newer.ckpt"
     checkpoint = torch.load(stage1, weights_only=True)
-    checkpoint["av1part"]["format"] = 2
+    del checkpoint["av1part"]["av1part"]
+    checkpoint["av1part"] |= {"format": 2, **entry}
     torch.save(checkpoint, newer)
     (tmp_path / "newer.verified.json").write_text(
         f'{{"file_sha256": "{sha256_file(newer)}", "versions": {record}}}'
@@ -263,7 +266,7 @@ def test_a_newer_format_names_the_release_that_wrote_it(
     ran = av1part("validate", newer)
     assert ran.code == 2
     assert len(ran.error_lines) == 1
-    says = "written by av1part 9.1, use that" if "9.1" in record else "use a later av1part"
+    says = "written by av1part 9.1, use that" if entry or "9.1" in record else "use a later av1part"
     assert says in ran.error_lines[0]
 
 

@@ -86,16 +86,25 @@ def test_a_run_s_log_is_plain_and_timed(
     path = tmp_path / "run" / "train.log"
     with run_log(path):
         assert not path.parent.exists()
-        log.info("caf\u00e9 \x1b[1mbold\x1b[0m \udcff")
+        log.info("caf\u00e9 \x1b[1mbold\x1b[0m")
         warnings.warn("few\n workers", stacklevel=1)
         logging.getLogger("pytorch_lightning").error("by Lightning")
         logging.getLogger("av1part.sweeps.watch").info("sweep: 1 done")
     log.info("after")
     info, warning, error = lines(path)
-    assert info == "INFO caf\u00e9 bold \\udcff"
+    assert info == "INFO caf\u00e9 bold"
     assert re.fullmatch(r"WARNING few workers \(UserWarning, .*test_logs.py:\d+\)", warning)
     assert error == "ERROR by Lightning"
     assert "warning: few workers" in capsys.readouterr().err
+
+
+def test_half_a_character_is_written_out(tmp_path: Path) -> None:
+    before = list(logging.getLogger().handlers)
+    with run_log(tmp_path / "train.log"):
+        (own,) = (each for each in logging.getLogger().handlers if each not in before)
+        # Past pytest's handlers: its workers could not report such text.
+        own.handle(logging.LogRecord("av1part", logging.INFO, "", 0, "\udcff", None, None))
+    assert lines(tmp_path / "train.log") == ["INFO \\udcff"]
 
 
 def test_warnings_are_python_s_again_afterwards(log: logging.Logger, tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from av1part.callbacks.preemption import EXIT_CODE
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +29,12 @@ SECONDS = 1.0
 """Between two looks at the other processes; Lightning looks every five."""
 
 
-def _started_by_others(launcher: _SubprocessScriptLauncher) -> bool:
-    return launcher.num_processes == 1 or bool(
-        launcher.cluster_environment.creates_processes_externally
+def _is_watched(launcher: object) -> bool:
+    """Return whether Lightning has started the processes, and there are several."""
+    return (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and launcher.num_processes > 1
+        and isinstance(launcher.cluster_environment, LightningEnvironment)
     )
 
 
@@ -43,7 +49,8 @@ class RankWatch(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to look, if Lightning has started these processes."""
         launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher) and not _started_by_others(launcher):
+        if _is_watched(launcher):
+            assert isinstance(launcher, _SubprocessScriptLauncher)
             for thread in threading.enumerate():
                 if isinstance(thread, _ChildProcessObserver):
                     thread._child_processes = []  # it ends when it has nothing to look at
@@ -68,7 +75,7 @@ class RankWatch(Callback):
             if is_child and os.getppid() != parent:
                 os._exit(1)  # the first process has died, and whoever started it knows
             for rank, other in enumerate(others, 1):
-                if other.poll():
+                if other.poll() not in (None, 0, EXIT_CODE):  # or told to stop, as all are then
                     self._end(rank, other, others)
 
     def _end(

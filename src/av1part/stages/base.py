@@ -211,8 +211,8 @@ class StageModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what identifies the checkpoint, and the losses of an epoch that is not over."""
         losses = [(float(loss), count) for loss, count in self._losses["train"]]
-        if self.trainer.world_size > 1:
-            everyone: list[Any] = [None] * self.trainer.world_size
+        if torch.distributed.is_initialized():
+            everyone: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(everyone, losses)
             losses = [each for of_one in everyone for each in of_one]
         checkpoint[LOSSES] = losses
