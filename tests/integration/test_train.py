@@ -389,6 +389,7 @@ def test_a_diverged_run_is_refused(av1part: Command, on_small: tuple[str, ...]) 
     assert not Path("runs/s1/checkpoints/best.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(on_small: tuple[str, ...], tmp_path: Path) -> None:
     """trainer=ddp on the CPU: both take part, one verifies and writes."""
     script = Path(sys.executable).with_name("av1part")
@@ -427,6 +428,7 @@ def test_a_sweep_runs_every_job(av1part: Command, on_small: tuple[str, ...], sta
     assert seeds == {1, 2}
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_another_process_uses_is_refused(
     av1part: Command, on_small: tuple[str, ...]
 ) -> None:
