@@ -1,18 +1,21 @@
 """`av1part WORDS...` in a process that kills itself inside a write.
 
-    python killing.py COUNT AT DELAY train stage=stage1 ...
+    python killing.py COUNT EVENT AT train stage=stage1 ...
 
-The AT-th time that a file is opened for writing or renamed, below the current folder, SIGKILL comes
-DELAY seconds later; 0 is never. A process that ends by itself leaves in the file COUNT how many
-such moments there were.
+SIGKILL comes at the AT-th `open` of a file that is being written, a moment later, or at the AT-th
+`os.rename` to its final name, before that is done; 0 is never. A process that ends by itself leaves
+in the file COUNT how many there were of each.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +25,42 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 class Killer:
     """Counts writes, and kills at one of them."""
 
-    def __init__(self, at: int, delay: float) -> None:
-        self.at, self.delay = at, delay
-        self.count = 0
-        self.here = f"{Path.cwd().resolve()}{os.sep}"
+    def __init__(self, event: str, at: int) -> None:
+        self.event, self.at = event, at
+        self.counts: Counter[str] = Counter()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            writes = bool(flags & _WRITES)
-        elif event == "os.rename":
-            path, writes = arguments[0], True
-        else:
+        if event not in ("open", "os.rename") or not str(arguments[0]).endswith(".part"):
             return
-        if writes and not isinstance(path, int) and os.path.abspath(path).startswith(self.here):  # noqa: PTH100
-            self.count += 1
-            if self.count == self.at:
-                self._kill()
+        if event == "open" and not arguments[2] & _WRITES:
+            return
+        self.counts[event] += 1
+        if event == self.event and self.counts[event] == self.at:
+            kill(later=event == "open")
 
-    def _kill(self) -> None:
-        process = os.getpid()
+
+def kill(*, later: bool) -> None:
+    """End this process now, or once it has begun to write."""
+    process = os.getpid()
+    if later:
         if os.fork():
             return
-        time.sleep(self.delay)
-        os.kill(process, signal.SIGKILL)
-        os._exit(0)
+        time.sleep(random.uniform(0, 0.002))
+    os.kill(process, signal.SIGKILL)
+    os._exit(0)
 
 
 def run() -> int:
     """Run the command line."""
-    count, at, delay = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    count, event, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     from av1part.cli import main
 
-    killer = Killer(at, delay)
+    killer = Killer(event, at)
     sys.addaudithook(killer)
     words = sys.argv[4:]
     sys.argv = ["av1part", *words]
     code = main(words)
-    written = killer.count
-    count.write_text(str(written))
+    count.write_text(json.dumps(killer.counts))
     return code
 
 

@@ -58,8 +58,8 @@ class Job:
     result: Callable[[Path], object]
     """What a folder holds when it has ended, equal however often it was killed."""
 
-    def start(self, folder: Path, at: int = 0, delay: float = 0.0) -> subprocess.Popen[bytes]:
-        command = [sys.executable, KILLING, folder / "count", str(at), str(delay), *self.words]
+    def start(self, folder: Path, event: str = "none", at: int = 0) -> subprocess.Popen[bytes]:
+        command = [sys.executable, KILLING, folder / "count", event, str(at), *self.words]
         with (folder / "out.txt").open("ab") as out:
             return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
 
@@ -119,9 +119,21 @@ def check_whole(folder: Path) -> int:
             inside += 1
         elif path.suffix in READ and "store.partial/planes" not in path.as_posix():
             READ[path.suffix](path)
-        else:
-            assert path.is_dir() or path.suffix not in READ or ".partial" in path.as_posix(), path
     return inside
+
+
+def uninterrupted(job: Job, folder: Path) -> tuple[float, object]:
+    """Return how many seconds a job takes that nothing stops, and what it leaves."""
+    folder.mkdir()
+    started = time.monotonic()
+    job.finish(folder)
+    return time.monotonic() - started, job.result(folder)
+
+
+def moments() -> tuple[int, random.Random]:
+    """Return a seed, AV1PART_KILL_SEED if that is set, and what draws from it."""
+    seed = int(os.environ.get("AV1PART_KILL_SEED", time.time_ns() % 10_000))
+    return seed, random.Random(seed)
 
 
 @pytest.mark.libaom
@@ -130,24 +142,19 @@ def test_a_killed_process_leaves_nothing_half_written(
     job: Job, tmp_path: Path, reliability: Reliability, request: pytest.FixtureRequest
 ) -> None:
     """Half of the moments are uniform over the run, half inside one of its writes."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    started = time.monotonic()
-    job.finish(whole)
-    length, expected = time.monotonic() - started, job.result(whole)
-    writes = int((whole / "count").read_text())
-
-    seed = int(os.environ.get("AV1PART_KILL_SEED", time.time_ns() % 10_000))
-    drawn = random.Random(seed)
+    length, expected = uninterrupted(job, tmp_path / "whole")
+    writes = json.loads((tmp_path / "whole" / "count").read_text())
+    seed, drawn = moments()
     tries = reliability.pick(4, 50)
     what = request.node.callspec.params["job"]
-    print(f"AV1PART_KILL_SEED={seed}: {what} takes {length:.1f} s and {writes} writes")
+    print(f"AV1PART_KILL_SEED={seed}: {what} takes {length:.1f} s, {writes}")
     killed = inside = 0
     for number in range(tries):
         folder = tmp_path / "killed"
         folder.mkdir()
         if number % 2:
-            running = job.start(folder, drawn.randint(1, writes), drawn.uniform(0, 0.002))
+            event = ("os.rename", "open")[number // 2 % 2]
+            running = job.start(folder, event, drawn.randint(1, writes[event]))
             running.wait(timeout=600)
         else:
             running = job.start(folder)
@@ -172,13 +179,8 @@ def test_a_killed_process_leaves_nothing_half_written(
 def test_a_training_told_to_stop_at_any_moment_goes_on_to_the_same_result(
     job: Job, tmp_path: Path, reliability: Reliability, number: signal.Signals
 ) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    started = time.monotonic()
-    job.finish(whole)
-    length, expected = time.monotonic() - started, job.result(whole)
-    seed = int(os.environ.get("AV1PART_KILL_SEED", time.time_ns() % 10_000))
-    drawn = random.Random(seed)
+    length, expected = uninterrupted(job, tmp_path / "whole")
+    seed, drawn = moments()
     print(f"AV1PART_KILL_SEED={seed}: a training takes {length:.1f} s")
     saved, tries = 0, reliability.pick(4, 50)
     for attempt in range(tries):

@@ -274,6 +274,20 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         return order
 
 
+def balanced(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the probability of each position that draws all classes equally often.
+
+    Args:
+        labels: Class of each position, int64, shape (n,).
+
+    Returns:
+        Shape (n,), adding up to 1.
+    """
+    weights: NDArray[np.float64] = 1.0 / np.bincount(labels)[labels]
+    weights /= weights.sum()
+    return weights
+
+
 class BatchLoader(DataLoader[Batch]):
     """A loader that begins an epoch when its first batch is asked for, not before.
 

@@ -17,7 +17,14 @@ from torch.utils.data import Dataset
 
 from av1part import embedded
 from av1part.data.augment import Augmentation, turned_places
-from av1part.data.blocks import Batch, BatchLoader, BlockReader, EpochBatches, FeatureReader
+from av1part.data.blocks import (
+    Batch,
+    BatchLoader,
+    BlockReader,
+    EpochBatches,
+    FeatureReader,
+    balanced,
+)
 from av1part.data.device import DeviceBlocks, NodeReader
 from av1part.data.injection import Injection, is_foreign
 from av1part.data.layout import check_covered
@@ -352,6 +359,7 @@ class BlockDataModule(pl.LightningDataModule):
     ) -> BatchLoader:
         reader = self.training_reader() if training else self.reader(split)
         own, foreign, drawn = len(self.reader(split)), None, 0
+        balance = training and self.sampling == "balanced"
         if training and self.injection is not None:
             foreign = self.injection.weights(self._foreign_types)
             drawn = self.injection.count(own)
@@ -368,7 +376,7 @@ class BlockDataModule(pl.LightningDataModule):
             self.batch_size if training else self.eval_batch_size,
             shuffle=training,
             seed=self.seed,
-            weights=self._weights() if training and self.sampling == "balanced" else None,
+            weights=balanced(self.labels("train")) if balance else None,
             foreign=foreign,
             drawn=drawn,
             rank=rank,
@@ -397,10 +405,3 @@ class BlockDataModule(pl.LightningDataModule):
         if self.injection is None:
             return None
         return self.injection.facts(len(self.reader("train")), self._foreign_types)
-
-    def _weights(self) -> NDArray[np.float64]:
-        labels = self.labels("train")
-        counts = np.bincount(labels)
-        weights: NDArray[np.float64] = 1.0 / counts[labels]
-        weights /= weights.sum()
-        return weights
