@@ -243,7 +243,7 @@ class BlockDataModule(pl.LightningDataModule):
             "bit_depth": self.store.bit_depth(),
             "class_counts": self.class_counts("train"),
             "type_counts": self.type_counts.tolist(),
-            "injection": self._injection_facts(),
+            "injection": self.injection and self.injection.facts(len(train), self._foreign_types),
             "qindex": np.unique(self.store.nodes["qindex"].to_numpy()[train.nodes]).tolist(),
             "input_statistics": self.input_statistics("train"),
         }
@@ -280,11 +280,7 @@ class BlockDataModule(pl.LightningDataModule):
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the epoch at hand is.
-
-        Lightning keeps the loader's state too, but forgets it where a scheduler has asked for the
-        number of steps, for which the loader is made before the state is read.
-        """
+        """Return how far the epoch is; Lightning forgets it if a scheduler asks for the steps."""
         return {} if self._training is None else {"training": self._training.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -400,8 +396,3 @@ class BlockDataModule(pl.LightningDataModule):
     def _foreign_types(self) -> NDArray[Any]:
         types: NDArray[Any] = self.store.nodes["partition"].to_numpy()[self.foreign]
         return types
-
-    def _injection_facts(self) -> dict[str, Any] | None:
-        if self.injection is None:
-            return None
-        return self.injection.facts(len(self.reader("train")), self._foreign_types)
