@@ -75,7 +75,8 @@ main() {
   fi
   rm -f "$stamp"
   say "installing requirements.lock (a first time fetches some gigabytes of torch)"
-  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock ||
+  # Compiled here, once: else each process does it anew where Python may not write bytecode.
+  "$uv" pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock ||
     die "uv could not install requirements.lock: see its words above"
   "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e . ||
     die "uv could not install av1part itself: see its words above"

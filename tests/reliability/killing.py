@@ -1,23 +1,27 @@
-"""`av1part WORDS...` in a process that kills itself inside a write.
+"""`av1part WORDS...` in processes that can be killed, or kill themselves inside a write.
 
-    python killing.py COUNT EVENT AT train stage=stage1 ...
-
-SIGKILL comes at the AT-th `open` of a file that is being written, a moment later, or at the AT-th
-`os.rename` to its final name, before that is done; 0 is never. A process that ends by itself leaves
-in the file COUNT how many there were of each.
+They are forked from one that has imported everything already, so that a moment of their lives is
+one of a training, a build or a sweep rather than of the imports, which take longer than these do.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from av1part.cli import VERBS, main
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -50,19 +54,43 @@ def kill(*, later: bool) -> None:
     os._exit(0)
 
 
-def run() -> int:
-    """Run the command line."""
-    count, event, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    from av1part.cli import main
+def run(words: Sequence[str], folder: Path, event: str, at: int) -> None:
+    """Run the command line, in a process of its own.
 
+    Args:
+        words: What follows `av1part`.
+        folder: Where it runs. What it says is appended to `out.txt`; a process that ends by itself
+            leaves in `count` how many openings and renames of files being written there were.
+        event: At which of them SIGKILL comes: "open" (a moment later, when something may have been
+            written) or "os.rename" (before it is done); anything else is never.
+        at: At which one of these, from 1.
+    """
+    out = os.open(folder / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.chdir(folder)
     killer = Killer(event, at)
     sys.addaudithook(killer)
-    words = sys.argv[4:]
     sys.argv = ["av1part", *words]
-    code = main(words)
-    count.write_text(json.dumps(killer.counts))
-    return code
+    code = main(sys.argv[1:])
+    (folder / "count").write_text(json.dumps(killer.counts))
+    sys.exit(code)
 
 
-if __name__ == "__main__":
-    sys.exit(run())
+@cache
+def _processes() -> ForkServerContext:
+    """Return what forks them, once it has imported what they need."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no threads but its own
+    context = multiprocessing.get_context("forkserver")
+    commands = [f"av1part.commands.{verb.command}" for verb in VERBS.values()]
+    context.set_forkserver_preload(
+        [__name__, "av1part.training", "av1part.sweeps.slurm", *commands]
+    )
+    return context
+
+
+def start(words: Sequence[str], folder: Path, event: str = "none", at: int = 0) -> BaseProcess:
+    """Start `av1part WORDS...` in a folder."""
+    process = _processes().Process(target=run, args=(tuple(words), folder, event, at))
+    process.start()
+    return process

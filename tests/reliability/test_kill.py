@@ -7,11 +7,10 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,13 @@ from av1part.checkpoint import read_checkpoint, sidecar_path
 from av1part.files import sha256_file
 
 from .conftest import Reliability
+from .killing import start
 
 pytestmark = pytest.mark.slow
 
-KILLING = Path(__file__).with_name("killing.py")
 STREAM = Path(__file__).parents[1] / "data" / "crops_72x56.y4m"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 INSIDE = 10
-"""Of fifty kills, how many must fall inside a write."""
+"""Of the kills at full length, how many must fall inside a write."""
 
 PLAN = """
 # @package _global_
@@ -48,6 +46,10 @@ hydra:
 """
 
 
+def said(folder: Path) -> str:
+    return (folder / "out.txt").read_text()[-3000:]
+
+
 @dataclass(frozen=True)
 class Job:
     """A command that is killed."""
@@ -58,14 +60,18 @@ class Job:
     result: Callable[[Path], object]
     """What a folder holds when it has ended, equal however often it was killed."""
 
-    def start(self, folder: Path, event: str = "none", at: int = 0) -> subprocess.Popen[bytes]:
-        command = [sys.executable, KILLING, folder / "count", event, str(at), *self.words]
-        with (folder / "out.txt").open("ab") as out:
-            return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=out, stderr=out)
+    ends_with: str = ""
+    """What is there only once it has ended, and is not made again."""
+
+    def start(self, folder: Path, event: str = "none", at: int = 0) -> BaseProcess:
+        return start(self.words, folder, event, at)
 
     def finish(self, folder: Path) -> None:
-        code = self.start(folder).wait(timeout=600)
-        assert code == 0, (folder / "out.txt").read_text()[-3000:]
+        if self.ends_with and (folder / self.ends_with).exists():
+            return
+        running = self.start(folder)
+        running.join(timeout=600)
+        assert running.exitcode == 0, said(folder)
 
 
 def trained(folder: Path) -> object:
@@ -90,13 +96,13 @@ def job(request: pytest.FixtureRequest, small_store: Path, tmp_path: Path) -> Jo
     tiny += (f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}")
     if request.param == "data build":
         words = ("data", "build", str(STREAM), "out=store", "cq_levels=[20,40,55]", "sizes=[16,8]")
-        return Job(words, built)
+        return Job(words, built, ends_with="store")
     if request.param == "training":
         return Job(("train", "stage=stage1", "name=run", "resume=true", *tiny), trained)
     plan = tmp_path / "conf" / "experiment" / "tiny.yaml"
     plan.parent.mkdir(parents=True)
     plan.write_text(PLAN)
-    words = ("train", "-m", "experiment=tiny", "--config-dir", str(tmp_path / "conf"))
+    words = ("train", "-m", "--config-dir", str(tmp_path / "conf"), "experiment=tiny")
     return Job((*words, *tiny[:3], "trainer.max_epochs=1", *tiny[4:]), trained)
 
 
@@ -141,37 +147,35 @@ def moments() -> tuple[int, random.Random]:
 def test_a_killed_process_leaves_nothing_half_written(
     job: Job, tmp_path: Path, reliability: Reliability, request: pytest.FixtureRequest
 ) -> None:
-    """Half of the moments are uniform over the run, half inside one of its writes."""
+    """At moments uniform over the run, and at some aimed into its writes."""
     length, expected = uninterrupted(job, tmp_path / "whole")
     writes = json.loads((tmp_path / "whole" / "count").read_text())
     seed, drawn = moments()
-    tries = reliability.pick(4, 50)
+    uniform, aimed = reliability.pick(3, 50), reliability.pick(2, 14)
     what = request.node.callspec.params["job"]
     print(f"AV1PART_KILL_SEED={seed}: {what} takes {length:.1f} s, {writes}")
     killed = inside = 0
-    for number in range(tries):
+    for number in range(uniform + aimed):
         folder = tmp_path / "killed"
         folder.mkdir()
-        if number % 2:
-            event = ("os.rename", "open")[number // 2 % 2]
-            running = job.start(folder, event, drawn.randint(1, writes[event]))
-            running.wait(timeout=600)
-        else:
+        if number < uniform:
             running = job.start(folder)
-            try:
-                running.wait(timeout=drawn.uniform(0, length))
-            except subprocess.TimeoutExpired:
-                running.send_signal(signal.SIGKILL)
-                running.wait()
-        killed += running.returncode == -signal.SIGKILL
+            running.join(timeout=drawn.uniform(0, length))
+            running.kill()
+        else:
+            event = ("os.rename", "open")[number % 2]
+            running = job.start(folder, event, drawn.randint(1, writes[event]))
+        running.join(timeout=600)
+        assert running.exitcode in (0, -signal.SIGKILL), said(folder)
+        killed += running.exitcode == -signal.SIGKILL
         inside += bool(check_whole(folder))
         job.finish(folder)
         assert job.result(folder) == expected, f"try {number}, AV1PART_KILL_SEED={seed}"
         shutil.rmtree(folder)
-    assert killed > tries // 2
-    assert inside >= (INSIDE if tries >= 50 else 1), f"{inside} kills fell inside a write"
+    assert killed > uniform // 2 + aimed // 2
+    assert inside >= reliability.pick(1, INSIDE), f"{inside} kills fell inside a write"
     how = f"{killed} killed, {inside} of them inside a write, seed {seed}"
-    reliability.record(f"SIGKILL of a {what}", tries, 0, how)
+    reliability.record(f"SIGKILL of a {what}", uniform + aimed, 0, how)
 
 
 @pytest.mark.parametrize("job", ["training"], indirect=True)
@@ -187,19 +191,19 @@ def test_a_training_told_to_stop_at_any_moment_goes_on_to_the_same_result(
         folder = tmp_path / "stopped"
         folder.mkdir()
         running = job.start(folder)
-        try:
-            running.wait(timeout=drawn.uniform(length / 3, length))  # the first third is imports
-        except subprocess.TimeoutExpired:
-            running.send_signal(number)
-            asked = time.monotonic()
-            running.wait(timeout=60)
-            assert time.monotonic() - asked < 30
+        running.join(timeout=drawn.uniform(0, length))
+        asked = time.monotonic()
+        if running.is_alive():
+            os.kill(running.pid, number)
+        running.join(timeout=60)
+        assert time.monotonic() - asked < 30
         # Before and after the training itself nothing is there to be saved.
-        assert running.returncode in (75, 0, -number), (folder / "out.txt").read_text()[-3000:]
-        saved += running.returncode == 75
+        assert running.exitcode in (75, 0, -number), said(folder)
+        saved += running.exitcode == 75
         check_whole(folder)
         job.finish(folder)
         assert job.result(folder) == expected, f"try {attempt}, AV1PART_KILL_SEED={seed}"
         shutil.rmtree(folder)
+    assert saved, "no signal came inside the training"
     how = f"{saved} saved inside the training, seed {seed}"
     reliability.record(f"{number.name} of a training", tries, 0, how)
