@@ -259,7 +259,7 @@ class StoreWriter:
         self._made_for = [parent for parent in self.partial.parents if not parent.exists()]
         recipe_file = self.partial / _RECIPE
         try:
-            if self.partial.exists() and any(self.partial.iterdir()):
+            if self.partial.exists() and any(not _is_part(f) for f in self.partial.iterdir()):
                 if _read_recipe(recipe_file) != json.loads(json.dumps(recipe)):
                     raise StoreError(
                         f"{self.partial} is left from another build: repeat that build's command "
@@ -268,7 +268,7 @@ class StoreWriter:
             else:
                 write_json(recipe_file, recipe)
             self.work.mkdir(exist_ok=True)
-            (self.partial / "planes").mkdir(exist_ok=True)
+            self._planes.mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"{self.partial} cannot be written ({error.strerror}): choose another out=DIR"
@@ -350,7 +350,7 @@ class StoreWriter:
         }
         write_json(self.partial / "manifest.json", manifest)
         Store.open(self.partial, verify="full")
-        for leftover in (self.partial / "planes").glob(f"*{PART_SUFFIX}"):
+        for leftover in filter(_is_part, (*self.partial.iterdir(), *self._planes.iterdir())):
             leftover.unlink()  # of a build that was killed while it wrote
         shutil.rmtree(self.work)
         self.partial.rename(self.out)
@@ -365,8 +365,17 @@ class StoreWriter:
             with suppress(OSError):  # no longer empty, so no longer ours alone
                 folder.rmdir()
 
+    @property
+    def _planes(self) -> Path:
+        return self.partial / "planes"
+
     def _plane_file(self, sequence: str) -> Path:
-        return self.partial / "planes" / f"{sequence}.npy"
+        return self._planes / f"{sequence}.npy"
+
+
+def _is_part(file: Path) -> bool:
+    """Return whether it is a file that was being written when a build was killed."""
+    return file.suffix == PART_SUFFIX
 
 
 def _read_recipe(file: Path) -> Any:

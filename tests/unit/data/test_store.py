@@ -548,6 +548,18 @@ def test_build_killed_at_once_goes_on(tmp_path: Path) -> None:
     build(tmp_path / "set")
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "manifest.json", "planes/a.npy"])
+def test_what_a_killed_build_was_writing_goes(tmp_path: Path, name: str) -> None:
+    part = tmp_path / "set.partial" / f"{name}.99999.part"
+    if name == "recipe.json":
+        part.parent.mkdir()
+    else:
+        StoreWriter(tmp_path / "set", RECIPE)
+    part.write_text("{")
+    build(tmp_path / "set")
+    assert not list((tmp_path / "set").rglob("*.part"))
+
+
 @pytest.mark.parametrize("recipe", ['{"sources": ["b.y4m"]}', "{", ""])
 def test_foreign_partial_is_left_alone(tmp_path: Path, recipe: str) -> None:
     partial = tmp_path / "set.partial"
