@@ -154,7 +154,7 @@ def test_a_killed_process_leaves_nothing_half_written(
     length, expected = uninterrupted(job, tmp_path / "whole")
     writes = json.loads((tmp_path / "whole" / "count").read_text())
     seed, drawn = moments()
-    uniform, aimed = reliability.pick(3, 50), reliability.pick(2, 14)
+    uniform, aimed = reliability.pick(3, 50), reliability.pick(2, 20)
     what = request.node.callspec.params["job"]
     print(f"AV1PART_KILL_SEED={seed}: {what} takes {length:.1f} s, {writes}")
     killed = inside = 0
@@ -166,7 +166,7 @@ def test_a_killed_process_leaves_nothing_half_written(
             running.join(timeout=drawn.uniform(0, length))
             running.kill()
         else:
-            event = ("os.rename", "open")[number % 2]
+            event = "os.rename" if number % 4 else "open"
             running = job.start(folder, event, drawn.randint(1, writes[event]))
         running.join(timeout=600)
         assert running.exitcode in (0, -signal.SIGKILL), said(folder)
