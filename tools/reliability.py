@@ -74,11 +74,11 @@ def main(chosen: list[str]) -> int:
     if unknown:
         print(f"reliability: no part {', '.join(unknown)}: choose of {' '.join(parts())}")
         return 2
-    kept, failed = read(), []
+    failed = []
     for part in chosen or parts():
         rows, passed = run(part)
         if passed:
-            kept = [row for row in kept if row["part"] != part] + rows
+            kept = [row for row in read() if row["part"] != part] + rows
             kept.sort(key=lambda row: row["part"])
             write_csv(FIGURES, kept)
             write_text(PAGE, to_page(PAGE.read_text(encoding="utf-8"), kept))
