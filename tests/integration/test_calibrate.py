@@ -247,8 +247,10 @@ def test_a_calibration_that_does_not_suit(av1part: Command, files: Files) -> Non
     shutil.copy(sidecars[0], sidecars[1])
     refused("was fitted for another file")
     values = json.loads(whole)
+    sidecars[1].write_text(json.dumps({**values, "format": 2}))
+    with pytest.raises(CheckpointError, match=r"has format 2, av1part .* use a later av1part"):
+        read_calibration(files[AB][1])
     for change in (
-        {"format": 2},
         {"temperature": {"fitted": 1e9, "cross_fitted": {}}},
         {"temperature": {"fitted": True, "cross_fitted": {}}},
         {"temperature": {"fitted": 1.0, "cross_fitted": [1.0]}},

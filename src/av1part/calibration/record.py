@@ -19,6 +19,7 @@ from av1part.calibration.fits import TEMPERATURES
 from av1part.checkpoint import calibration_path
 from av1part.errors import CheckpointError
 from av1part.files import sha256_file, write_json
+from av1part.formats import refusal
 from av1part.options import ENSEMBLES, OBJECTIVES, Ensemble, Objective
 
 FORMAT = 1
@@ -125,15 +126,19 @@ def read_calibration(path: Path) -> Calibration | None:
         The calibration, or None if there is none.
 
     Raises:
-        CheckpointError: if the stored file is damaged, or was fitted for other bytes than the
-            checkpoint now has.
+        CheckpointError: if the stored file is damaged, has another format, or was fitted for
+            other bytes than the checkpoint now has.
     """
     stored = calibration_path(path)
     if not stored.is_file():
         return None
     remedy = "run av1part calibrate again, or remove it"
     try:
-        calibration = _parse(json.loads(stored.read_text(encoding="utf-8")))
+        values = json.loads(stored.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            wrote = values.get("versions", {}).get("av1part")
+            raise CheckpointError(refusal(str(stored), values["format"], FORMAT, wrote, remedy))
+        calibration = _parse(values)
     except (
         OSError,
         ValueError,
@@ -153,8 +158,6 @@ def read_calibration(path: Path) -> Calibration | None:
 
 
 def _parse(values: Mapping[str, Any]) -> Calibration:
-    if values["format"] != FORMAT:
-        raise ValueError(values["format"])
     threshold = values["threshold"]
     if threshold is not None:
         known = threshold["objective"] in OBJECTIVES and threshold["ensemble"] in ENSEMBLES

@@ -19,9 +19,7 @@ from av1part.report.published import is_published, publish, read_published
 from av1part.report.runs import Run, StageRun, load_run
 from av1part.statistics import Difference, Mean, against_baseline, mean_of
 from av1part.sweeps.plan import START
-from av1part.sweeps.state import SWEEP, TEST
-
-FORMAT = 1
+from av1part.sweeps.state import SWEEP, TEST, other_format
 
 
 @dataclass(frozen=True)
@@ -175,12 +173,12 @@ def load_sweep(folder: Path) -> Sweep:
         The sweep, without its Stage-1 runs.
 
     Raises:
-        ReportError: if sweep.json or a run is damaged, no run is finished, or runs differ in
-            their classes.
+        ReportError: if sweep.json is of another format, it or a run is damaged, no run is
+            finished, or runs differ in their classes.
     """
     record = Fields.read(folder / SWEEP)
-    if record.get("format") != FORMAT:
-        raise ReportError(f"{record.file} has format {record.get('format')!r}: {REMEDY}")
+    if other := other_format(record.file, record.data):
+        raise ReportError(other)
     found: dict[str, list[Member]] = {}
     missing = []
     published = dict(read_published(folder)) if is_published(folder) else None

@@ -21,7 +21,7 @@ from av1part.errors import ConfigError
 from av1part.files import write_json
 from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
-from av1part.sweeps.state import SWEEP, TEST, config_sha256, read_json
+from av1part.sweeps.state import SWEEP, TEST, config_sha256, other_format, read_json
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
@@ -132,6 +132,8 @@ def _record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / SWEEP)
     if record is None:
         raise ConfigError(f"{folder / SWEEP} cannot be read: start the sweep again")
+    if other := other_format(folder / SWEEP, record):
+        raise ConfigError(other)
     return record
 
 

@@ -31,6 +31,7 @@ from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.slurm import wait_for_earlier
 from av1part.sweeps.state import (
     SWEEP,
+    SWEEP_FORMAT,
     State,
     begin,
     depends_on,
@@ -341,7 +342,7 @@ def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_
     write_json(
         folder / SWEEP,
         {
-            "format": 1,
+            "format": SWEEP_FORMAT,
             "experiment": OmegaConf.select(config, "hydra.runtime.choices.experiment"),
             "baseline": plan.baseline,
             "git_commit": git_commit(),

@@ -21,11 +21,13 @@ from av1part.checkpoint import sidecar_path
 from av1part.errors import CheckpointError, ConfigError
 from av1part.files import sha256_file, write_json
 from av1part.folder_lock import HOLDER, LOCK
+from av1part.formats import refusal
 from av1part.results import relevant_settings
 
 RECORD = "job.json"
 SWEEP = "sweep.json"
 """Of a sweep's folder: which run is which variant, fold and seed."""
+SWEEP_FORMAT = 1
 TEST = "test.json"
 """Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
 
@@ -152,6 +154,16 @@ def read_json(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def other_format(file: Path, record: Mapping[str, Any]) -> str | None:
+    """Say in what a sweep.json is not of the format that is read; None if it is of that."""
+    found = record.get("format")
+    if found == SWEEP_FORMAT:
+        return None
+    made_with = record.get("versions")
+    wrote = made_with.get("av1part") if isinstance(made_with, dict) else None
+    return refusal(str(file), found, SWEEP_FORMAT, wrote, "start the sweep again")
 
 
 def config_sha256(folder: Path, config: Mapping[str, Any]) -> str:

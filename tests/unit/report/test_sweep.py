@@ -104,7 +104,7 @@ def test_what_is_missing_is_named(made: Path, copy: Callable[[Path], Path]) -> N
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda r: r.update(format=2), "has format 2"),
+        (lambda r: r.update(format=2), "has format 2, av1part .* reads 1: use a later av1part"),
         (lambda r: r["jobs"][0].update(folder="../../etc"), "lies outside"),
         (lambda r: r["jobs"][0].update(folder="/etc"), "lies outside"),
         (lambda r: r["jobs"][0].pop("member"), "member"),
