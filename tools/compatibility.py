@@ -4,11 +4,11 @@
     make compatibility ARGS='lowest 3.13'         these
     make compatibility ARGS='3.12 -- -k store'    pytest's words after the dashes
 
-`lowest` is Python 3.11 with each requirement of pyproject.toml (dev and joblib among them) at the
-lowest version its bound allows; the others have requirements.lock. Each has an environment of 3 to
-5 GB under .venv-compat, kept for the next time; `make clean` removes them. An interpreter is one on
-PATH, one of pyenv's, or one that uv fetches. What cannot be run is said in a line; the exit code is
-0 if everything that could be run has passed, and something could.
+`lowest` is Python 3.11 with each requirement of pyproject.toml (dev, joblib and cluster among them)
+at the lowest version its bound allows; the others have requirements.lock. Each has an environment
+of 4 to 7 GB under .venv-compat, kept for the next time; `make clean` removes them. An interpreter
+is one on PATH, one of pyenv's, or one that uv fetches. What cannot be run is said in a line; the
+exit code is 0 if everything that could be run has passed, and something could.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def requirements(part: str, python: Path) -> Path:
         return ROOT / "requirements.lock"
     out = HOME / "lowest.txt"
     words = ["--quiet", "--resolution", "lowest-direct", "--no-emit-index-url", "--no-header"]
-    words += ["--extra", "dev", "--extra", "joblib"]
+    words += [word for extra in ("dev", "joblib", "cluster") for word in ("--extra", extra)]
     call(
         [UV, "pip", "compile", *words, "--python", python, "-o", out, ROOT / "pyproject.toml"],
         "uv finds no versions for the bounds of pyproject.toml",
@@ -133,7 +133,9 @@ def environment(part: str) -> Path:
     print(f"compatibility: making {folder} with {python}", flush=True)
     call([UV, "venv", "--quiet", "--clear", "--python", python, folder], "uv makes no environment")
     into = ["--quiet", "--python", folder / "bin" / "python"]
-    call([UV, "pip", "sync", *into, listed], f"uv cannot install {listed.name}")
+    call(
+        [UV, "pip", "sync", "--compile-bytecode", *into, listed], f"uv cannot install {listed.name}"
+    )
     call(
         [UV, "pip", "install", *into, "--no-deps", "--no-build-isolation", "-e", ROOT],
         "uv cannot install av1part itself",
