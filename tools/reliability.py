@@ -3,8 +3,8 @@
     make reliability                          every part
     make reliability ARGS='kill fuzz'         these, each a tests/reliability/test_PART.py
 
-The figures are kept in docs/reliability.csv, a row a fault; a part that runs replaces its rows. A
-part that fails keeps its old ones, and the command exits with 1.
+The figures are kept in docs/reliability.csv, a row a fault; a fault that is tried again replaces
+its row. A part that fails keeps its old ones, and the command exits with 1.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def main(chosen: list[str]) -> int:
     for part in chosen or parts():
         rows, passed = run(part)
         if passed:
-            kept = [row for row in read() if row["part"] != part] + rows
+            measured = {row["fault"] for row in rows}
+            kept = [row for row in read() if row["fault"] not in measured] + rows
             kept.sort(key=lambda row: row["part"])
             write_csv(FIGURES, kept)
             write_text(PAGE, to_page(PAGE.read_text(encoding="utf-8"), kept))

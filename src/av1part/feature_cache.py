@@ -6,23 +6,27 @@ What lies below the first trained part of a stage computes the same in every epo
 that starts from the same backbone. Where training turns blocks by the eight symmetries there are
 eight of each. The key is a hash of all it depends on: the trunk's tensors and shape, the dataset's
 manifest, the nodes, the cut, the precision. Nothing has to be invalidated by hand; the oldest files
-go when the folder outgrows its limit.
+that no run uses go when the folder outgrows its limit.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import logging
 import math
+import os
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,7 +34,8 @@ from av1part.data.augment import apply_symmetries
 from av1part.data.blocks import BlockReader
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
-from av1part.files import atomic_path, cache_folder, reserve
+from av1part.files import PART_SUFFIX, atomic_path, cache_folder, reserve
+from av1part.folder_lock import file_lock
 from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
@@ -92,7 +97,7 @@ class FeatureCache:
         Returns:
             The features in the dtype that the trunk leaves them in, shape (t, n, c) or
             (t, n, h, w, c), with t = 8 if turned, else 1; backed by the file, not to be written to.
-            None if they would not fit the limit.
+            None if they would not fit the limit, beside what other runs use.
 
         Raises:
             OSError: if the folder cannot be written, or the disk is full.
@@ -108,24 +113,31 @@ class FeatureCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{job.key(store)}.npy"
         # A second run that wants the same waits here, and finds it made.
-        with FileLock(f"{file}.lock"):
+        with file_lock(self.folder / f"{file.name}.lock"):
             found = job.open(file)
             if found is None or not job.agrees(found):
-                self._make_room(job.file_bytes)
+                for left in self.folder.glob(f"{file.name}.*{PART_SUFFIX}"):
+                    left.unlink()  # by a run that was killed
+                if not self._make_room(job.file_bytes):
+                    log.warning("%s is full of features that runs use: not cached", self.folder)
+                    return None
                 job.compute(file)
                 found = job.open(file)
-            file.touch()
-        assert found is not None
+            if found is not None:
+                file.touch()
         return found
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int) -> bool:
+        """Remove what was not used for longest and is not in use; return whether that is enough."""
         files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
         held = sum(file.stat().st_size for file in files)
         for file in files:
             if held + size <= self.limit_bytes:
-                return
-            held -= file.stat().st_size
-            file.unlink()  # a run that has it mapped keeps it until it ends
+                break
+            bytes_ = file.stat().st_size
+            if _remove_unused(file):
+                held -= bytes_
+        return held + size <= self.limit_bytes
 
 
 class _Job:
@@ -171,9 +183,10 @@ class _Job:
         try:
             # Copy on write: a tensor cannot be read-only, and the file must not change.
             found = np.lib.format.open_memmap(file, mode="c")
+            if found.dtype != self._stored or found.shape != self.shape:
+                return None
+            _use(file, found)
         except (OSError, ValueError):
-            return None
-        if found.dtype != self._stored or found.shape != self.shape:
             return None
         return torch.from_numpy(found).view(self.dtype)
 
@@ -250,3 +263,35 @@ def serve_features(
     finally:
         module.train()
     log.info("features of the frozen trunk: cached in %s", folder)
+
+
+def _use(file: Path, features: NDArray[Any]) -> None:
+    """Keep a file while its features are in memory.
+
+    A map of a removed file stays whole on one machine only: another one that removes it through
+    NFS takes the pages from under the run, which ends by SIGBUS.
+
+    Raises:
+        FileNotFoundError: if the file has just been removed.
+    """
+    reading = os.open(file, os.O_RDONLY)
+    weakref.finalize(features, os.close, reading)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(reading, fcntl.LOCK_SH)
+    if not os.fstat(reading).st_nlink:
+        raise FileNotFoundError(file)
+
+
+def _remove_unused(file: Path) -> bool:
+    """Remove a file that no run has in use; return whether it is gone."""
+    try:
+        with file.open("rb") as reading:
+            try:
+                fcntl.flock(reading, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    return False
+            file.unlink()
+    except FileNotFoundError:
+        pass
+    return True

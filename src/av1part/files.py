@@ -36,10 +36,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield part
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(part)
             part.replace(path)
     finally:
+        part.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def remove_parts(folder: Path, *, below: bool) -> None:
+    """Remove what was being written in a folder when a process was killed.
+
+    Args:
+        folder: A folder that no other process writes to.
+        below: Whether that is so of the folders in it, too.
+    """
+    for part in folder.glob(f"{'**/' if below else ''}*{PART_SUFFIX}"):
         part.unlink(missing_ok=True)
 
 

@@ -6,12 +6,13 @@ then tells the next one only whom it follows.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,39 @@ HOLDER = ".lock.json"
 """Of a folder: process, host and since when; there while the lock is held, or after a kill."""
 
 
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What a file system says that has no locks, such as Lustre mounted without them."""
+
+
+@contextmanager
+def file_lock(file: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock that the system releases with this process; go on with a warning without locks.
+
+    Args:
+        file: The file whose lock it is; made, and left.
+        timeout: Seconds to wait for whoever holds it; -1 for as long as it takes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Timeout: if another process holds it for longer.
+        OSError: if the file cannot be made.
+    """
+    # A marker file in place of a lock would outlive a process that is killed.
+    lock = FileLock(file, timeout=timeout, fallback_to_soft=False)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            log.warning(
+                "%s: its file system has no locks, nothing keeps another process out", file.parent
+            )
+        yield
+
+
 @contextmanager
 def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
     """Hold a folder while the block runs.
@@ -43,9 +77,9 @@ def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
     Raises:
         ConfigError: if another process holds it, saying which.
     """
-    lock, holder = FileLock(folder / LOCK, timeout=0), folder / HOLDER
+    holder, locked = folder / HOLDER, ExitStack()
     try:
-        lock.acquire()
+        locked.enter_context(file_lock(folder / LOCK, timeout=0))
     except Timeout:
         raise ConfigError(
             f"{folder} is in use by {_said(holder)}: wait for it or end it, or {remedy}"
@@ -67,7 +101,7 @@ def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
         holder.unlink(missing_ok=True)
         if all(file.name == LOCK for file in folder.iterdir()):
             (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
+        locked.close()
 
 
 def _said(holder: Path) -> str:

@@ -166,4 +166,12 @@ def _loggers(settings: Settings, folder: Path) -> list[Logger]:
     unknown = sorted(set(names) - kinds.keys())
     if unknown:
         raise ConfigError(f"logger.names: {unknown} unknown, there are {sorted(kinds)}")
-    return [kinds[name](save_dir=str(folder / "logs"), name=name, version="") for name in names]
+    logs = folder / "logs"
+    versions = {"csv": _next_leg(logs / "csv"), "tensorboard": ""}
+    return [kinds[name](save_dir=str(logs), name=name, version=versions[name]) for name in names]
+
+
+def _next_leg(folder: Path) -> str:
+    """Return where the CSV log of a resumed run goes: Lightning would remove the one before it."""
+    legs = ("", *(f"resumed_{number}" for number in range(1, 10_000)))
+    return next(leg for leg in legs if not (folder / leg / "metrics.csv").exists())

@@ -260,9 +260,15 @@ def _resumable(settings: Settings, folder: Path) -> Path | None:
         ConfigError: if the folder holds a run that is not to be resumed.
     """
     last = folder / "checkpoints" / "last.ckpt"
+    finished = (folder / "metrics.json").exists()
     if settings["resume"]:
+        if finished and not last.is_file():
+            raise ConfigError(
+                f"{folder} holds a finished run without its last.ckpt: there is nothing to go on "
+                "with, use another name=..."
+            )
         return last if last.is_file() else None
-    if last.exists() or (folder / "metrics.json").exists():
+    if last.exists() or finished:
         raise ConfigError(
             f"{folder} already holds a run: use resume=true to go on with it, or another name=..."
         )

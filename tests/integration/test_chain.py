@@ -32,6 +32,7 @@ def demo_words(small_store: Path) -> tuple[str, ...]:
     return (*TINY, f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}")
 
 
+@pytest.mark.slow
 def test_the_demo_fails_if_stage_1_learns_nothing(
     av1part: Command, demo_words: tuple[str, ...]
 ) -> None:

@@ -127,8 +127,17 @@ def long_run(on_small: tuple[str, ...], tmp_path: Path) -> Iterator[subprocess.P
     words = ("train", "stage=stage1", *on_small, *TWO, "trainer.max_epochs=1000", "name=two")
     words += ("callbacks.patience=null",)
     script = Path(sys.executable).with_name("av1part")
+    scontrol = tmp_path / "bin" / "scontrol"  # a slow controller
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\nsleep 2\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
     with subprocess.Popen(
-        [script, *words], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [script, *words],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, **job},
+        stderr=subprocess.PIPE,
+        text=True,
     ) as run:
         begun, until = tmp_path / "runs/two/history.csv", time.monotonic() + 300
         while not begun.exists():
@@ -159,13 +168,23 @@ def test_a_dead_process_ends_the_run(long_run: subprocess.Popen[str], dies: str)
 
 
 @pytest.mark.slow
-def test_both_processes_stop_where_one_is_told_to(long_run: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize(
+    ("told", "number"), [("first", signal.SIGTERM), ("second", signal.SIGUSR1)]
+)
+def test_both_processes_stop_where_one_is_told_to(
+    long_run: subprocess.Popen[str], tmp_path: Path, told: str, number: signal.Signals
+) -> None:
+    """And the job is put back into the queue where that was asked for, whichever was told."""
     second = children(long_run.pid)[0]
-    os.kill(long_run.pid, signal.SIGTERM)
+    os.kill(long_run.pid if told == "first" else second, number)
     _, said = long_run.communicate(timeout=60)
     assert long_run.returncode == 75, said
     gone(second)
-    assert "stopped by SIGTERM" in said
+    assert f"stopped by {number.name}" in said
+    asked = tmp_path / "asked"
+    assert (asked.read_text() if asked.exists() else "") == (
+        "requeue 7\n" if number == signal.SIGUSR1 else ""
+    )
 
 
 def test_a_sweep_refuses_several_processes(av1part: Command, on_small: tuple[str, ...]) -> None:

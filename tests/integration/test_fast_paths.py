@@ -29,6 +29,7 @@ def test_planes_on_the_device_give_the_same_run(
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_step_trains_and_reads_back(
     av1part: Command, on_small: tuple[str, ...], stage1: Path

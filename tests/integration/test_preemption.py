@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,11 +18,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch.utils.data._utils import signal_handling
 
 from av1part import trainer as trainer_module
 from av1part.checkpoint import read_checkpoint
 from av1part.cli import main
 from av1part.models.freeze import moved_tensors
+from av1part.signals import SIGNALS
 
 from .conftest import Command
 
@@ -38,6 +42,11 @@ class Sender(Callback):
     def _send(self, trainer: pl.Trainer, *arguments: Any, **more: Any) -> None:
         batch = more.get("batch_idx", arguments[-1] if self.batch is not None else None)
         if trainer.current_epoch == self.epoch and batch == self.batch:
+            # As SLURM does: to every process of a job, the workers first.
+            others = [child.pid for child in multiprocessing.active_children()]
+            code = f"import os; [os.kill(pid, {self.number:d}) for pid in {others}]"
+            subprocess.run([sys.executable, "-S", "-c", code], check=True)
+            time.sleep(0.2 if others else 0)  # for one that ends by it to be missed
             os.kill(os.getpid(), self.number)
 
 
@@ -45,6 +54,8 @@ class Sender(Callback):
 def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sender | None], None]:
     """Have the next trainings be told to stop, or none."""
     build = trainer_module._trainer
+    # Lightning takes torch's handler away when a run ends, and torch believes it is still there.
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
 
     def use(sender: Sender | None) -> None:
         def with_sender(settings: Any, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
@@ -127,6 +138,16 @@ def test_a_run_told_to_stop_goes_on_to_the_same_result(
         )
         assert moved_tensors(ours["state_dict"], theirs["state_dict"]) == []
         assert ours["global_step"] == theirs["global_step"]
+
+
+def test_after_the_training_it_ends_at_once(
+    av1part: Command, on_small: tuple[str, ...], told: Callable[[Sender | None], None]
+) -> None:
+    """Neither our handlers nor Lightning's are left to swallow a signal."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    told(None)
+    assert av1part("train", "stage=stage1", *on_small, "trainer.max_epochs=1").code == 0
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.slow

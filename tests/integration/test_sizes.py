@@ -29,7 +29,7 @@ def train_stages(av1part: Command, stages: tuple[str, ...], *words: str) -> list
     return best
 
 
-@pytest.mark.parametrize("size", [8, 32, 64])
+@pytest.mark.parametrize("size", [8, 32, pytest.param(64, marks=pytest.mark.slow)])
 def test_a_cascade_of_each_size(av1part: Command, store_8x8: Path, size: int) -> None:
     words = (*TINY, f"data.size={size}", "trainer.max_epochs=1")
     store = embedded.STORE
@@ -72,6 +72,7 @@ def test_a_size_no_dataset_has(av1part: Command, store_8x8: Path) -> None:
     assert "data.size must be one of 8, 16, 32, 64" in ran.error_lines[0]
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_out_stages_that_a_size_has_not(av1part: Command, store_8x8: Path) -> None:
     words = (f"data.path={store_8x8}", f"data.split_list={embedded.SPLIT_LIST}", "data.size=8")
     ran = av1part("demo", *TINY, *words, "trainer.max_epochs=1")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,28 @@ def test_a_plan_is_run_once_and_what_changed_again(
     some = av1part(*words, "hydra.sweeper.seeds=[0]")
     assert some.code == 0, some.err
     assert len(json.loads((sweep / "sweep.json").read_text())["jobs"]) == len(members)
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_the_launcher_is_told(av1part: Command, words: tuple[str, ...]) -> None:
+    """As where the system takes a process for want of memory."""
+    killed = []
+
+    def kill() -> None:
+        holder = Path.cwd() / "runs/tiny/stage1/seed-0/.lock.json"
+        while not holder.exists():
+            time.sleep(0.05)
+        killed.append(json.loads(holder.read_text())["process"])
+        os.kill(killed[0], signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    ran = av1part(*words, *joblib, "trainer.max_epochs=100")
+    assert killed[0] != os.getpid()
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert "did not finish, first stage1/seed-" in ran.error_lines[0]
+    assert "want of memory" in ran.err
 
 
 def test_a_failed_job_does_not_stop_the_others(

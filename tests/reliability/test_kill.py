@@ -75,6 +75,7 @@ class Job:
 
 
 def trained(folder: Path) -> object:
+    assert not list(folder.rglob("*.part"))
     names = ("metrics.json", "history.csv", "confusion.csv")
     texts = {p.relative_to(folder): p.read_text() for name in names for p in folder.rglob(name)}
     tensors = {

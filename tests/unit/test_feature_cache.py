@@ -218,7 +218,11 @@ def test_the_folder_keeps_its_limit(tmp_path: Path, data: BlockDataModule) -> No
         (file,) = folder.glob("*.npy")
         sizes[split] = file.stat().st_size
     tight = FeatureCache(tmp_path / "tight", sizes["train"] + sizes["val"] - 1)
-    tight.features(model, data.reader("val"), data.store)
+    used = tight.features(model, data.reader("val"), data.store)
+    assert used is not None
+    assert tight.features(model, data.reader("train"), data.store) is None, "in use"
+    assert [file.stat().st_size for file in tight.folder.glob("*.npy")] == [sizes["val"]]
+    del used
     kept = tight.features(model, data.reader("train"), data.store)
     held = [file.stat().st_size for file in (tmp_path / "tight").glob("*.npy")]
     assert held == [sizes["train"]], "the older file made room"
@@ -226,6 +230,15 @@ def test_the_folder_keeps_its_limit(tmp_path: Path, data: BlockDataModule) -> No
     none = FeatureCache(tmp_path / "none", 1000)
     assert none.features(model, data.reader("train"), data.store) is None
     assert not (tmp_path / "none").exists()
+
+
+def test_what_a_killed_run_was_writing_goes(tmp_path: Path, data: BlockDataModule) -> None:
+    model, cache = classifier(kind="bottleneck", layers=ALL).eval(), FeatureCache(tmp_path, GIB)
+    cache.features(model, data.reader("val"), data.store)
+    (file,) = tmp_path.glob("*.npy")
+    file.rename(file.with_name(f"{file.name}.99999.part"))
+    assert cache.features(model, data.reader("val"), data.store) is not None
+    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".lock", ".npy"]
 
 
 def test_two_that_want_the_same_compute_it_once(

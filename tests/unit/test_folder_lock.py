@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from av1part.errors import ConfigError
-from av1part.folder_lock import HOLDER, LOCK, folder_lock
+from av1part.folder_lock import HOLDER, LOCK, file_lock, folder_lock
 
 HOLD = """
 import sys, time
@@ -76,3 +77,26 @@ def test_nothing_is_left_in_an_empty_folder_and_no_holder_in_a_used_one(tmp_path
     with folder_lock(tmp_path, "elsewhere"):
         (tmp_path / "result").touch()
     assert {file.name for file in tmp_path.iterdir()} == {"result", LOCK}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    """As Lustre can be mounted: no marker is left that a killed process could not remove."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for _ in range(2):
+        with folder_lock(tmp_path, "elsewhere"):
+            (tmp_path / "result").touch()
+    assert "has no locks" in caplog.text
+    assert {file.name for file in tmp_path.iterdir()} <= {LOCK, "result"}
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError), file_lock(tmp_path / "file" / LOCK):  # noqa: PT011
+        pass

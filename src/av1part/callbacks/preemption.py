@@ -18,20 +18,19 @@ import signal
 import subprocess
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 
 from av1part.callbacks.verified import VerifiedCheckpoint
+from av1part.signals import EXIT_CODE, SIGNALS, WARNINGS
 
 log = logging.getLogger(__name__)
 
-EXIT_CODE = 75
-"""Of a process that was told to stop and can be started again."""
-
-WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
-SIGNALS = (signal.SIGTERM, *WARNINGS)
+_SCONTROL = 60.0
+"""Seconds that SLURM's controller may take to answer."""
 
 
 class Preempted(SystemExit):
@@ -102,11 +101,9 @@ class Preemption(Callback):
             self._stop(trainer, save=False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop after training, before the result is written."""
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        """Stop after training, before the result is written; Lightning has put handlers back."""
         if self._told is not None:
-            self._stop(trainer, save=False)
+            self._end(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -122,20 +119,31 @@ class Preemption(Callback):
 
     def _is_told(self, trainer: pl.Trainer) -> bool:
         """Return whether this process or, of several, any was told to stop."""
-        told = self._told is not None
-        if trainer.world_size > 1:
-            told = trainer.strategy.reduce_boolean_decision(told, all=False)
-        return told
+        if trainer.world_size == 1:
+            return self._told is not None
+        # The greatest is SIGTERM: whoever sends that has decided what becomes of the job.
+        own = torch.tensor(self._told or 0, device=trainer.strategy.root_device)
+        told = int(trainer.strategy.reduce(own, reduce_op="max"))
+        if told:
+            self._told = signal.Signals(told)
+        return told > 0
 
     def _stop(self, trainer: pl.Trainer, *, save: bool) -> None:
-        """End the run.
+        """End all processes of the run.
 
         Raises:
             Preempted: always; or what the handler from before raises.
         """
-        by = self._told or signal.SIGTERM  # of several processes perhaps another one was told
         if save:
             self.last.save_now(trainer)
+        try:
+            self._end(trainer)
+        finally:
+            trainer.strategy.barrier()  # srun may end all as soon as one has ended
+
+    def _end(self, trainer: pl.Trainer) -> NoReturn:
+        by = self._told
+        assert by is not None
         where = f"{self.last.dirpath}/{self.last.name}.ckpt"
         log.warning("stopped by %s: %s is saved, resume=true goes on from there", by.name, where)
         if trainer.is_global_zero:
@@ -152,8 +160,12 @@ class Preemption(Callback):
         elif job := os.environ.get("SLURM_JOB_ID"):
             array, task = (os.environ.get(f"SLURM_ARRAY_{x}") for x in ("JOB_ID", "TASK_ID"))
             job = f"{array}_{task}" if array else job
-            done = subprocess.run(
-                ["scontrol", "requeue", job], capture_output=True, text=True, check=False
-            )
-            said = done.stderr.strip() or "done"
+            words = ["scontrol", "requeue", job]
+            try:
+                done = subprocess.run(
+                    words, capture_output=True, text=True, timeout=_SCONTROL, check=False
+                )
+                said = done.stderr.strip() or "done"
+            except (OSError, subprocess.TimeoutExpired) as error:
+                said = str(error)
             log.warning("scontrol requeue %s: %s", job, said)

@@ -21,7 +21,7 @@ from lightning_fabric.strategies.launchers.subprocess_script import _ChildProces
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from av1part.callbacks.preemption import EXIT_CODE
+from av1part.signals import EXIT_CODE
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,19 @@ the data that the checkpoint names, and evaluates by the code of `av1part valida
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from av1part.errors import CheckpointMismatchError
+from av1part.signals import SIGNALS
 from av1part.terminal import printable
+
+log = logging.getLogger(__name__)
 
 CHILD = (sys.executable, "-P", "-m", "av1part.callbacks.readback_child")
 """Starts the new process; `-P` keeps a file called torch.py in the current folder out of it."""
@@ -62,24 +66,20 @@ def read_back_in_new_process(
 
     Raises:
         CheckpointMismatchError: if the process cannot be started, ends with an error or by a
-            signal, takes longer than `TIMEOUT`, or prints anything but its record.
+            signal, takes longer than `TIMEOUT`, or prints anything but its record. A signal that
+            tells a job to stop reaches it too; it is then started a second time.
     """
     limit = "all" if batches is None else str(batches)
     words = [*CHILD, str(path.resolve()), limit, str(ranks), device, precision]
     # The new process must run the code of this one, wherever that was imported from.
     here = str(Path(__file__).resolve().parents[2])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            check=False,
-        )
+        done = _run(words, environment)
+        if -done.returncode in SIGNALS:
+            log.info("told to stop while %s was read back: reading it again", path.name)
+            done = _run(words, environment)
     except subprocess.TimeoutExpired:
         raise CheckpointMismatchError(
             f"it did not answer within {TIMEOUT:g} s: fewer callbacks.verify_batches take less"
@@ -91,6 +91,19 @@ def read_back_in_new_process(
         ended = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
         raise CheckpointMismatchError(f"it ended with {ended}: {printable(lines[-1], 400)}")
     return _parse(done.stdout)
+
+
+def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=TIMEOUT,
+        env=environment,
+        check=False,
+    )
 
 
 def _parse(text: str) -> ReadBack:

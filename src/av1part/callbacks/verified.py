@@ -3,6 +3,8 @@
     write <name>.ckpt.part -> load into a fresh module -> tensors bit for bit -> same batches,
     same macro-F1 as the live model had -> rename to <name>.ckpt, record <name>.verified.json
 
+The record is written before both are renamed, so that a process killed in between has left it.
+
 The live figures come from the training loop's own validation, the reloaded ones from
 `evaluation.evaluate`, the code path of `av1part validate`: so scaling that happens outside the
 module, a forgotten buffer or a forward that is not deterministic shows as a difference. With
@@ -12,6 +14,7 @@ imported module of the training run takes part.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -29,7 +32,7 @@ from av1part.checkpoint import calibration_path, load_stage, sidecar_path
 from av1part.environment import versions
 from av1part.errors import CheckpointError, CheckpointMismatchError
 from av1part.evaluation import evaluate, stage_scores
-from av1part.files import naming, sha256_file, write_json
+from av1part.files import PART_SUFFIX, flush, naming, sha256_file, write_json
 from av1part.metrics import from_predictions
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
@@ -166,7 +169,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         self._last_checkpoint_saved = filepath
 
     def _save(self, trainer: pl.Trainer, final: Path, level: Level) -> None:
-        part = final.with_name(f"{final.name}.part")
+        part = final.with_name(f"{final.name}{PART_SUFFIX}")
         try:
             with naming(final):  # it is put together elsewhere, and brought here
                 trainer.save_checkpoint(part, self.save_weights_only)
@@ -198,11 +201,14 @@ class VerifiedCheckpoint(ModelCheckpoint):
             raise
         # Without a record a checkpoint is merely unverified; a stale record would refuse it. So
         # would a calibration of the file before.
+        pending = _pending_record(final)
+        write_json(pending, record)
         sidecar_path(final).unlink(missing_ok=True)
         if part != final:
             calibration_path(final).unlink(missing_ok=True)
+            flush(part)
         part.replace(final)
-        write_json(sidecar_path(final), record)
+        pending.replace(sidecar_path(final))
 
     def _verify(
         self, trainer: pl.Trainer, module: StageModule, part: Path, final: Path, level: Level
@@ -301,3 +307,25 @@ class VerifiedCheckpoint(ModelCheckpoint):
             "tolerance_pp": self.tolerance_pp,
             "batches": self.live.batches if self.live.batches is not None else "all",
         }
+
+
+def _pending_record(checkpoint: Path) -> Path:
+    record = sidecar_path(checkpoint)
+    return record.with_name(f"{record.name}{PART_SUFFIX}")
+
+
+def adopt_records(folder: Path) -> None:
+    """Give checkpoints their records that a process was killed before it could.
+
+    Args:
+        folder: The checkpoints' folder.
+    """
+    for checkpoint in folder.glob("*.ckpt"):
+        pending = _pending_record(checkpoint)
+        try:
+            said = json.loads(pending.read_text(encoding="utf-8"))
+            missing = not sidecar_path(checkpoint).exists()
+            if missing and said["file_sha256"] == sha256_file(checkpoint):
+                pending.replace(sidecar_path(checkpoint))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue

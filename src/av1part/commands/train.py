@@ -12,10 +12,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
+from av1part.callbacks.verified import adopt_records
 from av1part.checkpoint import sidecar_path
 from av1part.configuration import plain
 from av1part.errors import ConfigError
-from av1part.files import no_empty_folder
+from av1part.files import no_empty_folder, remove_parts
 from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
 from av1part.report import write_run_plots
@@ -70,6 +71,9 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
         alone,
         run_log(file, always=(folder / RECORD).is_file()),
     ):
+        if rank == 0 and cfg.resume:
+            adopt_records(folder / "checkpoints")
+            remove_parts(folder, below=True)
         result = train_stage(plain(cfg), folder)
         if result is not None:
             if cfg.callbacks.plots:

@@ -33,6 +33,7 @@ from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
 from av1part.options import AUGMENTATIONS, PLANES, SAMPLINGS
 from av1part.partition import SIZES, Partition, taxonomy
+from av1part.signals import obey_parent_alone
 
 _MOST_CONTEXT_BY_SEGMENT = 8
 """Half of the narrowest gap that `splits` leaves: margins of two segments must not meet."""
@@ -385,6 +386,7 @@ class BlockDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers if training else 0,
+            worker_init_fn=obey_parent_alone,
             generator=torch.Generator().manual_seed(self.seed),
             persistent_workers=training and self.num_workers > 0,
         )

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from av1part.checkpoint import load_stage
 from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError
 from av1part.files import write_json
+from av1part.folder_lock import LOCK, file_lock
 from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
 from av1part.sweeps.state import SWEEP, TEST, config_sha256, other_format, read_json
@@ -55,7 +56,7 @@ def open_test(
         StoreError: if the data is missing or has changed.
     """
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with file_lock(folder / LOCK, timeout=0):
             return _open_test(folder, variants, reopen, device, precision)
     except Timeout:
         raise ConfigError(

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from av1part.configuration import check_values, plain
 from av1part.environment import git_commit, versions
-from av1part.errors import ConfigError, SweepError
-from av1part.files import write_json
+from av1part.errors import ConfigError, SweepError, first_line
+from av1part.files import remove_parts, write_json
 from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
@@ -95,6 +96,7 @@ def run_sweep(
     lock = folder_lock(compose.folder, "choose another hydra.sweep.dir=...")
     with lock, run_log(compose.folder / "sweep.log", logger="av1part.sweeps", always=True):
         wait_for_earlier(compose.folder)
+        remove_parts(compose.folder, below=False)
         return _run_all(plan, jobs, compose, launcher)
 
 
@@ -215,7 +217,14 @@ def _run(
     log.info("%d jobs, %d of them done before", len(jobs), len(jobs) - len(todo))
     if todo:
         with Watch([each.folder for each in todo], waiting=waiting):
-            launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
+            try:
+                launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
+            except BrokenProcessPool as error:
+                log.warning(
+                    "a process of the launcher was ended from outside, perhaps for want of memory: "
+                    "fewer at once (hydra.launcher.n_jobs) need less (%s)",
+                    first_line(error),
+                )
 
 
 def _check_one_process(settings: Mapping[str, Any]) -> None:

@@ -80,7 +80,7 @@ def wait_for_earlier(sweep: Path) -> None:
     Args:
         sweep: The sweep's folder.
     """
-    if not (sweep / FOLDER).is_dir() or not (left := queued(sweep)):
+    if not (sweep / FOLDER).is_dir() or not (left := _queued_for_sure(sweep)):
         return
     main = " ".join(sorted({job.partition("_")[0] for job in left}))
     log.info(
@@ -93,6 +93,17 @@ def wait_for_earlier(sweep: Path) -> None:
         time.sleep(_patience(time.monotonic() - started))
         now = queued(sweep)
         left = left if now is None else now
+
+
+def _queued_for_sure(sweep: Path) -> dict[str, str]:
+    """Return what `queued` does, waiting for SLURM's answer; nothing where there is no SLURM."""
+    if shutil.which("squeue") is None:
+        return {}
+    started = time.monotonic()
+    while (left := queued(sweep)) is None:
+        log.warning("SLURM does not answer (squeue): it may have jobs of an earlier start, waiting")
+        time.sleep(_patience(time.monotonic() - started))
+    return left
 
 
 def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str | None]]:

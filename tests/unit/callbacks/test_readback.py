@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from av1part.callbacks import readback
 from av1part.callbacks.readback import ReadBack, read_back_in_new_process
 from av1part.errors import CheckpointMismatchError
+from av1part.signals import SIGNALS
 
 GOOD = {"tensors": {"a": "0"}, "file_sha256": "1", "macro_f1": 0.5, "python": "3.11.0"}
 
@@ -66,6 +68,19 @@ def test_anything_else_is_a_mismatch(code: str, said: str, monkeypatch: pytest.M
         ask(code, monkeypatch)
     assert said in str(error.value)
     assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_job_told_to_stop_reads_again(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The signal is for all processes of the job; the file is as good as before."""
+    once = f"p = {str(tmp_path / 'told')!r}; import os; os.path.exists(p) or "
+    stop = f"(open(p, 'w').close(), os.kill(os.getpid(), {number:d}))"
+    back = ask(f"{once}{stop}; {printing({**GOOD, 'pid': -99})}", monkeypatch)
+    assert back.macro_f1 == 0.5
+    with pytest.raises(CheckpointMismatchError, match=f"ended with signal {number:d}"):
+        ask(f"import os; os.kill(os.getpid(), {number:d})", monkeypatch)
 
 
 def test_it_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
