@@ -114,8 +114,10 @@ def test_validation_is_that_of_one_process(alike: tuple[Path, Path], av1part: Co
     assert av1part("validate", best, "out=alone").code == 0
     alone, shared = load(Path("alone/metrics.json")), load(folder / "validation.json")
     assert shared["confusion_matrix"] == alone["confusion_matrix"]
-    for key in ("macro_f1", "accuracy", "weighted_f1", "balanced_accuracy"):
-        assert shared[key] == pytest.approx(alone[key], abs=1e-6), key
+    scores = ("macro_f1", "accuracy", "weighted_f1", "balanced_accuracy")
+    apart = max(abs(shared[key] - alone[key]) for key in scores)
+    print(f"largest difference of {len(scores)} scores: {apart:.1e}")
+    assert apart <= 1e-6
     # One step after the other, the two trainings end where their rounding allows.
     losses = [load(each / "validation.json")["val_loss"] for each in alike]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
