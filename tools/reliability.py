@@ -2,9 +2,11 @@
 
     make reliability                          every part
     make reliability ARGS='kill fuzz'         these, each a tests/reliability/test_PART.py
+    make reliability ARGS='fuzz -- -k store'  pytest's words after the dashes
 
 The figures are kept in docs/reliability.csv, a row a fault; a fault that is tried again replaces
-its row. A part that fails keeps its old ones, and the command exits with 1.
+its row. If a test fails the command exits with 1, and its fault has the row that it had, or says
+what was lost.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from av1part.environment import git_commit
@@ -34,11 +37,12 @@ def parts() -> list[str]:
     return sorted(file.stem.removeprefix("test_") for file in TESTS.glob("test_*.py"))
 
 
-def run(part: str) -> tuple[list[dict[str, str]], bool]:
-    """Run one part; return its rows and whether its tests passed."""
+def run(part: str, words: Sequence[str] = ()) -> tuple[list[dict[str, str]], bool]:
+    """Run one part, with further words for pytest; return its rows and whether its tests passed."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         command = [sys.executable, "-m", "pytest", "-q", "-s", str(TESTS / f"test_{part}.py")]
+        command += words
         environment = {**os.environ, "AV1PART_RELIABILITY": str(rows)}
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
         said = rows.read_text(encoding="utf-8").splitlines() if rows.is_file() else []
@@ -68,22 +72,25 @@ def to_page(page: str, rows: list[dict[str, str]]) -> str:
     return _TABLE.sub(lambda marks: marks[1] + to_table(rows) + marks[2], page)
 
 
-def main(chosen: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the chosen parts, or all."""
+    chosen, words = list(argv), []
+    if "--" in chosen:
+        at = chosen.index("--")
+        chosen, words = chosen[:at], chosen[at + 1 :]
     unknown = sorted(set(chosen) - set(parts()))
     if unknown:
         print(f"reliability: no part {', '.join(unknown)}: choose of {' '.join(parts())}")
         return 2
     failed = []
     for part in chosen or parts():
-        rows, passed = run(part)
-        if passed:
-            measured = {row["fault"] for row in rows}
-            kept = [row for row in read() if row["fault"] not in measured] + rows
-            kept.sort(key=lambda row: row["part"])
-            write_csv(FIGURES, kept)
-            write_text(PAGE, to_page(PAGE.read_text(encoding="utf-8"), kept))
-        else:
+        rows, passed = run(part, words)
+        measured = {row["fault"] for row in rows}
+        kept = [row for row in read() if row["fault"] not in measured] + rows
+        kept.sort(key=lambda row: row["part"])
+        write_csv(FIGURES, kept)
+        write_text(PAGE, to_page(PAGE.read_text(encoding="utf-8"), kept))
+        if not passed:
             failed.append(part)
     print(f"reliability: {'failed: ' + ' '.join(failed) if failed else f'written to {PAGE}'}")
     return 1 if failed else 0

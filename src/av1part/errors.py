@@ -5,14 +5,25 @@ from __future__ import annotations
 from av1part.terminal import printable
 
 _MOST_QUOTED = 300
+_LONGEST = 2000
+"""Characters of a line; a name from a hostile file may have thousands."""
 
 
 class Av1partError(Exception):
     """Bad input or configuration; the command line prints it on one line and exits with 2."""
 
     def __str__(self) -> str:
-        """Return the message on one line, whatever names and contents of files are quoted in it."""
-        return " ".join(super().__str__().split())
+        """Return the message on one line, whatever names and contents of files are quoted in it.
+
+        >>> len(str(Av1partError(f"a.json names {'x' * 9999}: restore it"))) < 2100
+        True
+        """
+        line = " ".join(super().__str__().split())
+        left_out = len(line) - _LONGEST
+        if left_out <= 0:
+            return line
+        half = _LONGEST // 2
+        return f"{line[:half]}... ({left_out} characters) ...{line[-half:]}"
 
 
 class ConfigError(Av1partError):

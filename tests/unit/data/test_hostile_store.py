@@ -105,6 +105,16 @@ def test_a_name_too_long_for_a_file(folder: Path) -> None:
     assert "cannot be read" in refusal(folder)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "/" * 5000])
+def test_a_name_of_thousands_of_characters_is_cut_in_the_line(folder: Path, name: str) -> None:
+    file = folder / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "sequences": {name: {}}}))
+    with pytest.raises(StoreError) as caught:
+        Store.open(folder)
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < 2100
+
+
 def test_more_nodes_than_the_planes_have_room_for_are_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
