@@ -199,10 +199,11 @@ class VerifiedCheckpoint(ModelCheckpoint):
             if part == final:
                 sidecar_path(final).unlink(missing_ok=True)
             raise
+        pending = _pending_record(final)
+        with naming(sidecar_path(final)):
+            write_json(pending, record)
         # Without a record a checkpoint is merely unverified; a stale record would refuse it. So
         # would a calibration of the file before.
-        pending = _pending_record(final)
-        write_json(pending, record)
         sidecar_path(final).unlink(missing_ok=True)
         if part != final:
             calibration_path(final).unlink(missing_ok=True)
