@@ -58,6 +58,13 @@ def read() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def merged(kept: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the figures with those of the faults that were tried again in place of the old."""
+    measured = {row["fault"] for row in rows}
+    left = [row for row in kept if row["fault"] not in measured]
+    return sorted(left + rows, key=lambda row: row["part"])
+
+
 def to_table(rows: list[dict[str, str]]) -> str:
     """Return the page's table."""
     lines = ["| fault | tries | lost | how |", "| --- | ---: | ---: | --- |"]
@@ -85,9 +92,7 @@ def main(argv: Sequence[str]) -> int:
     failed = []
     for part in chosen or parts():
         rows, passed = run(part, words)
-        measured = {row["fault"] for row in rows}
-        kept = [row for row in read() if row["fault"] not in measured] + rows
-        kept.sort(key=lambda row: row["part"])
+        kept = merged(read(), rows)
         write_csv(FIGURES, kept)
         write_text(PAGE, to_page(PAGE.read_text(encoding="utf-8"), kept))
         if not passed:
