@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ from av1part.data.yuv import (
     rgb_to_420,
 )
 from av1part.errors import SourceError, first_line
+
+# Some releases of PyAV hand on what FFmpeg says besides, which the error that they raise says too.
+logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 _PLANAR = re.compile(r"yuv[aj]?(420|422|444|440)p(?:\d+le)?")
 _REPACKED = {
