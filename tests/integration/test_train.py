@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -426,24 +425,3 @@ def test_a_sweep_runs_every_job(av1part: Command, on_small: tuple[str, ...], sta
     )
     seeds = {load(f / "environment.json")["seed"] for f in folders}
     assert seeds == {1, 2}
-
-
-@pytest.mark.slow
-def test_a_run_folder_that_another_process_uses_is_refused(
-    av1part: Command, on_small: tuple[str, ...]
-) -> None:
-    words = ("train", "stage=stage1", "name=shared", "trainer.max_epochs=100", *on_small[:-1])
-    command = [Path(sys.executable).with_name("av1part"), *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
-        try:
-            holder = Path("runs/shared/.lock.json")
-            while not holder.exists():
-                assert first.poll() is None
-                time.sleep(0.05)
-            ran = av1part(*words, "resume=true")
-            assert ran.code == 2
-            assert len(ran.error_lines) == 1
-            assert f"in use by process {first.pid}" in ran.error_lines[0]
-            assert "another name=" in ran.error_lines[0]
-        finally:
-            first.kill()

@@ -211,3 +211,51 @@ def test_a_training_told_to_stop_at_any_moment_goes_on_to_the_same_result(
     assert saved, "no signal came inside the training"
     how = f"{saved} saved inside the training, seed {seed}"
     reliability.record(f"{number.name} of a training", tries, 0, how)
+
+
+@pytest.mark.parametrize("job", ["training"], indirect=True)
+def test_of_two_processes_given_one_run_folder_one_wins(
+    job: Job, tmp_path: Path, reliability: Reliability
+) -> None:
+    _, expected = uninterrupted(job, tmp_path / "whole")
+    seed, drawn = moments()
+    tries = reliability.pick(2, 20)
+    for attempt in range(tries):
+        folder = tmp_path / "shared"
+        folder.mkdir()
+        first = job.start(folder)
+        time.sleep(drawn.uniform(0, 0.5))
+        second = job.start(folder)
+        for running in (first, second):
+            running.join(timeout=600)
+        assert sorted([first.exitcode, second.exitcode]) == [0, 2], said(folder)
+        refused = [line for line in said(folder).splitlines() if line.startswith("av1part: ")]
+        assert len(refused) == 1
+        assert "runs/run is in use by " in refused[0]
+        assert job.result(folder) == expected, f"try {attempt}, AV1PART_KILL_SEED={seed}"
+        shutil.rmtree(folder)
+    how = f"one wins, the other is refused in one line, seed {seed}"
+    reliability.record("Two processes given one run folder", tries, 0, how)
+
+
+@pytest.mark.parametrize("job", ["training"], indirect=True)
+def test_the_lock_of_a_killed_run_holds_nobody_up(
+    job: Job, tmp_path: Path, reliability: Reliability
+) -> None:
+    length, expected = uninterrupted(job, tmp_path / "whole")
+    seed, drawn = moments()
+    tries = reliability.pick(2, 20)
+    for attempt in range(tries):
+        folder = tmp_path / "stale"
+        folder.mkdir()
+        running = job.start(folder)
+        while not (folder / "runs/run/.lock.json").exists():
+            time.sleep(0.01)
+        time.sleep(drawn.uniform(0, length / 2))
+        running.kill()
+        running.join()
+        job.finish(folder)
+        assert f"left behind by process {running.pid} on " in (folder / "out.txt").read_text()
+        assert job.result(folder) == expected, f"try {attempt}, AV1PART_KILL_SEED={seed}"
+        shutil.rmtree(folder)
+    reliability.record("Lock of a killed run", tries, 0, f"recognised as stale, seed {seed}")
