@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -149,9 +148,9 @@ def tree_changes(draw: st.DrawFn) -> Callable[[Any], Any]:
             elif kind == "rename" and isinstance(inside, dict):
                 inside[name] = inside.pop(key)
             elif kind == "add" and isinstance(inside, dict):
-                inside[name] = copy.copy(new)
+                inside[name] = _copied(new)
             else:
-                inside[key] = copy.copy(new)
+                inside[key] = _copied(new)  # all of it: the next step may change what is inside
         return value
 
     return change
