@@ -29,7 +29,9 @@ def train_stages(av1part: Command, stages: tuple[str, ...], *words: str) -> list
     return best
 
 
-@pytest.mark.parametrize("size", [8, 32, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "size", [8, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 64))]
+)
 def test_a_cascade_of_each_size(av1part: Command, store_8x8: Path, size: int) -> None:
     words = (*TINY, f"data.size={size}", "trainer.max_epochs=1")
     store = embedded.STORE

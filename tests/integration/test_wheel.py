@@ -41,6 +41,7 @@ def run(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_the_installed_package_is_self_contained(installed: Path, tmp_path: Path) -> None:
     code = "import av1part, av1part.cli; print(av1part.__file__, av1part.cli.config_folder())"
     environment = {**os.environ, "PYTHONPATH": str(installed)}

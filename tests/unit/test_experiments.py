@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2] / "experiments"
 PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
 LOCK = (ROOT.parent / "requirements.lock").read_text()
 SAME_MATPLOTLIB = f"\nmatplotlib=={version('matplotlib')} " in LOCK
-QUICK = ("qindex", "leak", "exp09_noise")
+QUICK = ("qindex", "leak")
 """Pages that are made again in seconds; the others take minutes in all."""
 PAGES = sorted(file for file in ROOT.rglob("README.md") if file.parent != ROOT)
 

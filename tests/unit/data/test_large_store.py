@@ -33,6 +33,7 @@ print(anonymous() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_a_million_nodes_take_little_memory(tmp_path: Path) -> None:
     few, many = (_memory(_store(tmp_path / str(count), count)) for count in (FEW, MANY))
