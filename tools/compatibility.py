@@ -6,7 +6,7 @@
 
 `lowest` is Python 3.11 with each requirement of pyproject.toml (dev, joblib and cluster among them)
 at the lowest version its bound allows; the others have requirements.lock. Each has an environment
-of 4 to 7 GB under .venv-compat, kept for the next time; `make clean` removes them. An interpreter
+of some 7 GB under .venv-compat, kept for the next time; `make clean` removes them. An interpreter
 is one on PATH, one of pyenv's, or one that uv fetches. What cannot be run is said in a line; the
 exit code is 0 if everything that could be run has passed, and something could.
 """

@@ -20,6 +20,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from av1part.cli import VERBS, main
 
@@ -80,14 +81,14 @@ def run(words: Sequence[str], folder: Path, event: str, at: int) -> None:
 @cache
 def processes() -> ForkServerContext:
     """Return what forks them, once it has imported what they need."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no threads but its own
     context = multiprocessing.get_context("forkserver")
     commands = [f"av1part.commands.{verb.command}" for verb in VERBS.values()]
     context.set_forkserver_preload(
         [__name__, "av1part.training", "av1part.sweeps.slurm", *commands]
     )
     first = context.Process()  # ends when all is imported, so that no run is timed with that
-    first.start()
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # a fork has no threads but its own
+        first.start()
     first.join()
     return context
 

@@ -99,10 +99,12 @@ def _queued_for_sure(sweep: Path) -> dict[str, str]:
     """Return what `queued` does, waiting for SLURM's answer; nothing where there is no SLURM."""
     if shutil.which("squeue") is None:
         return {}
-    started = time.monotonic()
-    while (left := queued(sweep)) is None:
+    started, left = time.monotonic(), queued(sweep)
+    if left is None:
         log.warning("SLURM does not answer (squeue): it may have jobs of an earlier start, waiting")
+    while left is None:
         time.sleep(_patience(time.monotonic() - started))
+        left = queued(sweep)
     return left
 
 
