@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -185,8 +186,10 @@ def write_samples(
         **{f"frame_{c}": shown[c].to_numpy() for c in ("row", "col", "size", "partition")},
         **{f"frame_{c}": shown[c].to_numpy() for c in ("label", "prediction")},
     }
+    packed = io.BytesIO()  # numpy 2.0 and 2.1 leave an archive open whose file takes no more
+    np.savez_compressed(packed, **arrays)
     with atomic_path(folder / "samples.npz") as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        file.write(packed.getbuffer())
 
 
 def write_environment(folder: Path, *, seed: int | None, dataset: Mapping[str, Any]) -> None:

@@ -45,24 +45,24 @@ def test_it_gets_path_batches_ranks_device_and_precision(
     assert back.file_sha256 == f"{tmp_path / 'x.ckpt'} 3 1 cpu bf16-mixed"
 
 
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("import os; os.kill(os.getpid(), 9)", "ended with signal 9: it said nothing"),
-        ("raise MemoryError('no room')", "ended with code 1: MemoryError: no room"),
-        ("import sys; sys.exit('checkpoint is \\x1b[31mbad')", r"bad"),
-        ("pass", "printed 'nothing' instead"),
-        ("print('hello')", "printed 'hello' instead"),
-        ("print('{}')", "instead of its record"),
-        ("print('[' * 100000)", "instead of its record"),
-        ("print('null')", "instead of its record"),
-        (printing({**GOOD, "pid": -99, "more": 1}), "instead of its record"),
-        (printing({**GOOD, "pid": -99, "macro_f1": None}), "instead of its record"),
-        (printing({**GOOD, "pid": -99, "tensors": []}), "instead of its record"),
-        (printing({**GOOD, "pid": os.getpid()}), "instead of its record"),
-        (printing({**GOOD, "pid": -99}) + "; print('and more')", "instead of its record"),
-    ],
-)
+ELSE = {
+    "killed": ("import os; os.kill(os.getpid(), 9)", "ended with signal 9: it said nothing"),
+    "no memory": ("raise MemoryError('no room')", "ended with code 1: MemoryError: no room"),
+    "escapes": ("import sys; sys.exit('checkpoint is \\x1b[31mbad')", r"bad"),
+    "nothing": ("pass", "printed 'nothing' instead"),
+    "words": ("print('hello')", "printed 'hello' instead"),
+    "empty": ("print('{}')", "instead of its record"),
+    "deep": ("print('[' * 100000)", "instead of its record"),
+    "null": ("print('null')", "instead of its record"),
+    "more keys": (printing({**GOOD, "pid": -99, "more": 1}), "instead of its record"),
+    "no score": (printing({**GOOD, "pid": -99, "macro_f1": None}), "instead of its record"),
+    "no names": (printing({**GOOD, "pid": -99, "tensors": []}), "instead of its record"),
+    "its parent's": (printing({**GOOD, "pid": os.getpid()}), "instead of its record"),
+    "more lines": (printing({**GOOD, "pid": -99}) + "; print('and more')", "instead of its record"),
+}
+
+
+@pytest.mark.parametrize(("code", "said"), ELSE.values(), ids=ELSE)
 def test_anything_else_is_a_mismatch(code: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointMismatchError) as error:
         ask(code, monkeypatch)
