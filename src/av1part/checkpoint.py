@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from av1part.errors import CheckpointError, ConfigError, first_line
-from av1part.files import sha256_file
+from av1part.files import expanded, sha256_file
 from av1part.formats import refusal
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
@@ -71,7 +71,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: if the file is missing, damaged, holds code, is not ours, or is not the
             file its verification record describes.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist: give the path of a .ckpt file")
     _check_sidecar(path)
@@ -166,7 +166,7 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
         if name.startswith(prefix)
     }
     _load_strict(module.classifier.backbone, state, f"backbone of {path}")
-    return {"stage1": str(Path(path).expanduser().resolve()), "sha256": state_sha256(state)}
+    return {"stage1": str(expanded(path).resolve()), "sha256": state_sha256(state)}
 
 
 def _load_strict(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:

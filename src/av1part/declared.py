@@ -16,7 +16,7 @@ from torch import Tensor
 from av1part.calibration.record import read_calibration
 from av1part.checkpoint import calibration_path, read_checkpoint, sidecar_path
 from av1part.errors import CheckpointError
-from av1part.files import sha256_file
+from av1part.files import expanded, sha256_file
 
 NOT_SAID = "not said"
 """Stands for what a checkpoint, of an older release perhaps, does not hold."""
@@ -52,7 +52,7 @@ def contents(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         CheckpointError: as `checkpoint.read_checkpoint`.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     checkpoint = read_checkpoint(path)
     entry, given = checkpoint["av1part"], checkpoint["hyper_parameters"]
     facts, start = given["data"], given.get("start") or NOT_SAID

@@ -34,7 +34,7 @@ from av1part.data.augment import apply_symmetries
 from av1part.data.blocks import BlockReader
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
-from av1part.files import PART_SUFFIX, atomic_path, cache_folder, reserve
+from av1part.files import PART_SUFFIX, atomic_path, cache_folder, expanded, reserve
 from av1part.folder_lock import file_lock
 from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
@@ -240,7 +240,7 @@ def serve_features(
     """
     if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
         return
-    folder = Path(options["folder"] or default_folder()).expanduser()
+    folder = expanded(options["folder"] or default_folder())
     cache = FeatureCache(folder, int(options["limit_gb"] * 2**30))
     classifier = module.to(trainer.strategy.root_device).classifier.eval()
     wanted = {

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from av1part.errors import ConfigError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Of the system's errors those of a full disk, or quota."""
 
@@ -19,10 +21,28 @@ PART_SUFFIX = ".part"
 """Ending of a file, or `.partial` of a folder, that is still being written."""
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path as it was given, with a leading `~` or `~user` written out.
+
+    Raises:
+        ConfigError: if the system knows no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{path}: the system does not know that home folder: write the path out"
+        ) from None
+
+
 def cache_folder() -> Path:
-    """Return the user's folder for what can be made again: AV1PART_CACHE, or as XDG has it."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("AV1PART_CACHE") or Path(base) / "av1part").expanduser()
+    """Return the user's folder for what can be made again: AV1PART_CACHE, or as XDG has it.
+
+    Raises:
+        ConfigError: if it would be in a home that the system does not know.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return expanded(os.environ.get("AV1PART_CACHE") or Path(base) / "av1part")
 
 
 @contextmanager

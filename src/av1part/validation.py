@@ -12,7 +12,7 @@ from av1part import embedded
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
-from av1part.files import sha256_file
+from av1part.files import expanded, sha256_file
 from av1part.stages.base import StageModule
 
 _SCALE_TOLERANCE = 3.0
@@ -148,7 +148,7 @@ def _split_list(
     recorded = facts["split_list"]
     if recorded is None or {facts["split"], protocol} != {"by_sequence"}:
         return None
-    manifest = None if path is None else Path(path).expanduser() / "manifest.json"
+    manifest = None if path is None else expanded(path) / "manifest.json"
     same = manifest is None or (
         manifest.is_file() and sha256_file(manifest) == facts["manifest_sha256"]
     )

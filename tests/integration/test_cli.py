@@ -294,6 +294,36 @@ def test_the_home_folder_is_expanded(
     assert av1part("validate", "~/m.ckpt").code == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate", "{}"),
+        ("report", "{}"),
+        ("calibrate", "{}"),
+        ("data", "info", "{}"),
+        ("data", "import", "v6-pt", "{}", "out=x"),
+        ("train", "data.path={}"),
+        ("train", "-m", "data.path={}", "seed=1,2"),
+        ("train", "data.split_list={}"),
+        ("train", "method=frozen", "stage=stage2", "stage1={}"),
+        ("pipeline", "stage1={}"),
+        ("validate", "stage1.ckpt", "out={}"),
+    ],
+)
+def test_a_home_that_nobody_has_is_refused(
+    words: tuple[str, ...], av1part: Command, stage1: Path, tmp_path: Path
+) -> None:
+    shutil.copy(stage1, tmp_path / "stage1.ckpt")
+    ran = av1part(*(word.replace("{}", "~no-such-user/x") for word in words))
+    refused(ran, "~no-such-user/x: the system does not know that home folder")
+
+
+def test_a_loop_of_links_is_refused(av1part: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").symlink_to("b.ckpt")
+    (tmp_path / "b.ckpt").symlink_to("a.ckpt")
+    refused(av1part("validate", "a.ckpt"), "a.ckpt")
+
+
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1))
 def test_quoted_paths_come_back_whole(text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser

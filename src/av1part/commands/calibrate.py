@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -14,6 +13,7 @@ from av1part.calibration.record import Calibration
 from av1part.checkpoint import calibration_path
 from av1part.commands.pipeline import given_checkpoints
 from av1part.errors import ConfigError
+from av1part.files import expanded
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
                 "av1part calibrate CKPT... is of each by itself, where ensemble= says nothing: "
                 "give the stages of a cascade, stage1=CKPT stage2=CKPT ..., or leave it out"
             )
-        paths = [Path(word).expanduser() for word in words]
+        paths = [expanded(word) for word in words]
         found = [calibrate_alone(path, objective=cfg.objective, **data) for path in paths]
     console = Console(markup=False, emoji=False)
     console.print(_table(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,6 +15,7 @@ from av1part.data.build import build_dataset
 from av1part.data.legacy.contents import LEFT_OUT
 from av1part.data.store import Store
 from av1part.errors import ConfigError
+from av1part.files import expanded
 from av1part.partition import Partition
 
 
@@ -36,7 +36,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         if OmegaConf.is_missing(cfg, "out"):
             raise ConfigError(f"av1part {verb} needs out=DIR, the folder to make")
         settings = plain(cfg)
-        out = Path(str(settings.pop("out"))).expanduser()
+        out = expanded(settings.pop("out"))
         if verb == "data build":
             store = build_dataset(list(words), out, **settings)
         else:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from av1part.configuration import plain
 from av1part.errors import ConfigError
+from av1part.files import expanded
 from av1part.logs import run_log
 from av1part.pipeline import run_pipeline
 from av1part.results import check_run_name
@@ -63,7 +64,7 @@ def given_checkpoints(cfg: DictConfig) -> dict[str, list[Path]]:
     for stage in STAGES:
         if not OmegaConf.is_missing(cfg, stage) and cfg[stage] is not None:
             values = cfg[stage] if OmegaConf.is_list(cfg[stage]) else [cfg[stage]]
-            found[stage] = [Path(str(value)).expanduser() for value in values]
+            found[stage] = [expanded(value) for value in values]
     return {stage: paths for stage, paths in found.items() if paths}
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig
 
+from av1part.files import expanded
 from av1part.report import publish_sweep, write_report
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Write the report and print where it is."""
-    folders = [Path(word).expanduser() for word in words]
-    out = folders[0] / "report" if cfg.out is None else Path(cfg.out).expanduser()
+    folders = [expanded(word) for word in words]
+    out = folders[0] / "report" if cfg.out is None else expanded(cfg.out)
     if cfg.publish is not None:
-        publish_sweep(folders, Path(cfg.publish).expanduser(), predictions=cfg.predictions)
+        publish_sweep(folders, expanded(cfg.publish), predictions=cfg.predictions)
         print("published:", cfg.publish)
     files = write_report(folders, out, thesis=cfg.thesis)
     print("report:", "\n        ".join(map(str, (files.html, files.markdown, *files.thesis))))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from av1part.declared import contents
-from av1part.files import write_json
+from av1part.files import expanded, write_json
 from av1part.terminal import printable
 
 
@@ -25,7 +25,7 @@ def show(path: Path, out: str | None) -> None:
     found = contents(path)
     print("\n".join(lines(found)))
     if out is not None:
-        write_json(Path(out).expanduser() / "checkpoint.json", found)
+        write_json(expanded(out) / "checkpoint.json", found)
 
 
 def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

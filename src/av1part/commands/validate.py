@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from av1part.checkpoint import load_stage, sidecar_path
 from av1part.commands.show import show
 from av1part.errors import CheckpointMismatchError, ConfigError
-from av1part.files import write_json
+from av1part.files import expanded, write_json
 from av1part.results import write_confusion
 from av1part.sweeps.final import open_test
 from av1part.sweeps.state import SWEEP, TEST
@@ -33,9 +34,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     Raises:
         ConfigError: if an option does not fit what is validated.
     """
-    path = Path(words[0]).expanduser().resolve()
+    path = Path(os.path.realpath(expanded(words[0])))  # resolve() raises for a loop of links
     if (path / SWEEP).is_file():
-        _validate_sweep(Path(words[0]).expanduser(), cfg)
+        _validate_sweep(expanded(words[0]), cfg)
         return
     if cfg.variants is not None or cfg.reopen:
         raise ConfigError("variants= and reopen= are for the folder of a sweep")
@@ -52,7 +53,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
     console.print(_class_table(scores, module.class_names))
     if cfg.out is not None:
-        out = Path(cfg.out).expanduser()
+        out = expanded(cfg.out)
         write_confusion(out, module.class_names, scores["confusion_matrix"])
         write_json(out / "metrics.json", scores)
     if cfg.data.path is None and cfg.split == "val":

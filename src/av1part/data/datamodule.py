@@ -31,6 +31,7 @@ from av1part.data.layout import check_covered
 from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, check_protocol, read_split_list
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
+from av1part.files import expanded
 from av1part.options import AUGMENTATIONS, PLANES, SAMPLINGS
 from av1part.partition import SIZES, Partition, taxonomy
 from av1part.signals import obey_parent_alone
@@ -122,7 +123,7 @@ class BlockDataModule(pl.LightningDataModule):
             raise ConfigError(
                 f"data.split_list is of data.split=by_sequence, not of {split}: leave one out"
             )
-        self.path = embedded.STORE if path is None else Path(path).expanduser()
+        self.path = embedded.STORE if path is None else expanded(path)
         if path is None and split_list is None and split == "by_sequence":
             split_list = embedded.SPLIT_LIST
         self.split_list = split_list

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from av1part.data.tree import UNIT, Grid
 from av1part.data.yuv import MAX_SIDE
 from av1part.errors import EncoderError, first_line
-from av1part.files import cache_folder
+from av1part.files import cache_folder, expanded
 
 _BLOCK_NAME = re.compile(r"BLOCK_(\d+)X(\d+)")
 _MEMBER = re.compile(r'\s*"(blockSizeMap|blockSize|frameType|baseQIndex)":\s*(.*?),?\s*')
@@ -161,7 +161,7 @@ def programs_folder() -> Path:
 def _find(name: str, variable: str) -> Path:
     named = os.environ.get(variable)
     if named:
-        path = Path(named).expanduser()
+        path = expanded(named)
         if not os.access(path, os.X_OK) or path.is_dir():
             raise EncoderError(f"{variable}={named} is not a program: correct or unset it")
         return path

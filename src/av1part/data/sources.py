@@ -18,7 +18,7 @@ from av1part.data.media import MediaReader
 from av1part.data.planar import RawFormat, RawReader, Y4mReader
 from av1part.data.yuv import Planes, check_format
 from av1part.errors import ConfigError, SourceError
-from av1part.files import sha256_file
+from av1part.files import expanded, sha256_file
 
 RAW_SUFFIX = ".yuv"
 _VIDEO = ".yuv .y4m .mp4 .m4v .mov .mkv .webm .avi .ivf .obu .264 .265 .h264 .h265 .hevc .ts .mxf"
@@ -89,7 +89,7 @@ def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = expanded(argument)
         if path.is_dir():
             files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
             nothing = "holds no video or picture: name the files themselves"

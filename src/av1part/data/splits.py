@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from av1part.errors import StoreError, first_line
+from av1part.files import expanded
 
 SPLITS = ("train", "val", "test")
 """Names; a node's split is stored as the index, or `OUTSIDE`."""
@@ -101,7 +102,7 @@ def read_split_list(path: str | Path) -> dict[str, str]:
     Raises:
         StoreError: if the file is missing or not of this form.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         # A checkpoint names one too: a device or a pipe would be read without end.
         if path.exists() and not path.is_file():

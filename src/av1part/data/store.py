@@ -41,7 +41,7 @@ from av1part.data.layout import (
 )
 from av1part.data.splits import sequence_codes
 from av1part.errors import StoreError, first_line
-from av1part.files import PART_SUFFIX, atomic_path, sha256_file, write_json
+from av1part.files import PART_SUFFIX, atomic_path, expanded, sha256_file, write_json
 
 __all__ = [
     "NODE_KEY",
@@ -93,7 +93,7 @@ class Store:
         Raises:
             StoreError: naming the file, if anything is missing, foreign or does not match.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         try:
             return cls._open(path, verify)
         except OSError as error:
@@ -252,7 +252,7 @@ class StoreWriter:
             StoreError: if `out` exists, `<out>.partial` belongs to another recipe, or neither can
                 be made.
         """
-        self.out = Path(out).expanduser()
+        self.out = expanded(out)
         if self.out.exists():
             raise StoreError(f"{self.out} exists: choose another out=DIR or remove it")
         self.partial = self.out.with_name(f"{self.out.name}.partial")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
 from av1part.errors import CheckpointError
+from av1part.files import expanded
 from av1part.models.backbone import ResNet18
 from av1part.plain_file import NotPlainError, load_plain
 
@@ -34,7 +35,7 @@ def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
     """
     if str(weights) == "none":
         return
-    state = _imagenet() if str(weights) == "imagenet" else _from_file(Path(weights).expanduser())
+    state = _imagenet() if str(weights) == "imagenet" else _from_file(expanded(weights))
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     first = state.get("conv1.weight")
     if first is not None and first.ndim == 4 and first.shape[1] == 3:

@@ -19,7 +19,7 @@ import yaml
 from av1part import embedded
 from av1part.checkpoint import sidecar_path
 from av1part.errors import CheckpointError, ConfigError
-from av1part.files import sha256_file, write_json
+from av1part.files import expanded, sha256_file, write_json
 from av1part.folder_lock import HOLDER, LOCK
 from av1part.formats import refusal
 from av1part.results import relevant_settings
@@ -80,7 +80,7 @@ def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: if a file that it names does not exist: that must not count as a change.
     """
     data = settings["data"]["path"]
-    manifest = (embedded.STORE if data is None else Path(data).expanduser()) / "manifest.json"
+    manifest = (embedded.STORE if data is None else expanded(data)) / "manifest.json"
     if not manifest.is_file():
         raise ConfigError(f"{manifest} does not exist: data.path must be a dataset folder")
     inputs = {"data": sha256_file(manifest)}
@@ -95,7 +95,7 @@ def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
         if value in ("none", "imagenet"):  # of the weights, which are then no file
             inputs[key] = value
             continue
-        file = Path(value).expanduser()
+        file = expanded(value)
         if not file.is_file():
             raise ConfigError(f"{key}={value} does not exist: give the path of a file")
         inputs[key] = _sha256(file)

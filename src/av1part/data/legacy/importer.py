@@ -16,6 +16,7 @@ from av1part.data.planar import RawFormat
 from av1part.data.settings import ImportSettings, raw_format
 from av1part.data.store import Store, StoreWriter
 from av1part.errors import Av1partError, ConfigError, SourceError
+from av1part.files import expanded
 
 _FRAMES = "partition-frames"
 
@@ -63,7 +64,7 @@ def import_dataset(
     settings = ImportSettings(sizes, yuv, raw_format(width, height, bit_depth))
     if layout != _FRAMES and (settings.yuv is not None or settings.raw != RawFormat()):
         raise ConfigError(f"yuv, width, height and bit_depth describe the clip of {_FRAMES}")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     try:
         contents = LAYOUTS[layout](folder, settings)
     except OSError as error:

@@ -45,7 +45,7 @@ from av1part.data.settings import ImportSettings
 from av1part.data.sources import RAW_SUFFIX, Source, open_source
 from av1part.data.tree import UNIT
 from av1part.errors import ConfigError, SourceError
-from av1part.files import sha256_file
+from av1part.files import expanded, sha256_file
 from av1part.partition import Partition
 
 _NAME = re.compile(r"partition_frame_(\d{1,9})\.txt", re.ASCII)
@@ -134,7 +134,7 @@ def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
     Raises:
         SourceError: if it is not clear which file is the clip.
     """
-    path = None if settings.yuv is None else Path(settings.yuv).expanduser()
+    path = None if settings.yuv is None else expanded(settings.yuv)
     if path is None:
         beside = [p for p in _in(folder) if p.suffix.lower() == RAW_SUFFIX]
         if len(beside) != 1:
