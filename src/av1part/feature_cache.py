@@ -11,7 +11,6 @@ that no run uses go when the folder outgrows its limit.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -35,7 +34,7 @@ from av1part.data.blocks import BlockReader
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.store import Store
 from av1part.files import PART_SUFFIX, atomic_path, cache_folder, expanded, reserve
-from av1part.folder_lock import file_lock
+from av1part.folder_lock import NO_LOCKS, file_lock
 from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
@@ -285,13 +284,15 @@ def _use(file: Path, features: NDArray[Any]) -> None:
 def _remove_unused(file: Path) -> bool:
     """Remove a file that no run has in use; return whether it is gone."""
     try:
-        with file.open("rb") as reading:
+        with file.open("r+b") as held:  # for writing, or NFS would give no exclusive lock
             try:
-                fcntl.flock(reading, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.EACCES):
+                if error.errno not in NO_LOCKS:
                     return False
             file.unlink()
     except FileNotFoundError:
         pass
+    except PermissionError:  # another user's
+        return False
     return True

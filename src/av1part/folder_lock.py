@@ -30,7 +30,7 @@ HOLDER = ".lock.json"
 """Of a folder: process, host and since when; there while the lock is held, or after a kill."""
 
 
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What a file system says that has no locks, such as Lustre mounted without them."""
 
 
@@ -55,7 +55,7 @@ def file_lock(file: Path, timeout: float = -1) -> Iterator[None]:
         try:
             held.enter_context(lock)
         except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
                 raise
             log.warning(
                 "%s: its file system has no locks, nothing keeps another process out", file.parent

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -209,7 +212,20 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, data: BlockDataModule) -> N
         assert torch.equal(mended, right)
 
 
-def test_the_folder_keeps_its_limit(tmp_path: Path, data: BlockDataModule) -> None:
+def nfs_lock(file: Any, operation: int, flock: Any = fcntl.flock) -> None:
+    """Lock as NFS does: exclusively only what is open for writing."""
+    number = file if isinstance(file, int) else file.fileno()
+    mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+    if mode == os.O_RDONLY and operation & fcntl.LOCK_EX:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    flock(number, operation)
+
+
+@pytest.mark.parametrize("flock", [fcntl.flock, nfs_lock], ids=["local", "nfs"])
+def test_the_folder_keeps_its_limit(
+    tmp_path: Path, data: BlockDataModule, monkeypatch: pytest.MonkeyPatch, flock: Any
+) -> None:
+    monkeypatch.setattr("fcntl.flock", flock)
     model = classifier(kind="bottleneck", layers=ALL).eval()
     sizes = {}
     for split in ("train", "val"):
