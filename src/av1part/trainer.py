@@ -20,10 +20,11 @@ from rich.console import Console
 
 from av1part.callbacks.data_guard import DataGuard
 from av1part.callbacks.freeze_guard import FreezeGuard
-from av1part.callbacks.history import BestEpochWarning, History, Timing
+from av1part.callbacks.history import BestEpochWarning, History
 from av1part.callbacks.preemption import Preemption
 from av1part.callbacks.rank_watch import RankWatch
 from av1part.callbacks.stopping import ResumableEarlyStopping
+from av1part.callbacks.timing import Timing
 from av1part.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
 from av1part.data.datamodule import BlockDataModule
 from av1part.errors import ConfigError

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from av1part.callbacks.history import Timing
+from av1part.callbacks.timing import Timing
 from av1part.checkpoint import load_backbone, load_stage, read_checkpoint, sidecar_path
 from av1part.data.datamodule import BlockDataModule
 from av1part.data.injection import describe
@@ -91,7 +91,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
             log.info("%s holds this run, finished: it stays as it is", folder)
             best = folder / "checkpoints" / "best.ckpt"
             return TrainResult(folder, best, json.loads(finished.read_text(encoding="utf-8")))
-    timing = Timing()
+    timing = Timing(folder / "timing.json")
     trainer = build_trainer(settings, folder, timing)
     if trainer.world_size > 1 and any(module.classifier.thaw.values()):
         raise ConfigError(
@@ -353,7 +353,7 @@ def _finish(
     write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
     write_samples(folder, data.reader("val"), labels, evaluation.predictions)
     write_environment(folder, seed=settings["seed"], dataset=facts)
-    write_json(folder / "timing.json", timing.summary())
+    write_json(timing.path, timing.summary())
     total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
     metrics = {
         "stage": module.stage_name,

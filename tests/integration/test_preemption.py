@@ -138,6 +138,14 @@ def test_a_run_told_to_stop_goes_on_to_the_same_result(
         )
         assert moved_tensors(ours["state_dict"], theirs["state_dict"]) == []
         assert ours["global_step"] == theirs["global_step"]
+    of_all, of_one = (
+        json.loads((run / "timing.json").read_text())
+        for run in (Path("runs/stopped"), uninterrupted)
+    )
+    assert of_all.keys() == of_one.keys()
+    assert of_all["epoch_blocks"] == of_one["epoch_blocks"]
+    assert len(of_all["epoch_seconds"]) == 3
+    assert of_all["seconds"] > sum(of_all["epoch_seconds"]) + of_all["verification_seconds"]
 
 
 def test_after_the_training_it_ends_at_once(

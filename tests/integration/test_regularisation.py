@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from av1part import embedded
-from av1part.callbacks.history import Timing
+from av1part.callbacks.timing import Timing
 from av1part.checkpoint import load_stage, read_checkpoint
 from av1part.files import sha256_file
 from av1part.misrouting import build_injection

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import torch
 
-from av1part.callbacks.history import Timing
+from av1part.callbacks.timing import Timing
 from av1part.checkpoint import load_stage, read_checkpoint
 from av1part.files import sha256_file
 from av1part.models.backbone import layer_of
@@ -274,6 +274,9 @@ def test_an_interrupted_run_resumes_to_the_same_end(
     Path("runs/cut").rename("runs/moved")
     assert av1part(*words, "name=moved", "resume=true").code == 0
     Path("runs/moved").rename("runs/cut")
+    whole, parts = (load(Path("runs", name, "timing.json")) for name in ("whole", "cut"))
+    assert parts["epoch_blocks"] == whole["epoch_blocks"]
+    assert len(parts["epoch_seconds"]) == 4
     for name in ("metrics.json", "history.csv", "confusion.csv"):
         assert Path("runs/whole", name).read_text() == Path("runs/cut", name).read_text(), name
     states = [

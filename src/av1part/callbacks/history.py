@@ -1,21 +1,16 @@
-"""The record of a training run: a row an epoch, speed, and a warning for a suspicious best."""
+"""The record of a training run: a row an epoch, and a warning for a suspicious best."""
 
 from __future__ import annotations
 
 import csv
 import logging
 import math
-import resource
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 
-from av1part.callbacks.verified import VerifiedCheckpoint
 from av1part.errors import ConfigError
 from av1part.files import write_csv
 from av1part.stages.base import StageModule
@@ -127,75 +122,3 @@ class BestEpochWarning(Callback):
                 "is too high (try a tenth), (3) whether the schedule fits the number of epochs",
                 len(scores),
             )
-
-
-class Timing(Callback):
-    """Measures where the seconds go, training blocks a second, and peak memory.
-
-    `features_seconds` is to be set to what the features of a frozen trunk took before the fit.
-    """
-
-    def __init__(self) -> None:
-        self.features_seconds = 0.0
-        self._verification_seconds = 0.0
-        self._validation_seconds = 0.0
-        self._validation_start = 0.0
-        self._start = 0.0
-        self._epoch_start = 0.0
-        self._epoch_seconds: list[float] = []
-        self._blocks = 0
-        self._epoch_blocks: list[int] = []
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._start = self._epoch_start = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start an epoch's clock."""
-        self._epoch_start, self._blocks = time.perf_counter(), 0
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Count blocks."""
-        self._blocks += len(batch["node"])
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop an epoch's clock before validation."""
-        if self._blocks:
-            self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
-            self._epoch_blocks.append(self._blocks)
-            self._blocks = 0
-        self._validation_start = time.perf_counter()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add up the validation of the live model."""
-        self._validation_seconds += time.perf_counter() - self._validation_start
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ask what reading back and validating the checkpoints took."""
-        kinds = (c for c in trainer.callbacks if isinstance(c, VerifiedCheckpoint))  # type: ignore[attr-defined]
-        self._verification_seconds = sum(c.seconds for c in kinds)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what timing.json holds."""
-        rates = [b / s for b, s in zip(self._epoch_blocks, self._epoch_seconds, strict=True)]
-        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-        if torch.cuda.is_available():
-            peak["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
-        return {
-            "seconds": time.perf_counter() - self._start,
-            "features_seconds": self.features_seconds,
-            "validation_seconds": self._validation_seconds,
-            "verification_seconds": self._verification_seconds,
-            "epoch_seconds": self._epoch_seconds,
-            "epoch_blocks": self._epoch_blocks,
-            "blocks_per_second": sorted(rates)[len(rates) // 2] if rates else None,
-            **peak,
-        }
