@@ -20,6 +20,7 @@ from av1part import embedded
 from av1part.cli import PATH_KEYS, VERBS, _quote_word, split_positionals
 from av1part.data.legacy.importer import LAYOUTS
 from av1part.data.store import Store, StoreWriter
+from av1part.folder_lock import folder_lock
 
 from .conftest import Command, Ran
 
@@ -247,6 +248,22 @@ def test_a_dataset_that_changed_is_not_validated_on(
     refused(av1part("validate", "runs/s1/checkpoints/best.ckpt"), "has changed since")
     shutil.rmtree(mine)
     refused(av1part("validate", "runs/s1/checkpoints/best.ckpt"), "give data.path=DIR")
+
+
+def test_a_cascade_is_not_written_into_the_folder_of_a_training(
+    av1part: Command, on_small: tuple[str, ...], stage1: Path
+) -> None:
+    """One that was stopped could not be resumed, and one that runs would be mixed with it."""
+    ran = av1part("train", "stage=stage1", "name=s1", *on_small)
+    assert ran.code == 0
+    Path("runs/s1/metrics.json").unlink()  # as if it had been stopped before
+    before = sorted(Path("runs/s1").rglob("*"))
+    refused(av1part("pipeline", f"stage1={stage1}", "name=s1"), "runs/s1 holds an unfinished train")
+    assert sorted(Path("runs/s1").rglob("*")) == before
+    Path("runs/busy").mkdir()
+    with folder_lock(Path("runs/busy"), "-"):
+        refused(av1part("pipeline", f"stage1={stage1}", "name=busy"), "runs/busy is in use by")
+    assert not list(Path("runs/busy").iterdir())
 
 
 def test_a_full_disk_ends_in_one_line(

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from av1part.configuration import plain
 from av1part.errors import ConfigError
-from av1part.files import expanded
+from av1part.files import expanded, no_empty_folder
+from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
 from av1part.pipeline import run_pipeline
 from av1part.results import check_run_name
@@ -39,7 +40,11 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     folder = Path("runs") / check_run_name(str(cfg.name))
     if (folder / "metrics.json").exists():
         raise ConfigError(f"{folder} already holds a result: choose another name=...")
-    with run_log(folder / "pipeline.log"):
+    if any((folder / trace).exists() for trace in ("train.log", "checkpoints")):
+        raise ConfigError(f"{folder} holds an unfinished training: choose another name=...")
+    folder.mkdir(parents=True, exist_ok=True)
+    alone = folder_lock(folder, "choose another name=...")
+    with no_empty_folder(folder), alone, run_log(folder / "pipeline.log"):
         result = run_pipeline(
             checkpoints,
             folder,
