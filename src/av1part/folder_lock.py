@@ -1,4 +1,4 @@
-"""One process at a time in a run or sweep folder, and who it is.
+"""One process at a time in a folder that a run, sweep or build writes to, and who it is.
 
 The system lets go of a lock when its process ends, however it ends; what that has left behind
 then tells the next one only whom it follows.
@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,7 +68,8 @@ def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
     """Hold a folder while the block runs.
 
     Args:
-        folder: The folder; must exist. If nothing is put into it, nothing is left in it.
+        folder: The folder; must exist. If nothing is put into it, nothing is left in it. The block
+            may remove or rename it.
         remedy: What else one may do where it is held, for the error.
 
     Yields:
@@ -99,8 +100,9 @@ def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        if all(file.name == LOCK for file in folder.iterdir()):
-            (folder / LOCK).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # what was done there may have been to remove it
+            if all(file.name == LOCK for file in folder.iterdir()):
+                (folder / LOCK).unlink()
         locked.close()
 
 

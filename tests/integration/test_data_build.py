@@ -20,7 +20,7 @@ from av1part.data.build import build_dataset
 from av1part.data.sources import open_source
 from av1part.data.splits import read_split_list
 from av1part.data.store import Store
-from av1part.errors import SourceError
+from av1part.errors import ConfigError, SourceError
 from av1part.files import sha256_file
 
 DATA = Path(__file__).parents[1] / "data"
@@ -183,6 +183,8 @@ def test_an_interrupted_build_resumes_to_the_same_bits(
     process = start([EIGHT, TEN], out)
     partial = tmp_path / "store.partial"
     wait_for_tables(partial, 2, process)
+    with pytest.raises(ConfigError, match=f"store.partial is in use by process {process.pid} "):
+        build_dataset([EIGHT, TEN], out, **QUICK)
     process.send_signal(number)
     assert process.wait(60) != 0
     assert process.stderr is not None

@@ -129,8 +129,8 @@ class Timing(Callback):
         if torch.cuda.is_available():
             found[_PEAKS[1]] = torch.cuda.max_memory_allocated()
         for key, value in found.items():
-            earlier = self._before.get(key) if self._before else 0
-            found[key] = None if None in (value, earlier) else max(value, earlier)
+            earlier: int | None = self._before.get(key) if self._before else 0
+            found[key] = None if value is None or earlier is None else max(value, earlier)
         return found
 
 

@@ -82,7 +82,7 @@ def build_dataset(
         The finished dataset, opened.
 
     Raises:
-        ConfigError: if a setting cannot be.
+        ConfigError: if a setting cannot be, or another process builds there.
         SourceError: if a source is refused; neither `out` nor `<out>.partial` is left then.
         EncoderError: if aomenc or inspect is missing or fails.
         StoreError: if `out` exists, or `<out>.partial` is another build's.
@@ -102,14 +102,15 @@ def build_dataset(
     }
     writer = StoreWriter(out, recipe)
     build = _Build(opened, settings, writer, aomenc, inspect)
-    try:
-        build.run(jobs, show=progress)
-        return writer.finish(build.nodes(), build.sequence_facts(), build.provenance())
-    except Av1partError as error:
-        # What an encoder failed on may go better the next time: keep what is already encoded.
-        if not (isinstance(error, EncoderError) and build.any_encoded()):
-            writer.discard()
-        raise
+    with writer.alone():
+        try:
+            build.run(jobs, show=progress)
+            return writer.finish(build.nodes(), build.sequence_facts(), build.provenance())
+        except Av1partError as error:
+            # What an encoder failed on may go better the next time: keep what is already encoded.
+            if not (isinstance(error, EncoderError) and build.any_encoded()):
+                writer.discard()
+            raise
 
 
 class _Build:

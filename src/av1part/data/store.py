@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,7 @@ from av1part.data.layout import (
 from av1part.data.splits import sequence_codes
 from av1part.errors import StoreError, first_line
 from av1part.files import PART_SUFFIX, atomic_path, expanded, sha256_file, write_json
+from av1part.folder_lock import HOLDER, LOCK, folder_lock
 
 __all__ = [
     "NODE_KEY",
@@ -251,6 +252,7 @@ class StoreWriter:
         Raises:
             StoreError: if `out` exists, `<out>.partial` belongs to another recipe, or neither can
                 be made.
+            ConfigError: if another recipe's build is running there.
         """
         self.out = expanded(out)
         if self.out.exists():
@@ -259,12 +261,13 @@ class StoreWriter:
         self._made_for = [parent for parent in self.partial.parents if not parent.exists()]
         recipe_file = self.partial / _RECIPE
         try:
-            if self.partial.exists() and any(not _is_part(f) for f in self.partial.iterdir()):
+            if self.partial.exists() and any(not _passes(f) for f in self.partial.iterdir()):
                 if _read_recipe(recipe_file) != json.loads(json.dumps(recipe)):
-                    raise StoreError(
-                        f"{self.partial} is left from another build: repeat that build's command "
-                        "to finish it, or remove the folder"
-                    )
+                    with self.alone():
+                        raise StoreError(
+                            f"{self.partial} is left from another build: repeat that build's "
+                            "command to finish it, or remove the folder"
+                        )
             else:
                 write_json(recipe_file, recipe)
             self.work.mkdir(exist_ok=True)
@@ -278,6 +281,10 @@ class StoreWriter:
     def work(self) -> Path:
         """Folder for the build's own intermediate files; gone when the dataset is complete."""
         return self.partial / "work"
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep others out while a block builds; a ConfigError says which one is already there."""
+        return folder_lock(self.partial, "choose another out=DIR")
 
     def has_plane(self, sequence: str) -> bool:
         """Return whether the plane of this sequence is already there, whole."""
@@ -355,7 +362,8 @@ class StoreWriter:
         shutil.rmtree(self.work)
         self.partial.rename(self.out)
         # Last, so that a build killed before the rename still resumes.
-        (self.out / _RECIPE).unlink()
+        for name in (_RECIPE, HOLDER, LOCK):
+            (self.out / name).unlink(missing_ok=True)
         return Store.open(self.out)
 
     def discard(self) -> None:
@@ -371,6 +379,11 @@ class StoreWriter:
 
     def _plane_file(self, sequence: str) -> Path:
         return self._planes / f"{sequence}.npy"
+
+
+def _passes(file: Path) -> bool:
+    """Return whether it is no build's own: left by any that was killed, or of its lock."""
+    return _is_part(file) or file.name in (LOCK, HOLDER)
 
 
 def _is_part(file: Path) -> bool:

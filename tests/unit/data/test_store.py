@@ -27,8 +27,9 @@ from av1part.data.store import (
     plane_dtype,
     sequence_name,
 )
-from av1part.errors import StoreError
+from av1part.errors import ConfigError, StoreError
 from av1part.files import sha256_file
+from av1part.folder_lock import HOLDER, LOCK
 
 RECIPE = {"sources": ["a.y4m"], "cq_levels": [20, 32]}
 SEQUENCES = {
@@ -577,6 +578,35 @@ def test_partial_without_a_recipe_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="left from another build"):
         StoreWriter(tmp_path / "set", RECIPE)
     assert (partial / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, {"sources": ["b.y4m"]}], ids=["same", "other"])
+def test_two_builds_of_one_folder_are_kept_apart(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """The second would go on with what the first has not finished, and remove it."""
+    first = StoreWriter(tmp_path / "set", RECIPE)
+    with first.alone():
+        for sequence, luma in planes().items():
+            first.add_plane(sequence, luma, int(SEQUENCES[sequence]["bit_depth"]))
+        before = sorted(first.partial.rglob("*"))
+        with pytest.raises(
+            ConfigError, match=r"set\.partial is in use by process \d+ on .*out=DIR"
+        ):
+            StoreWriter(tmp_path / "set", recipe).alone().__enter__()
+        assert sorted(first.partial.rglob("*")) == before
+        store = first.finish(NODES, SEQUENCES, {})
+    assert {file.name for file in store.path.iterdir()} == {
+        "manifest.json",
+        "nodes.parquet",
+        "planes",
+    }
+    assert not first.partial.exists()
+
+
+def test_what_a_killed_build_left_of_its_lock_goes(tmp_path: Path) -> None:
+    for name in (LOCK, HOLDER):
+        (tmp_path / "set.partial").mkdir(exist_ok=True)
+        (tmp_path / "set.partial" / name).write_text("{}")
+    assert not list(build(tmp_path / "set").path.glob(".*"))
 
 
 def test_discard_leaves_nothing(tmp_path: Path) -> None:

@@ -86,19 +86,20 @@ def _write(contents: Contents, out: str | Path, made: Mapping[str, Any]) -> Stor
     """
     facts = {clip.sequence: clip.facts for clip in contents.clips}
     writer = StoreWriter(out, {**made, "sequences": facts})
-    try:
-        for clip in contents.clips:
-            if not writer.has_plane(clip.sequence):
-                writer.add_plane(clip.sequence, clip.luma(writer.work), clip.bit_depth)
-        left_out = {reason: count for reason, count in contents.left_out.items() if count}
-        return writer.finish(
-            pl.concat([clip.nodes for clip in contents.clips]),
-            facts,
-            {**made, "left_out": left_out, **contents.manifest},
-        )
-    except Av1partError:
-        writer.discard()
-        raise
+    with writer.alone():
+        try:
+            for clip in contents.clips:
+                if not writer.has_plane(clip.sequence):
+                    writer.add_plane(clip.sequence, clip.luma(writer.work), clip.bit_depth)
+            left_out = {reason: count for reason, count in contents.left_out.items() if count}
+            return writer.finish(
+                pl.concat([clip.nodes for clip in contents.clips]),
+                facts,
+                {**made, "left_out": left_out, **contents.manifest},
+            )
+        except Av1partError:
+            writer.discard()
+            raise
 
 
 def _check_names(contents: Contents) -> None:
