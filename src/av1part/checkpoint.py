@@ -25,7 +25,7 @@ from av1part.partition import Partition
 from av1part.plain_file import NotPlainError, load_plain
 from av1part.stages.base import FORMAT, StageModule, stage_class
 
-_FACTS: Mapping[str, tuple[type, ...]] = {
+_FACTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("path", "manifest_sha256", "taxonomy", "split", "split_sha256"), (str,)),
     **dict.fromkeys(("size", "context", "split_seed", "eval_batch_size", "bit_depth"), (int,)),
     **dict.fromkeys(("class_counts", "type_counts", "qindex"), (list,)),
@@ -33,6 +33,9 @@ _FACTS: Mapping[str, tuple[type, ...]] = {
     "input_statistics": (dict,),
 }
 """What every checkpoint says of its data (`BlockDataModule.facts`), with its types."""
+
+_LATER_FACTS: Mapping[str, tuple[type, ...]] = {"division_sha256": (str,)}
+"""What the first of version 0.1 did not say yet, likewise."""
 
 _MOST = {"context": 1 << 8, "eval_batch_size": 1 << 16}
 """What a checkpoint may ask for, which decides the memory of a batch."""
@@ -153,8 +156,7 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
     if depth != own:
         raise CheckpointError(f"stage1={path} was trained on {depth}-bit blocks, these have {own}")
     theirs, ours = checkpoint["hyper_parameters"]["data"], module.hparams["data"]
-    same_nodes = all(theirs[key] == ours[key] for key in ("manifest_sha256", "size"))
-    if same_nodes and theirs["split_sha256"] != ours["split_sha256"]:
+    if theirs["manifest_sha256"] == ours["manifest_sha256"] and not _split_alike(theirs, ours):
         raise CheckpointError(
             f"stage1={path} was trained with another split of this dataset (data.split="
             f"{theirs['split']}): val nodes here would be its training nodes; train it alike"
@@ -167,6 +169,17 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
     }
     _load_strict(module.classifier.backbone, state, f"backbone of {path}")
     return {"stage1": str(expanded(path).resolve()), "sha256": state_sha256(state)}
+
+
+def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether what is val and test of a dataset to one is so to the other."""
+    key = "split_sha256" if theirs["size"] == ours["size"] else "division_sha256"
+    if theirs.get(key) is not None:
+        return bool(theirs[key] == ours[key])
+    # Of an av1part that did not hash it yet: what it was made from. Folders may have moved.
+    return all(theirs[key] == ours[key] for key in ("split", "split_seed")) and (
+        Path(theirs["split_list"] or "").name == Path(ours["split_list"] or "").name
+    )
 
 
 def _load_strict(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -221,7 +234,8 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     missing = sorted(_FACTS.keys() - (facts.keys() if isinstance(facts, dict) else set()))
     if missing:
         raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
-    wrong = [key for key, kinds in _FACTS.items() if not _is_fact(facts[key], kinds)]
+    kinds = _FACTS | {key: types for key, types in _LATER_FACTS.items() if key in facts}
+    wrong = [key for key, types in kinds.items() if not _is_fact(facts[key], types)]
     sound = [key for key in _MOST if key not in wrong]
     wrong += [key for key in sound if not 0 <= facts[key] <= _MOST[key]]
     if wrong:

@@ -324,7 +324,7 @@ def _check_same_run(
 
 def _without_paths(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyper-parameters without where files lie; their hashes say what they are."""
-    paths = ("path", "split_list", "stage1", "weights")
+    paths = ("path", "split_list", "stage1", "weights", "division_sha256")
     return {
         key: {k: v for k, v in value.items() if k not in paths}
         if key in ("data", "start") and value

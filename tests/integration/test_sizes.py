@@ -8,12 +8,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from av1part import embedded
 from av1part.data.libaom import find_aomenc
 from av1part.data.store import Store
 
-from ..conftest import ONE_TO_FOUR, centre
+from ..conftest import CORNER, ONE_TO_FOUR, centre, corners
 from .conftest import TINY, Command
 
 STAGES = ("stage1", "stage2", "stage3_rect", "stage3_ab")
@@ -54,6 +55,33 @@ def test_a_cascade_of_each_size(av1part: Command, store_8x8: Path, size: int) ->
     ran = av1part("report", "runs/pipeline", *(f"runs/{stage}" for stage in stages))
     assert ran.code == 0, ran.err
     assert av1part("validate", best[1].partition("=")[2]).code == 0
+
+
+def test_a_start_of_another_size_has_the_same_split(av1part: Command, tmp_path: Path) -> None:
+    """Val pictures of one stage would be training pictures of another."""
+    path = corners(tmp_path / "both", CORNER, [16, 32])
+    words = ("train", *TINY, f"data.path={path}", "trainer.max_epochs=1")
+    best = Path("runs/s1/checkpoints/best.ckpt")
+    assert av1part(*words, "stage=stage1", "data.size=32", "name=s1").code == 0
+    later = (*words, "stage=stage2", "data.size=16", f"stage1={best}")
+    splits = (
+        "data.split_seed=1",
+        f"data.split_list={embedded.SPLIT_LIST}",
+        "data.split=by_segment",
+    )
+    for number, other in enumerate(splits):
+        ran = av1part(*later, other, f"name=other{number}")
+        assert ran.code == 2, other
+        assert "was trained with another split of this dataset" in ran.error_lines[0]
+    assert av1part(*later, "name=same").code == 0
+    # One that does not say it, as of version 0.1, is told by what its split was made from.
+    checkpoint = torch.load(best, weights_only=True)
+    del checkpoint["hyper_parameters"]["data"]["division_sha256"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    later = (*later[:-1], "stage1=old.ckpt")
+    assert av1part(*later, "data.split_seed=1", "name=older").code == 2
+    ran = av1part(*later, "name=old")
+    assert ran.code == 0, ran.err
 
 
 def test_8x8_has_no_ab_stage(av1part: Command, store_8x8: Path) -> None:

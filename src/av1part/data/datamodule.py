@@ -28,7 +28,14 @@ from av1part.data.blocks import (
 from av1part.data.device import DeviceBlocks, NodeReader
 from av1part.data.injection import Injection, is_foreign
 from av1part.data.layout import check_covered
-from av1part.data.splits import PROTOCOLS, SPLITS, assign_splits, check_protocol, read_split_list
+from av1part.data.splits import (
+    PROTOCOLS,
+    SPLITS,
+    assign_splits,
+    check_protocol,
+    division_sha256,
+    read_split_list,
+)
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
 from av1part.files import expanded
@@ -171,14 +178,11 @@ class BlockDataModule(pl.LightningDataModule):
             listed = read_split_list(self.split_list)
         # A sequence by its number: rows of strings would each be copied.
         names = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
-        split = assign_splits(
-            nodes.select(names, "frame", "row", "size")[sized],
-            {s: self.store.plane(s).shape for s in self.store.sequences},
-            protocol=self.split,
-            seed=self.split_seed,
-            listed=listed,
-            groups=self.store.groups,
-        )
+        shapes = {s: self.store.plane(s).shape for s in self.store.sequences}
+        how: dict[str, Any] = {"protocol": self.split, "seed": self.split_seed, "listed": listed}
+        how["groups"] = self.store.groups
+        split = assign_splits(nodes.select(names, "frame", "row", "size")[sized], shapes, **how)
+        self.division_sha256 = division_sha256(shapes, size=self.size, **how)
         self.type_counts = np.bincount(
             partition[split == SPLITS.index("train")].astype(np.int64), minlength=len(Partition)
         )
@@ -240,6 +244,7 @@ class BlockDataModule(pl.LightningDataModule):
             "split": self.split,
             "split_seed": self.split_seed,
             "split_sha256": self.split_sha256,
+            "division_sha256": self.division_sha256,
             "split_list": None if self.split_list is None else str(Path(self.split_list).resolve()),
             "eval_batch_size": self.eval_batch_size,
             "bit_depth": self.store.bit_depth(),

@@ -7,6 +7,8 @@ under `random_blocks`) or the training seed.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,59 @@ def assign_splits(
         return split
     if protocol == "by_segment":
         return _by_segment(nodes, shapes)
+    table = _whole_sequences(shapes, protocol, seed, listed, groups)
+    splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
+    assigned: NDArray[np.int8] = splits[sequence_codes(nodes, shapes)]
+    return assigned
+
+
+def division_sha256(
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    size: int,
+    protocol: str,
+    seed: int = 42,
+    listed: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> str:
+    """Hash which places of the sources are train, val and test: the same for nodes of any size.
+
+    Args:
+        shapes: As for `assign_splits`, like `protocol`, `seed`, `listed` and `groups`.
+        size: Of the nodes, on which `random_blocks` alone depends: it knows no places.
+        protocol: A key of `PROTOCOLS`.
+        seed: Of the choice.
+        listed: Sequence to split name.
+        groups: Sequence to the name of its group.
+
+    Returns:
+        SHA-256 as hexadecimal digits.
+
+    Raises:
+        StoreError: if the protocol does not suit the dataset.
+    """
+    places: Any
+    if protocol == "random_blocks":
+        places = {"size": size, "seed": seed}
+    elif protocol == "by_segment":
+        places = {name: _bounds(*shape) for name, shape in shapes.items()}
+    else:
+        places = _whole_sequences(shapes, protocol, seed, listed, groups)
+    return hashlib.sha256(json.dumps(places, sort_keys=True).encode()).hexdigest()
+
+
+def _whole_sequences(
+    shapes: Mapping[str, tuple[int, ...]],
+    protocol: str,
+    seed: int,
+    listed: Mapping[str, str] | None,
+    groups: Mapping[str, str] | None,
+) -> Mapping[str, str]:
+    """Return the split of each sequence.
+
+    Raises:
+        StoreError: if the protocol does not suit the dataset.
+    """
     if protocol == "given" and listed is None:
         raise StoreError("data.split=given: this dataset brings no split; use by_sequence")
     if protocol not in PROTOCOLS:
@@ -80,9 +135,7 @@ def assign_splits(
     _check_list(table, shapes)
     if protocol == "by_sequence":
         _check_groups(table, groups)
-    splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
-    assigned: NDArray[np.int8] = splits[sequence_codes(nodes, shapes)]
-    return assigned
+    return table
 
 
 def sequence_codes(nodes: pl.DataFrame, names: Iterable[str]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from av1part.data.splits import (
     SPLITS,
     assign_splits,
     check_protocol,
+    division_sha256,
     read_split_list,
     segments,
 )
@@ -63,6 +64,25 @@ def test_too_few_sequences_name_the_way_out() -> None:
     nodes, shapes = grid(2)
     with pytest.raises(StoreError, match="by_segment"):
         assign_splits(nodes, shapes, protocol="by_sequence")
+
+
+@pytest.mark.parametrize("protocol", ["by_sequence", "by_segment", "given", "random_blocks"])
+def test_a_division_is_the_same_at_every_size_and_another_for_another_split(protocol: str) -> None:
+    _, shapes = grid(12)
+    listed = {name: SPLITS[number % 3] for number, name in enumerate(shapes)}
+    ways: list[dict] = [{}, {"seed": 1}, {"listed": listed}]
+    if protocol == "given":
+        ways = [{"listed": listed}, {"listed": {**listed, "s0": "val"}}]
+    of_each = [
+        [division_sha256(shapes, size=size, protocol=protocol, **way) for size in (8, 16, 64)]
+        for way in ways
+    ]
+    if protocol == "random_blocks":
+        assert len({*of_each[0], *of_each[1]}) == 6, "it knows no places"
+        return
+    assert all(len(set(sizes)) == 1 for sizes in of_each)
+    others = 1 if protocol == "by_segment" else len(ways)
+    assert len({sizes[0] for sizes in of_each}) == others
 
 
 def test_a_list_is_followed_and_must_fit() -> None:
