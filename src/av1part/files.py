@@ -22,7 +22,13 @@ PART_SUFFIX = ".part"
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path as it was given, with a leading `~` or `~user` written out.
+    """Write out a leading `~` or `~user`.
+
+    Args:
+        path: As it was given.
+
+    Returns:
+        The path.
 
     Raises:
         ConfigError: if the system knows no such home.
@@ -36,7 +42,10 @@ def expanded(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for what can be made again: AV1PART_CACHE, or as XDG has it.
+    """Find the user's folder for what can be made again.
+
+    Returns:
+        AV1PART_CACHE, or as XDG has it.
 
     Raises:
         ConfigError: if it would be in a home that the system does not know.

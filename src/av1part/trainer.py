@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
 def fit(trainer: pl.Trainer, module: StageModule, data: BlockDataModule, last: Path | None) -> None:
     """Train, from the checkpoint `last` if there is one, without warnings of what is meant."""
     with _without_expected_warnings():
-        trainer.fit(
+        # In a context of its own, for one that ends inside a validation to leave nothing folded.
+        copy_context().run(
+            trainer.fit,
             module,
             datamodule=data,
             ckpt_path=None if last is None else str(last),

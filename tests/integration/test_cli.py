@@ -250,6 +250,19 @@ def test_a_dataset_that_changed_is_not_validated_on(
     refused(av1part("validate", "runs/s1/checkpoints/best.ckpt"), "give data.path=DIR")
 
 
+def test_a_split_list_that_is_gone_is_named(
+    av1part: Command, on_small: tuple[str, ...], tmp_path: Path
+) -> None:
+    shutil.copy(embedded.SPLIT_LIST, tmp_path / "mine.csv")
+    words = [word for word in on_small if not word.startswith("data.split_list")]
+    assert av1part("train", "name=s1", *words, "data.split_list=mine.csv").code == 0
+    best = "runs/s1/checkpoints/best.ckpt"
+    assert av1part("validate", best).code == 0
+    (tmp_path / "mine.csv").rename(tmp_path / "moved.csv")
+    refused(av1part("validate", best), f"{tmp_path / 'mine.csv'}, is not there", "data.split_list=")
+    assert av1part("validate", best, "data.split_list=moved.csv").code == 0
+
+
 def test_a_cascade_is_not_written_into_the_folder_of_a_training(
     av1part: Command, on_small: tuple[str, ...], stage1: Path
 ) -> None:

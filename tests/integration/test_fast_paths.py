@@ -67,6 +67,20 @@ def test_a_profiler_writes_to_the_run_folder(
     assert "run_training_batch" in file.read_text()
 
 
+def test_half_precision_trains_with_clipped_gradients_and_without_tolerance(
+    av1part: Command, on_small: tuple[str, ...]
+) -> None:
+    """Scores of metrics.json are in float32, and so are others than those of the training."""
+    words = ("train", "stage=stage1", *on_small, "trainer.precision=bf16-mixed")
+    words += ("callbacks.tolerance_pp=0", "trainer.gradient_clip_val=0.1", "seed=1")
+    ran = av1part(*words, "name=half")
+    assert ran.code == 0, ran.err
+    record = json.loads(Path("runs/half/checkpoints/best.verified.json").read_text())
+    assert record["delta_pp"] == 0
+    scores = json.loads(Path("runs/half/metrics.json").read_text())
+    assert scores["macro_f1"] == pytest.approx(record["macro_f1_full"], abs=0.05)
+
+
 def test_half_precision_is_for_validation_and_the_cascade_too(
     av1part: Command, stage1: Path
 ) -> None:

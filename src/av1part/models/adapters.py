@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from av1part.models.backbone import LEVELS, ResNet18, spatial_mean
 from av1part.models.dropout import Dropout
+from av1part.models.folded import convolve_trained
 from av1part.options import PLACEMENTS
 
 
@@ -153,7 +154,7 @@ class ConvLora(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what to add to the convolution of `x`, (b, c, h, w)."""
-        delta: Tensor = self.up(self.down(self.dropout(x)))
+        delta: Tensor = self.up(convolve_trained(self.down, self.dropout(x)))
         return delta * self.scaling
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from av1part.models.folded import convolve, norm_scale
+from av1part.models.folded import convolve, convolve_trained, norm_scale
 
 LEVELS = (1, 2, 3, 4)
 """Numbers of the residual layers, after each of which an adapter may sit."""
@@ -200,7 +200,7 @@ def _convolved(
     if beside not in adapters:
         y = convolve(conv, norm, x)
     elif norm.training:
-        y = norm(conv(x) + adapters[beside](x))
+        y = norm(convolve_trained(conv, x) + adapters[beside](x))
     else:
         y = convolve(conv, norm, x) + adapters[beside](x) * norm_scale(norm)[:, None, None]
     return adapted(y, adapters, after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from av1part.errors import ConfigError
 from av1part.metrics import FlatMetrics, flatten, stage_metrics
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
+from av1part.models.folded import while_nothing_changes
 from av1part.models.freeze import layer_rates, state_sha256, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
@@ -103,6 +105,7 @@ class StageModule(pl.LightningModule):
         # What an epoch's steps came to. Lightning's own logging would take longer than a step.
         self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
         self._answers: list[tuple[Tensor, Tensor]] = []
+        self._unchanged = ExitStack()
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
@@ -172,6 +175,14 @@ class StageModule(pl.LightningModule):
         self._answers.append((step["logits"].argmax(1), step["labels"]))
         return step
 
+    def on_validation_start(self) -> None:
+        """Compute as a checkpoint that is read back does, for both to round alike."""
+        self._unchanged.enter_context(while_nothing_changes())
+
+    def on_validation_end(self) -> None:
+        """Have weights change again."""
+        self._unchanged.close()
+
     def on_validation_epoch_end(self) -> None:
         """Publish the metrics of the whole validation split, and the mean losses of the epoch."""
         self.val_metrics.update(*(torch.cat(each) for each in zip(*self._answers, strict=True)))
@@ -200,7 +211,9 @@ class StageModule(pl.LightningModule):
         if decay is not None:
             options["lr"] = {**options["lr"], **layer_rates(options["lr"]["backbone"], decay)}
         groups = self.classifier.parameter_groups(by_layer=decay is not None)
-        optimizer = build_optimizer(groups, **options)
+        # Lightning cannot clip gradients that a fused step has yet to unscale.
+        fused = not (self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision))
+        optimizer = build_optimizer(groups, **options, fused=fused)
         return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ def build_optimizer(
     *,
     lr: Mapping[str, float],
     weight_decay: float = 1e-4,
+    fused: bool = True,
 ) -> optim.Optimizer:
     """Build AdamW with one named group a part, or a layer.
 
@@ -24,6 +25,7 @@ def build_optimizer(
         groups: Part or layer to its trainable parameters.
         lr: Part or layer to its learning rate; those without trainable parameters are ignored.
         weight_decay: Decoupled, for all groups.
+        fused: One pass over the tensors: 16 instead of 105 ms a step for 11 M on a CPU.
 
     Returns:
         The optimizer, its groups in the order of the parts.
@@ -39,7 +41,7 @@ def build_optimizer(
     return optim.AdamW(
         [{"name": name, "params": list(p), "lr": lr[name]} for name, p in groups.items()],
         weight_decay=weight_decay,
-        fused=True,  # one pass over the tensors: 16 instead of 105 ms a step for 11 M on a CPU
+        fused=fused,
     )
 
 

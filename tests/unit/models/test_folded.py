@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from av1part.models import folded
+from av1part.models.adapters import ConvLora
 from av1part.models.backbone import LEVELS, ResNet18
 from av1part.models.classifier import Classifier
-from av1part.models.folded import convolve, while_nothing_changes
+from av1part.models.folded import convolve, convolve_trained, while_nothing_changes
 from av1part.models.freeze import thaw_epochs
 
 CLOSE = 1e-5
@@ -254,3 +255,27 @@ def test_autocast_decides_the_dtype() -> None:
         assert half.dtype == torch.bfloat16
         assert torch.equal(model(block, torch.zeros(8)), whole), "and float32 is kept beside it"
     assert 0 < apart(half.float(), whole) < 0.05
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("lora", [False, True], ids=["conv", "lora"])
+def test_the_gradient_of_a_strided_pixel_is_right_in_bfloat16(kernel: int, lora: bool) -> None:
+    """OneDNN leaves in it what the memory held before; NaN here."""
+    conv = nn.Conv2d(32, 64, kernel, stride=2, padding=kernel // 2, bias=False)
+    beside = ConvLora(conv, rank=16)
+    nn.init.normal_(beside.up.weight)
+    trained = beside.down if lora else conv
+    assert isinstance(trained, nn.Conv2d)
+
+    def gradient(x: Tensor, half: bool) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            y = beside(x) if lora else convolve_trained(conv, x)
+        assert y.shape == (32, 64, 1, 1)
+        (found,) = torch.autograd.grad(y.float().square().sum(), trained.weight)
+        return found
+
+    for _ in range(20):
+        left = [torch.full((trained.weight.numel(),), float("nan")).bfloat16() for _ in range(4)]
+        del left
+        x = torch.randn(32, 32, 1, 1)
+        assert apart(gradient(x, half=True), gradient(x, half=False)) < 0.05
