@@ -17,6 +17,8 @@ from av1part.report.tables import NOTHING, Table, count, percent, points, span, 
 _NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list")
 """Keys that tell runs apart without being a choice under study."""
 
+_DATA = ("manifest_sha256", "split_sha256")
+"""What a run records of its nodes: runs of other ones are no repetition of each other."""
 
 _MOST_SETTINGS = 6
 """Columns of the table of settings; it must fit the page."""
@@ -144,8 +146,9 @@ def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
     seeds = _seed_rows(runs, settings)
     if seeds:
         caption = (
-            "Repeated runs, alike but for the seed: mean and standard deviation of accuracy and "
-            "macro-F1 over the seeds in percent, beside the guessers (mean over the same runs). "
+            "Repeated runs, alike in settings, dataset, split and start but for the seed: mean and "
+            "standard deviation of accuracy and macro-F1 over the seeds in percent, beside the "
+            "guessers (mean over the same runs); several runs of one seed count as their mean. "
             "The margin is that of macro-F1 over the stronger guesser; the deviation is that of "
             "training, not of other pictures."
         )
@@ -181,32 +184,61 @@ def _shown(value: Any) -> str:
 
 
 def _seed_rows(runs: Sequence[StageRun], settings: Sequence[str]) -> list[tuple[str, ...]]:
-    groups: dict[tuple[str, ...], list[StageRun]] = {}
-    for run in runs:
-        key = (_method(run), *(_shown(run.settings.get(s)) for s in settings))
-        groups.setdefault(key, []).append(run)
     return [
-        _seed_row(key, settings, alike)
-        for key, alike in groups.items()
-        if len({str(run.environment.get("seed")) for run in alike}) > 1
+        _seed_row(said, alike)
+        for said, alike in _repeated(runs, settings).items()
+        if len({_seed(run) for run in alike}) > 1
     ]
 
 
-def _seed_row(
-    key: tuple[str, ...], settings: Sequence[str], runs: Sequence[StageRun]
-) -> tuple[str, ...]:
-    said = [
-        key[0],
-        *(f"{s.rsplit('.', 1)[-1]}={v}" for s, v in zip(settings, key[1:], strict=True)),
-    ]
-    cells = [", ".join(said), str(len(runs))]
+def _seed(run: Run) -> str:
+    return str(run.environment.get("seed"))
+
+
+def _start(run: Run) -> str:
+    return _shown(run.settings.get("stage1"))
+
+
+def _repeated(runs: Sequence[StageRun], settings: Sequence[str]) -> dict[str, list[StageRun]]:
+    """Group runs that differ in the seed alone, by what is said of them.
+
+    A sweep trains a Stage 1 for each seed, so its path alone tells no runs apart. But where seeds
+    share some of several, a difference may be theirs.
+    """
+    hashes = [(key, [str(run.environment.get("dataset", key)) for run in runs]) for key in _DATA]
+    started = ["given" if _start(run) != NOTHING else NOTHING for run in runs]
+    told = [(name, said) for name, said in (*hashes, ("stage1", started)) if len(set(said)) > 1]
+    groups: dict[str, list[StageRun]] = {}
+    for index, run in enumerate(runs):
+        words = [f"{key.rpartition('.')[2]}={_shown(run.settings.get(key))}" for key in settings]
+        words += [f"{name}={said[index][:12]}" for name, said in told]
+        groups.setdefault(", ".join([_method(run), *words]), []).append(run)
+    found: dict[str, list[StageRun]] = {}
+    for said, alike in groups.items():
+        starts, seeds = {_start(run) for run in alike}, {_seed(run) for run in alike}
+        pairs = {(_seed(run), _start(run)) for run in alike}
+        own = len(starts) == 1 or len(pairs) == len(starts) == len(seeds)
+        for run in alike:
+            found.setdefault(said if own else f"{said}, stage1={_start(run)}", []).append(run)
+    return found
+
+
+def _seed_row(said: str, runs: Sequence[StageRun]) -> tuple[str, ...]:
+    seeds: dict[str, list[dict[str, Score]]] = {}
+    for run in runs:
+        seeds.setdefault(_seed(run), []).append(run_scores(run))
+    cells = [said, str(len(seeds))]
     margin = 0.0
     for metric in ("accuracy", "macro_f1"):
-        scores = [run_scores(run)[metric] for run in runs]
-        values = np.array([s.value for s in scores])
-        constant = float(np.mean([s.constant for s in scores]))
-        prior = float(np.mean([s.prior for s in scores]))
-        margin = float(values.mean()) - max(constant, prior)
-        cells += [percent(float(values.mean())), percent(float(values.std(ddof=1)))]
+        # Rows are seeds, columns the model and both guessers.
+        of_seeds = np.array(
+            [
+                np.mean([(s[metric].value, s[metric].constant, s[metric].prior) for s in same], 0)
+                for same in seeds.values()
+            ]
+        )
+        value, constant, prior = map(float, of_seeds.mean(0))
+        margin = value - max(constant, prior)
+        cells += [percent(value), percent(float(of_seeds[:, 0].std(ddof=1)))]
         cells += [percent(constant), percent(prior)]
     return (*cells, points(margin))

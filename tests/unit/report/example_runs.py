@@ -93,7 +93,9 @@ def _write_samples(
     )
 
 
-def _write_surroundings(folder: Path, config: dict[str, Any], seed: int) -> None:
+def _write_surroundings(
+    folder: Path, config: dict[str, Any], seed: int, dataset: dict[str, Any] | None = None
+) -> None:
     lines = [f"{key}: {json.dumps(value)}" for key, value in {**config, "seed": seed}.items()]
     write_text(folder / "config.yaml", "\n".join(lines) + "\n")
     write_json(
@@ -102,7 +104,12 @@ def _write_surroundings(folder: Path, config: dict[str, Any], seed: int) -> None
             "versions": {"python": "3.11.9", "torch": "2.9.0", "av1part": "0.1.0"},
             "git_commit": "0123456789abcdef0123456789abcdef01234567",
             "seed": seed,
-            "dataset": {"path": "/data/example", "manifest_sha256": "ab" * 32},
+            "dataset": {
+                "path": "/data/example",
+                "manifest_sha256": "ab" * 32,
+                "split_sha256": "cd" * 32,
+                **(dataset or {}),
+            },
             "hardware": {"machine": "x86_64", "processor": "a processor", "gpus": []},
         },
     )
@@ -119,8 +126,9 @@ def write_stage_run(
     epochs: int = 6,
     world: World | None = None,
     config: dict[str, Any] | None = None,
+    dataset: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the folder of a stage run and return it."""
+    """Write the folder of a stage run, `dataset` into its environment.json, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     world = world or noise_world()
     rng = np.random.default_rng(seed)
@@ -155,7 +163,8 @@ def write_stage_run(
     write_predictions(folder, columns, predicted, names, probabilities)
     _write_samples(folder, world, nodes, labels, predictions)
     _write_records(folder / "checkpoints", metrics["macro_f1"], best, epochs)
-    _write_surroundings(folder, {"stage": stage_name, **(config or {})}, seed)
+    counted = {"class_counts": train_counts.tolist(), **(dataset or {})}
+    _write_surroundings(folder, {"stage": stage_name, **(config or {})}, seed, counted)
     return folder
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +73,70 @@ def test_seeds_are_pooled_per_setting(runs: list[StageRun]) -> None:
     assert row[1] == "2"
     assert float(row[2]) == pytest.approx(np.mean(values), abs=0.00501)
     assert float(row[3]) == pytest.approx(np.std(values, ddof=1), abs=0.00501)
+
+
+@pytest.fixture
+def pooled(examples: ModuleType, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Runs by seed, start and what else they differ in; what is said of the seeds, and how many."""
+
+    def make(*made: tuple[int, str | None, dict[str, Any]]) -> dict[str, str]:
+        found = []
+        for index, (seed, stage1, dataset) in enumerate(made):
+            folder, config = tmp_path / str(index), {"stage1": stage1}
+            examples.write_stage_run(
+                folder, seed=seed, skill=1 + index / 4, config=config, epochs=2, dataset=dataset
+            )
+            found.append(load_run(folder))
+        rows = [t.rows for t in tables(found) if t.caption.startswith("Repeated runs")]
+        return {row[0]: row[1] for row in rows[0]} if rows else {}
+
+    return make
+
+
+@pytest.mark.parametrize("key", ["manifest_sha256", "split_sha256"])
+def test_runs_of_other_nodes_are_no_repetition(
+    pooled: Callable[..., dict[str, str]], key: str
+) -> None:
+    other = {key: "ee" * 32}
+    assert pooled((1, "x", {}), (2, "x", other)) == {}
+    assert pooled((1, "x", {}), (2, "x", {}), (1, "x", other), (2, "x", other)) == {
+        f"adapter, {key}={'ab' * 6 if key == 'manifest_sha256' else 'cd' * 6}": "2",
+        f"adapter, {key}={'ee' * 6}": "2",
+    }
+
+
+def test_runs_with_and_without_a_start_are_no_repetition(
+    pooled: Callable[..., dict[str, str]],
+) -> None:
+    assert pooled((1, "x", {}), (2, None, {})) == {}
+    assert pooled((1, "x", {}), (2, "x", {}), (1, None, {}), (2, None, {})) == {
+        "adapter, stage1=given": "2",
+        "adapter, stage1=–": "2",
+    }
+
+
+def test_starts_tell_runs_apart_unless_each_seed_has_its_own(
+    pooled: Callable[..., dict[str, str]],
+) -> None:
+    assert pooled((1, "s-1", {}), (2, "s-2", {}), (3, "s-3", {})) == {"adapter": "3"}
+    assert pooled((1, "x", {}), (2, "x", {}), (1, "y", {}), (2, "y", {})) == {
+        "adapter, stage1=x": "2",
+        "adapter, stage1=y": "2",
+    }
+    assert pooled((1, "x", {}), (1, "y", {}), (2, "z", {})) == {}
+
+
+def test_a_seed_that_ran_twice_is_one_seed(
+    pooled: Callable[..., dict[str, str]], examples: ModuleType, tmp_path: Path
+) -> None:
+    assert pooled((1, "x", {}), (1, "x", {}), (2, "x", {})) == {"adapter": "2"}
+    found = [load_run(tmp_path / str(index)) for index in range(3)]
+    row = tables(found)[-1].rows[0]
+    first, second, other = (100 * run_scores(run)["macro_f1"].value for run in found)
+    values = [(first + second) / 2, other]
+    assert first != second
+    assert float(row[6]) == pytest.approx(np.mean(values), abs=0.00501)
+    assert float(row[7]) == pytest.approx(np.std(values, ddof=1), abs=0.00501)
 
 
 def test_beyond_so_many_runs_only_the_best_of_a_stage_is_pictured(
