@@ -28,12 +28,17 @@ OUTSIDE = -1
 SHARES = (0.70, 0.15, 0.15)
 
 PROTOCOLS: Mapping[str, str] = {
-    "by_sequence": "each sequence wholly in train, val or test",
-    "by_segment": "segments of the same sequence with a gap between: optimistic for new content",
-    "random_blocks": "the study's protocol, neighbouring blocks in train and val: leaks",
-    "given": "the split that the import brought along",
+    "by_sequence": "every picture or clip lies wholly in train, val or test",
+    "by_segment": "ranges of frames (or bands of one frame) of the same clips, with a gap between "
+    "train, val and test; optimistic for new content",
+    "random_blocks": "the study's protocol, blocks of the same frames in train and val; for "
+    "comparison with its figures only",
+    "given": "the split the imported data came with; its sequences are unknown",
 }
-"""Protocol to what a report says of it."""
+"""Protocol to what is said of it, in reports and in errors."""
+
+MIXED = ("by_segment", "random_blocks", "given")
+"""Protocols under which one picture or clip may lie in several splits."""
 
 _FEWEST_FRAMES = 5
 """From here on a sequence is cut along time; three ranges and two gaps need five frames."""

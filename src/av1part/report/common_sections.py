@@ -7,21 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from av1part.data.splits import PROTOCOLS
 from av1part.report.document import Facts, Item, Listing, Picture, Prose, Section, picture
 from av1part.report.pictures import Window, gallery_figure
 from av1part.report.plots import confusion_figure
 from av1part.report.runs import Run
 from av1part.report.scores import class_table
-
-PROTOCOLS = {
-    "by_sequence": "by_sequence: every picture or clip lies wholly in train, val or test",
-    "by_segment": "by_segment: ranges of frames (or bands of one frame) of the same clips, with "
-    "a gap between train, val and test",
-    "random_blocks": "random_blocks: the study's protocol, blocks of the same frames in train and "
-    "val; for comparison with its figures only",
-    "given": "given: the split the imported data came with; its sequences are unknown",
-}
-"""Protocols spelled out."""
 
 SPLITS = {
     "val": "val: choices (epoch, threshold, temperature) were made on it too",
@@ -33,8 +24,9 @@ SPLITS = {
 
 def protocol_facts(split: str, protocol: str) -> list[tuple[str, str]]:
     """Return the protocol and the split, spelled out."""
+    said = f"{protocol}: {PROTOCOLS[protocol]}" if protocol in PROTOCOLS else protocol
     return [
-        ("Protocol", PROTOCOLS.get(protocol, protocol)),
+        ("Protocol", said),
         ("Evaluated on", SPLITS.get(split, split)),
     ]
 

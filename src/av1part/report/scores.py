@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from av1part.data.splits import MIXED
 from av1part.metrics import constant_confusion, f1_from_confusion, prior_confusion
 from av1part.report.fields import Fields, Interval
 from av1part.report.tables import NOTHING, Table, count, percent, points, span, table
@@ -282,9 +283,15 @@ def limits(sequences: int, protocol: str) -> str:
         "optimistic (too narrow), and none says anything of other kinds of content, encoders or "
         "speeds."
     )
-    if protocol in ("random_blocks", "given"):
-        text += (
-            " Under this protocol blocks of one picture may lie in both training and validation: "
-            "scores flatter the model."
-        )
-    return text
+    caveat = mixing_caveat(protocol)
+    return f"{text} {caveat}" if caveat else text
+
+
+def mixing_caveat(protocol: str) -> str:
+    """Say that the protocol puts parts of a picture on both sides; nothing if it does not."""
+    if protocol not in MIXED:
+        return ""
+    return (
+        f"Under `{protocol}` blocks of one picture or clip may lie in both training and "
+        "validation: scores flatter the model."
+    )

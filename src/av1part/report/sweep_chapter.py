@@ -14,6 +14,7 @@ from av1part.report import sweep_findings as findings
 from av1part.report import sweep_tables as tables
 from av1part.report.document import Chapter, Interactive, Item, Picture, Prose, Section, picture
 from av1part.report.explorer import explorer_html
+from av1part.report.scores import mixing_caveat
 from av1part.report.svg import write_pdf
 from av1part.report.sweep import Sweep
 from av1part.report.tables import Table, to_csv, to_latex, to_markdown
@@ -98,7 +99,8 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
         first.append(
             Prose(f"{len(sweep.missing)} jobs have no result, such as {names}.", warns=True)
         )
-    first += [Prose(verdict(sweep)), told["comparison"], drawn["parameters"], *grid]
+    first += [Prose(text) for text in (verdict(sweep), *caveats(sweep))]
+    first += [told["comparison"], drawn["parameters"], *grid]
     return Chapter(
         anchor,
         f"Sweep {sweep.experiment}",
@@ -157,6 +159,12 @@ def verdict(sweep: Sweep) -> str:
     ]
     nothing = f"These runs tell no variant from `{sweep.baseline}`."
     return " ".join([text, *(said or [nothing])]).replace("(-", "(−")
+
+
+def caveats(sweep: Sweep) -> list[str]:
+    """Say of each protocol that puts parts of a picture on both sides what that does."""
+    protocols = [str(protocol) for protocol in sweep.dataset_facts("split")]
+    return [caveat for caveat in map(mixing_caveat, protocols) if caveat]
 
 
 def write_sweep_files(sweep: Sweep, out: Path) -> Mapping[str, Path]:

@@ -21,7 +21,7 @@ from av1part.report.document import (
     document_markdown,
 )
 from av1part.report.sweep import Sweep
-from av1part.report.sweep_chapter import sweep_figures, sweep_tables, verdict
+from av1part.report.sweep_chapter import caveats, sweep_figures, sweep_tables, verdict
 from av1part.report.tables import NOTHING, Table, count, percent, table
 from av1part.statistics import LEVEL
 
@@ -224,6 +224,7 @@ def limits(sweep: Sweep) -> list[str]:
             "The variants were validated on different nodes, so that a difference is one of the "
             "data as much as of the model."
         )
+    found += caveats(sweep)
     if pictures < _FEW_PICTURES:
         found.append(
             f"Validation rests on {pictures} pictures; the content of others may differ more than "

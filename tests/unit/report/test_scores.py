@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from av1part.report.common_sections import class_section
+from av1part.data.splits import PROTOCOLS
+from av1part.report.common_sections import class_section, protocol_facts
 from av1part.report.document import Prose
 from av1part.report.fields import Fields
 from av1part.report.runs import StageRun, load_run
@@ -116,8 +117,14 @@ def test_a_scope_the_study_has_not_gets_no_table() -> None:
 
 def test_limits_warn_of_the_protocols_that_mix_pictures() -> None:
     assert "optimistic" in limits(4, "by_sequence")
-    assert "flatter" not in limits(4, "by_sequence")
-    assert "flatter" in limits(4, "random_blocks")
+    for protocol in PROTOCOLS:
+        assert ("flatter" in limits(4, protocol)) == (protocol != "by_sequence")
+
+
+def test_a_report_says_of_a_protocol_what_the_split_does() -> None:
+    for protocol, said in PROTOCOLS.items():
+        assert protocol_facts("val", protocol)[0] == ("Protocol", f"{protocol}: {said}")
+    assert protocol_facts("val", "by_hand")[0] == ("Protocol", "by_hand")
 
 
 def test_class_that_is_never_predicted_is_called_out(stage_folder: Path) -> None:

@@ -151,6 +151,20 @@ def test_other_nodes_are_no_common_blocks_and_the_thesis_says_so(
     assert "Blocks that the first" in write_report([made], folder / "other").html.read_text()
 
 
+def test_a_protocol_that_mixes_pictures_is_said_to_flatter(
+    made: Path, copy: Callable[[Path], Path]
+) -> None:
+    folder = copy(made)
+    for file in folder.rglob("environment.json"):
+        said = json.loads(file.read_text())
+        said["dataset"]["split"] = "by_segment"
+        file.write_text(json.dumps(said))
+    files = write_report([folder], folder / "report", thesis=True)
+    for text in (files.html.read_text(), files.thesis[0].read_text()):
+        assert text.count("scores flatter the model") == 1
+    assert "flatter" not in write_report([made], folder / "other").html.read_text()
+
+
 def test_a_dollar_in_a_name_is_no_mathematics(made: Path, copy: Callable[[Path], Path]) -> None:
     folder = copy(made)
     text = (folder / "sweep.json").read_text().replace('"worse"', '"x=$a_$"')
