@@ -337,7 +337,7 @@ def baselines(
         "prior": _closed_forms(prior_confusion(support, train)),
     }
     if k == 2:
-        positive = f1_from_confusion(constant_confusion(support, POSITIVE))[POSITIVE]
+        positive = guesser_class_f1("constant", support, train)[POSITIVE]
         result["constant"]["f1_positive"] = figure(positive)
     result["constant"] |= {
         "class": class_names[constant],
@@ -345,6 +345,27 @@ def baselines(
         "train_accuracy": figure(support[majority] / support.sum()),
     }
     return result
+
+
+def guesser_class_f1(
+    guesser: str, support: ArrayLike, train_counts: ArrayLike
+) -> NDArray[np.float64]:
+    """Return what a guesser gets as the F1 of each class.
+
+    For the F1 of one class the best constant always says that class, as for `f1_positive`.
+
+    Args:
+        guesser: `constant` or `prior`.
+        support: Nodes of each class among those scored, shape (k,).
+        train_counts: Nodes of each class in training, shape (k,).
+
+    Returns:
+        Fractions, shape (k,).
+    """
+    if guesser == "constant":
+        always = (constant_confusion(support, i) for i in range(len(np.asarray(support))))
+        return np.array([f1_from_confusion(matrix)[i] for i, matrix in enumerate(always)])
+    return f1_from_confusion(prior_confusion(support, train_counts))
 
 
 def _closed_forms(matrix: NDArray[Any]) -> dict[str, Any]:

@@ -197,6 +197,23 @@ def test_prior_guesser_is_what_drawing_from_the_training_labels_scores():
         assert drawn[key] == pytest.approx(expected[key], abs=0.005)
 
 
+@settings(max_examples=40, deadline=None)
+@given(supports)
+def test_guessers_of_one_class_are_those_of_the_whole(support):
+    k = len(support)
+    labels = np.repeat(np.arange(k), support)
+    always = [
+        sk.f1_score(labels == i, np.ones(len(labels), dtype=bool), zero_division=0)
+        for i in range(k)
+    ]
+    train = np.arange(1, k + 1)
+    assert m.guesser_class_f1("constant", support, train) == pytest.approx(np.array(always))
+    # Classes that do not occur are drawn, and so count with 0.
+    macro = m.guesser_class_f1("prior", support, train).mean()
+    said = m.baselines(train, labels, names(k))["prior"]["macro_f1"]
+    assert macro == pytest.approx(said, abs=1e-6)
+
+
 def test_baselines_need_labels_and_a_prior():
     with pytest.raises(ValueError, match="no nodes"):
         m.baselines([1, 1, 1], np.array([], dtype=int), NAMES)

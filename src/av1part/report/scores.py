@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from av1part.data.splits import MIXED
-from av1part.metrics import constant_confusion, f1_from_confusion, prior_confusion
+from av1part.metrics import f1_from_confusion, guesser_class_f1
 from av1part.report.fields import Fields, Interval
 from av1part.report.tables import NOTHING, Table, count, percent, points, span, table
 from av1part.study import CITATION, figures
@@ -176,10 +176,9 @@ def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Tab
     support, predicted = confusion.sum(1), confusion.sum(0)
     hits = np.diagonal(confusion)
     f1 = f1_from_confusion(confusion)
-    prior = f1_from_confusion(prior_confusion(support, support))
+    always, prior = (guesser_class_f1(g, support, support) for g in ("constant", "prior"))
     rows = []
     for i, name in enumerate(class_names):
-        always = f1_from_confusion(constant_confusion(support, i))[i]
         rows.append(
             (
                 name,
@@ -189,7 +188,7 @@ def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Tab
                 percent(hits[i] / predicted[i]) if predicted[i] else NOTHING,
                 percent(hits[i] / support[i]) if support[i] else NOTHING,
                 percent(float(f1[i])),
-                percent(float(always)),
+                percent(float(always[i])),
                 percent(float(prior[i])),
             )
         )

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from av1part.configuration import slug
 from av1part.errors import ReportError
-from av1part.metrics import f1_from_confusion
+from av1part.metrics import (
+    best_constant,
+    constant_confusion,
+    f1_from_confusion,
+    guesser_class_f1,
+    prior_confusion,
+)
 from av1part.report.fields import REMEDY, Fields
 from av1part.report.published import is_published, publish, read_published
 from av1part.report.runs import Run, StageRun, load_run
@@ -59,6 +65,52 @@ class Member:
     def class_f1(self) -> NDArray[np.float64]:
         """F1 of each class, fractions, shape (k,)."""
         return np.asarray(f1_from_confusion(self.run.confusion))
+
+    def guessed(self, guesser: str) -> float:
+        """Return the macro-F1 of a guesser, `constant` or `prior`, on the same nodes."""
+        return self.run.metrics.number("baselines", guesser, "macro_f1")
+
+    @cached_property
+    def train_counts(self) -> NDArray[np.float64] | None:
+        """Nodes of each class in training.
+
+        Returns:
+            Counts, shape (k,); None if they were not recorded.
+
+        Raises:
+            ReportError: if they are not of the run's classes.
+        """
+        said = self.run.environment.get("dataset", "class_counts")
+        if said is None:
+            return None
+        counts = self.run.environment.numbers("dataset", "class_counts")
+        if len(counts) != len(self.run.class_names) or min(counts) < 0 or not sum(counts):
+            raise ReportError(
+                f"{self.run.environment.file} counts training nodes of other classes, {said}: "
+                f"{REMEDY}"
+            )
+        return np.array(counts)
+
+    def guess(self, guesser: str, support: NDArray[np.int64]) -> NDArray[Any] | None:
+        """Say what matrix a guesser gives on some of the nodes.
+
+        Args:
+            guesser: `constant` or `prior`.
+            support: Nodes of each class, shape (k,).
+
+        Returns:
+            Counts, shape (k, k); None of a prior that was not recorded.
+        """
+        if guesser == "constant":
+            return constant_confusion(support, best_constant(support))
+        counts = self.train_counts
+        return None if counts is None else prior_confusion(support, counts)
+
+    def guessed_class_f1(self, guesser: str) -> NDArray[np.float64] | None:
+        """Return what a guesser gets as the F1 of each class, see `metrics.guesser_class_f1`."""
+        support = self.run.confusion.sum(1)
+        counts = support if guesser == "constant" else self.train_counts
+        return None if counts is None else guesser_class_f1(guesser, support, counts)
 
     @property
     def reload_delta(self) -> float | None:

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from av1part.metrics import (
-    best_constant,
     confusion_matrix,
-    constant_confusion,
+    f1_from_confusion,
     macro_f1_from_confusion,
-    prior_confusion,
 )
 from av1part.report.fields import Fields
 from av1part.report.sweep import Member, Sweep, Variant
-from av1part.report.sweep_tables import difference_cells, interval_text
+from av1part.report.sweep_tables import (
+    difference_cells,
+    guess_cells,
+    guess_rows,
+    interval_text,
+)
 from av1part.report.tables import NOTHING, Table, percent, points, span, table
 from av1part.statistics import LEVEL, against_baseline, mean_of
 from av1part.study import CITATION
@@ -74,10 +77,26 @@ def criteria(sweep: Sweep) -> Table | None:
         f"The success criteria of the study ({CITATION}), of means over seeds and folds: "
         f"macro-F1 of {100 * CRITERIA.macro_f1:.0f} % or more, every reloaded checkpoint within "
         f"{CRITERIA.reload_pp:.0f} point, every class above {100 * CRITERIA.class_f1:.0f} %; and "
-        "how many runs pass all three.",
+        "how many runs pass all three. The guessers, of which the constant always says the most "
+        "frequent class, have nothing to reload.",
         ("<Variant", "<Macro-F1", "<Reload delta", "<Weakest class", "<All", "Runs"),
-        rows,
+        [*rows, *guess_rows(sweep, _guessed_criteria)],
     )
+
+
+def _guessed_criteria(members: Sequence[Member], guesser: str) -> list[str]:
+    macro = float(np.mean([member.guessed(guesser) for member in members]))
+    told = [member.guess(guesser, member.run.confusion.sum(1)) for member in members]
+    known = [f1_from_confusion(guess) for guess in told if guess is not None]
+    passed, weakest_cell = [macro >= CRITERIA.macro_f1], NOTHING
+    if known:
+        f1 = np.mean(known, axis=0)
+        weakest = int(f1.argmin())
+        passed.append(bool(f1[weakest] > CRITERIA.class_f1))
+        name = members[0].run.class_names[weakest]
+        weakest_cell = f"{name} {percent(f1[weakest])} {_verdict(passed[1])}"
+    first = f"{percent(macro)} {_verdict(passed[0])}"
+    return [first, NOTHING, weakest_cell, _verdict(all(passed)), NOTHING]
 
 
 def _passes(member: Member) -> bool:
@@ -110,6 +129,7 @@ def early(sweep: Sweep) -> Table | None:
                 str(epoch),
                 str(len(reached)),
                 percent(float(then.mean())),
+                *guess_cells(reached),
                 points(float((final - then).mean())),
                 points(float((best - then).mean())),
                 _correlation(*(_within_folds(each, reached) for each in (then, final))),
@@ -120,10 +140,14 @@ def early(sweep: Sweep) -> Table | None:
         return None
     return table(
         "What early epochs, counted from 1, tell of the end, over the runs of all variants that "
-        "had not stopped by then: macro-F1 then, how much the last and the best epoch are above it "
-        "in points, and Spearman's rank correlation with both, of differences to the mean of each "
-        "fold. 1 would rank the runs as the end does, 0 tells nothing of it.",
-        ("<Epoch", "Runs", "Macro-F1", "To the last", "To the best", "ρ (last)", "ρ (best)"),
+        "had not stopped by then: macro-F1 then, beside the best constant and the class-prior "
+        "guesser; how much the last and the best epoch are above it in points; and Spearman's rank "
+        "correlation with both, of differences to the mean of each fold. 1 would rank the runs as "
+        "the end does, 0 tells nothing of it.",
+        (
+            *("<Epoch", "Runs", "Macro-F1", "Constant", "Prior"),
+            *("To the last", "To the best", "ρ (last)", "ρ (best)"),
+        ),
         rows,
     )
 
@@ -141,14 +165,16 @@ def first_best(sweep: Sweep) -> Table | None:
                     f"{len(first)} of {len(variant.members)}",
                     percent(mean_of([m.best for m in first]).mean),
                     percent(mean_of([m.best for m in others]).mean) if others else NOTHING,
+                    *guess_cells(variant.members),
                 ]
             )
     if not rows:
         return None
     return table(
         "Variants of which a run was best after its first epoch, which the study took for a "
-        "warning: how many, their macro-F1, and that of the variant's other runs, in percent.",
-        ("<Variant", "Runs", "Best first", "Best later"),
+        "warning: how many, their macro-F1, that of the variant's other runs, and what the best "
+        "constant and the class-prior guesser get, in percent.",
+        ("<Variant", "Runs", "Best first", "Best later", "Constant", "Prior"),
         rows,
     )
 
@@ -228,16 +254,17 @@ def by_qindex(sweep: Sweep) -> Table | None:
             told = mean_of(values) if values else None
             cells.append(NOTHING if told is None else f"{percent(told.mean)} ± {percent(told.sd)}")
         rows.append([variant.name, *cells])
-    for guesser in ("constant", "prior"):
-        name = "(best constant)" if guesser == "constant" else "(class prior)"
-        guesses = [[_guess_at(m, level, guesser) for m in members] for level in levels]
-        known = [[f1 for f1 in at if f1 is not None] for at in guesses]
-        rows.append([name, *(percent(float(np.mean(at))) if at else NOTHING for at in known)])
+
+    def guessed(members: Sequence[Member], guesser: str) -> list[str]:
+        at_levels = ([_guess_at(m, level, guesser) for m in members] for level in levels)
+        known = [[f1 for f1 in at if f1 is not None] for at in at_levels]
+        return [percent(float(np.mean(at))) if at else NOTHING for at in known]
+
     return table(
         "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "
         "folds; and what the best constant there and the class-prior guesser get.",
         ("<Variant", *(f"qindex {level}" for level in levels)),
-        rows,
+        [*rows, *guess_rows(sweep, guessed)],
     )
 
 
@@ -253,18 +280,12 @@ def _f1_at(member: Member, level: int) -> float | None:
 
 
 def _guess_at(member: Member, level: int, guesser: str) -> float | None:
-    run = member.run
-    here = run.predictions.qindex == level
-    trained = run.environment.get("dataset", "class_counts")
-    if not here.any() or trained is None:
+    here = member.run.predictions.qindex == level
+    if not here.any():
         return None
-    support = np.bincount(run.predictions.label[here], minlength=len(run.class_names))
-    guesses = (
-        constant_confusion(support, best_constant(support))
-        if guesser == "constant"
-        else prior_confusion(support, np.asarray(trained))
-    )
-    return float(macro_f1_from_confusion(guesses))
+    support = np.bincount(member.run.predictions.label[here], minlength=len(member.run.class_names))
+    guesses = member.guess(guesser, support)
+    return None if guesses is None else float(macro_f1_from_confusion(guesses))
 
 
 def on_test(sweep: Sweep) -> Table | None:

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from av1part.report.sweep import Sweep, Variant
+from av1part.report.sweep import Member, Sweep, Variant
 from av1part.report.tables import NOTHING, Table, count, percent, points, table
 from av1part.statistics import LEVEL, Difference, Mean
+
+GUESSERS = {"constant": "(best constant)", "prior": "(class prior)"}
+"""The guessers' keys in metrics.json, and what a row of one is called."""
+
+_MOST_NAMED = 3
+"""Variants that a guesser's row names, where it needs one for each set of nodes."""
+
+
+def guess_rows(
+    sweep: Sweep, cells: Callable[[Sequence[Member], str], Sequence[str]]
+) -> list[list[str]]:
+    """Return the rows of both guessers below those of the variants.
+
+    Args:
+        sweep: Whose variants.
+        cells: What a guesser's row says of the nodes of a variant's members, beside its name.
+
+    Returns:
+        A row a guesser; several, with the variants they are of, where variants were validated on
+        different nodes, of which a mean would be that of none.
+    """
+    rows = []
+    for guesser, name in GUESSERS.items():
+        found: dict[tuple[str, ...], list[str]] = {}
+        for variant in sweep.variants:
+            found.setdefault(tuple(cells(variant.members, guesser)), []).append(variant.name)
+        for told, variants in found.items():
+            more = len(variants) - _MOST_NAMED
+            named = [*variants[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
+            of = f" for {', '.join(named)}" if len(found) > 1 else ""
+            rows.append([f"{name}{of}", *told])
+    return rows
 
 
 def comparison(sweep: Sweep) -> Table:
@@ -32,10 +65,7 @@ def comparison(sweep: Sweep) -> Table:
                 percent(best.mean),
                 percent(best.sd),
                 interval_text(best),
-                *(
-                    percent(variant.number(f"baselines.{g}.macro_f1"))
-                    for g in ("constant", "prior")
-                ),
+                *guess_cells(variant.members),
                 *tested,
             ]
         )
@@ -54,6 +84,11 @@ def comparison(sweep: Sweep) -> Table:
         rows,
         named.index(sweep.baseline) if sweep.baseline else None,
     )
+
+
+def guess_cells(members: Sequence[Member]) -> list[str]:
+    """Return the mean macro-F1 of both guessers on the same nodes, in percent."""
+    return [percent(float(np.mean([m.guessed(guesser) for m in members]))) for guesser in GUESSERS]
 
 
 def course(sweep: Sweep) -> Table:
@@ -81,13 +116,19 @@ def course(sweep: Sweep) -> Table:
         "How training went, macro-F1 on val in percent: best and final epoch and the drop between "
         "them in points; mean, standard deviation, least and greatest over the epochs (means over "
         "runs, extremes of all); epochs trained; the best epochs, from 0, `e×n` where n runs share "
-        "one.",
+        "one. The guessers are the same in every epoch.",
         (
             *("<Variant", "Best", "Final", "Drop", "Mean", "s.d.", "Min", "Max"),
             *("Epochs", "<Best epochs"),
         ),
-        rows,
+        [*rows, *guess_rows(sweep, _guessed_course)],
     )
+
+
+def _guessed_course(members: Sequence[Member], guesser: str) -> list[str]:
+    scores = [member.guessed(guesser) for member in members]
+    mean, least, most = (percent(float(of(scores))) for of in (np.mean, np.min, np.max))
+    return [mean, mean, NOTHING, mean, NOTHING, least, most, NOTHING, NOTHING]
 
 
 def classes(sweep: Sweep) -> Table:
@@ -103,10 +144,19 @@ def classes(sweep: Sweep) -> Table:
             ]
         )
     return table(
-        "F1 of each class on val in percent, mean ± standard deviation over seeds and folds.",
+        "F1 of each class on val in percent, mean ± standard deviation over seeds and folds; and "
+        "what the guessers get, of which the best constant for a class always says that class.",
         ("<Variant", *sweep.class_names),
-        rows,
+        [*rows, *guess_rows(sweep, _guessed_classes)],
     )
+
+
+def _guessed_classes(members: Sequence[Member], guesser: str) -> list[str]:
+    told = [member.guessed_class_f1(guesser) for member in members]
+    known = [f1 for f1 in told if f1 is not None]
+    if not known:
+        return [NOTHING] * len(members[0].run.class_names)
+    return [percent(float(mean)) for mean in np.mean(known, axis=0)]
 
 
 def cost(sweep: Sweep, full: str = "finetune") -> Table:

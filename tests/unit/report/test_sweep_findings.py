@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from av1part.errors import ReportError
 from av1part.report import sweep_findings as findings
+from av1part.report import sweep_tables as tables
 from av1part.report.fields import Fields
 from av1part.report.sweep import Member, Sweep, Variant
 
@@ -33,6 +35,7 @@ class Run:
     stage: str = "stage2"
     class_names: tuple[str, ...] = NAMES
     extra: dict[str, Any] = field(default_factory=dict)
+    trained: Any = (2, 1, 1)
 
     @property
     def history(self) -> pl.DataFrame:
@@ -46,7 +49,8 @@ class Run:
 
     @property
     def environment(self) -> Fields:
-        return Fields({"dataset": {"class_counts": [2, 1, 1]}}, Path("environment.json"))
+        counts = None if self.trained is None else list(self.trained)
+        return Fields({"dataset": {"class_counts": counts}}, Path("environment.json"))
 
     @property
     def verified(self) -> dict[str, Fields]:
@@ -89,7 +93,12 @@ def test_criteria_pass_and_fail_one_by_one() -> None:
     assert said["drifts"][1] == "1.20 fail"
     assert said["unknown"][1] == "– fail"
     assert said["no_ab"][2] == "AB 0.00 fail"
-    assert {said[name][-2:] for name in said if name != "all"} == {("fail", "0 of 1")}
+    assert {said.pop(name)[-2:] for name in ("low", "drifts", "unknown", "no_ab")} == {
+        ("fail", "0 of 1")
+    }
+    # A third of each class, guessed 2 : 1 : 1: F1 of 0.4, 2/7 and 2/7, the first of which is RECT.
+    assert said["(best constant)"] == ("20.00 fail", "–", "RECT 0.00 fail", "fail", "–")
+    assert said["(class prior)"] == ("30.00 fail", "–", "RECT 28.57 fail", "fail", "–")
 
 
 def test_criteria_are_of_stage_2_alone() -> None:
@@ -101,8 +110,9 @@ def test_early_epochs_rank_the_runs_as_the_end_does() -> None:
     ends = [0.1, 0.2, 0.3, 0.4]
     runs = [run(f"a/seed-{i}", [e, 0, 0, 0, 0.5 - e, e], 5) for i, e in enumerate(ends)]
     told = cells(findings.early(sweep(a=runs)))
-    assert told["1"] == ("4", "25.00", "0.00", "0.00", "+1.00", "+1.00")
-    assert told["5"] == ("4", "25.00", "0.00", "0.00", "−1.00", "−1.00")
+    guesses = ("20.00", "30.00")
+    assert told["1"] == ("4", "25.00", *guesses, "0.00", "0.00", "+1.00", "+1.00")
+    assert told["5"] == ("4", "25.00", *guesses, "0.00", "0.00", "−1.00", "−1.00")
     assert "10" not in told
 
 
@@ -116,7 +126,7 @@ def test_early_epochs_are_ranked_within_folds() -> None:
     ]
     told = cells(findings.early(sweep(v=runs)))
     # Products of deviations from the folds' means add up to 2, -2, 1 and -1.
-    assert told["1"][4] in ("0.00", "+0.00", "−0.00")
+    assert told["1"][6] in ("0.00", "+0.00", "−0.00")
 
 
 def test_first_epochs_that_were_best() -> None:
@@ -126,8 +136,46 @@ def test_first_epochs_that_were_best() -> None:
             none=[run("b/seed-0", [0.3, 0.6], 1)],
         )
     )
-    assert cells(told) == {"some": ("1 of 2", "50.00", "60.00")}
+    assert cells(told) == {"some": ("1 of 2", "50.00", "60.00", "20.00", "30.00")}
     assert findings.first_best(sweep(none=[run("b/seed-0", [0.3, 0.6], 1)])) is None
+
+
+def test_the_course_stands_beside_the_guessers() -> None:
+    said = cells(tables.course(sweep(a=[run("a/seed-0", [0.4, 0.5, 0.3], 1)])))
+    assert said["a"][:3] == ("50.00", "30.00", "−20.00")
+    for name, score in (("(best constant)", "20.00"), ("(class prior)", "30.00")):
+        assert said[name] == (score, score, "–", score, "–", score, score, "–", "–")
+
+
+def test_each_class_stands_beside_the_guessers() -> None:
+    said = cells(tables.classes(sweep(a=[run("a/seed-0", [0.5], 0, NO_AB)])))
+    assert said["a"][2].startswith("0.00")
+    # Always one of three equal classes: 2 * 10 / (10 + 30); drawn 2 : 1 : 1, as above.
+    assert said["(best constant)"] == ("50.00", "50.00", "50.00")
+    assert said["(class prior)"] == ("40.00", "28.57", "28.57")
+    unknown = cells(tables.classes(sweep(a=[run("a/seed-0", [0.5], 0, NO_AB, trained=None)])))
+    assert unknown["(best constant)"] == ("50.00", "50.00", "50.00")
+    assert unknown["(class prior)"] == ("–", "–", "–")
+
+
+def test_guessers_of_other_nodes_are_not_averaged() -> None:
+    """Protocols compared in one sweep are validated on other nodes, with other guesses."""
+    other = {"baselines.constant.macro_f1": 0.1}
+    made = {v: [run(f"{v}/seed-0", [0.5], 0)] for v in ("a", "b", "c", "d")}
+    told = tables.course(sweep(**made, e=[run("e/seed-0", [0.5], 0, extra=other)]))
+    assert [(row[0], row[1]) for row in told.rows[5:]] == [
+        ("(best constant) for a, b, c, 1 more", "20.00"),
+        ("(best constant) for e", "10.00"),
+        ("(class prior)", "30.00"),
+    ]
+
+
+@pytest.mark.parametrize("trained", [[1, 2], [1, 2, -3], [0, 0, 0], [1, "2", 3]])
+def test_training_counts_of_other_classes_are_refused(trained: Any) -> None:
+    damaged = run("a/seed-0", [0.5], 0)
+    damaged.trained = trained
+    with pytest.raises(ReportError, match=r"environment\.json"):
+        tables.classes(sweep(a=[damaged]))
 
 
 def test_by_picture_takes_the_middle_run() -> None:
