@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 _FIXED = {"stage", "method", "experiment", "seed", "stage1", "resume"}
 """Keys that tell the runs of the plan apart."""
 
+NARROWEST = 120
+"""Columns that the table at the end needs."""
+
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Run the plan.
@@ -54,7 +57,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         cascade = run_pipeline(checkpoints, folder / "pipeline", config=config)
     files = write_report([folder], folder / "report")
     console = Console()
-    console = Console(width=max(console.width, 110))  # a log file is no narrower for being a file
+    console = Console(width=max(console.width, NARROWEST))  # no narrower for being a file
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
     console.print(f"{time.perf_counter() - started:.0f} s; report: {files.html}", soft_wrap=True)
@@ -121,29 +124,34 @@ def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, A
         title_justify="left",
         box=SIMPLE_HEAD,
     )
-    for column in ("macro-F1", "over best constant", "over class prior", "accuracy", "constant"):
+    margins = ("over best constant", "over class prior")
+    for column in ("macro-F1", *margins, "accuracy", "constant", "prior"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, metrics in runs.items():
         found = {
             kind: {k: metrics.get(f"intervals.macro_f1.{kind}.{k}") for k in _LIMITS}
             for kind in _MARGINS
         }
-        table.add_row(name, *_row(metrics, found, metrics["baselines.constant.accuracy"]))
+        guesses = [metrics[f"baselines.{guesser}.accuracy"] for guesser in _GUESSERS]
+        table.add_row(name, *_row(metrics, found, guesses))
     found = cascade["intervals"].get("macro_f1", {})
-    constant = cascade["baselines"]["constant"]["accuracy"]
-    table.add_row("cascade", *_row(cascade["overall"], found, constant))
+    guesses = [cascade["baselines"][guesser]["accuracy"] for guesser in _GUESSERS]
+    table.add_row("cascade", *_row(cascade["overall"], found, guesses))
     return table
 
 
+_GUESSERS = ("constant", "prior")
 _MARGINS = ("margin_constant", "margin_prior")
 _LIMITS = ("estimate", "low", "high")
 
 
-def _row(metrics: Mapping[str, Any], intervals: Mapping[str, Any], constant: float) -> list[str]:
+def _row(
+    metrics: Mapping[str, Any], intervals: Mapping[str, Any], guesses: Sequence[float]
+) -> list[str]:
     cells = []
     for kind in _MARGINS:
         limits = [intervals.get(kind, {}).get(k) for k in _LIMITS]
         whole = "{:+.2f} [{:+.2f}, {:+.2f}]"
         cells.append("-" if None in limits else whole.format(*(100 * v for v in limits)))
-    accuracies = [f"{100 * value:.2f}" for value in (metrics["accuracy"], constant)]
+    accuracies = [f"{100 * value:.2f}" for value in (metrics["accuracy"], *guesses)]
     return [f"{100 * metrics['macro_f1']:.2f}", *cells, *accuracies]

@@ -16,6 +16,7 @@ from av1part.checkpoint import load_stage, sidecar_path
 from av1part.commands.show import show
 from av1part.errors import CheckpointMismatchError, ConfigError
 from av1part.files import expanded, write_json
+from av1part.metrics import guesser_class_f1
 from av1part.results import write_confusion
 from av1part.sweeps.final import open_test
 from av1part.sweeps.state import SWEEP, TEST
@@ -51,7 +52,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
     console = Console(markup=False, emoji=False)  # a path may look like markup
     console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
-    console.print(_class_table(scores, module.class_names))
+    train_counts = module.hparams["data"]["class_counts"]
+    console.print(_class_table(scores, module.class_names, train_counts))
+    console.print(_confusion_table(scores["confusion_matrix"], module.class_names))
     if cfg.out is not None:
         out = expanded(cfg.out)
         write_confusion(out, module.class_names, scores["confusion_matrix"])
@@ -82,26 +85,20 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
         device=cfg.device,
         precision=cfg.precision,
     )
-    table = Table("run", title=f"{folder} on test", title_justify="left")
-    for name in ("macro-F1", "best constant", "class prior", "accuracy"):
-        table.add_column(name, justify="right")
-    for place, scores in told["runs"].items():
-        table.add_row(
-            place,
-            *(
-                _percent(scores[key])
-                for key in (
-                    "macro_f1",
-                    "baselines.constant.macro_f1",
-                    "baselines.prior.macro_f1",
-                    "accuracy",
-                )
-            ),
-        )
     console = Console(markup=False, emoji=False)
-    console.print(table)
+    console.print(_test_table(told["runs"], f"{folder} on test"))
     times = ", ".join(each["at"] for each in told["opened"])
     console.print(f"opened {times}, as {folder / TEST} says", soft_wrap=True)
+
+
+def _test_table(runs: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    table = Table("run", "metric", title=title, title_justify="left")
+    for name in ("value", "best constant", "class prior"):
+        table.add_column(name, justify="right")
+    for place, scores in runs.items():
+        table.add_row(place, "macro_f1", *_beside_guessers(scores, "macro_f1"))
+        table.add_row("", "accuracy", *_beside_guessers(scores, "accuracy"))
+    return table
 
 
 def _scores_table(scores: Mapping[str, Any], title: str) -> Table:
@@ -111,18 +108,36 @@ def _scores_table(scores: Mapping[str, Any], title: str) -> Table:
     names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
     for name in (*names, "balanced_accuracy", "f1_positive"):
         if name in scores:
-            keys = (name, f"baselines.constant.{name}", f"baselines.prior.{name}")
-            table.add_row(name, *(_percent(scores.get(key)) for key in keys))
+            table.add_row(name, *_beside_guessers(scores, name))
     return table
 
 
-def _class_table(scores: Mapping[str, Any], names: Sequence[str]) -> Table:
-    table = Table("true class", title="per class, and confusion matrix", title_justify="left")
-    for column in ("precision", "recall", "f1", "support", *(f"as {n}" for n in names)):
+def _beside_guessers(scores: Mapping[str, Any], metric: str) -> list[str]:
+    keys = (metric, f"baselines.constant.{metric}", f"baselines.prior.{metric}")
+    return [_percent(scores.get(key)) for key in keys]
+
+
+def _class_table(
+    scores: Mapping[str, Any], names: Sequence[str], train_counts: Sequence[int]
+) -> Table:
+    table = Table("true class", title="per class", title_justify="left")
+    for column in ("precision", "recall", "f1", "f1, always it", "f1, class prior", "support"):
         table.add_column(column, justify="right")
-    for name, row in zip(names, scores["confusion_matrix"], strict=True):
-        figures = [_percent(scores[f"per_class.{name}.{k}"]) for k in ("precision", "recall", "f1")]
-        table.add_row(name, *figures, str(scores[f"per_class.{name}.support"]), *map(str, row))
+    support = [scores[f"per_class.{name}.support"] for name in names]
+    guessed = [guesser_class_f1(g, support, train_counts) for g in ("constant", "prior")]
+    for index, name in enumerate(names):
+        figures = [scores[f"per_class.{name}.{k}"] for k in ("precision", "recall", "f1")]
+        figures += [float(f1[index]) for f1 in guessed]
+        table.add_row(name, *map(_percent, figures), str(support[index]))
+    return table
+
+
+def _confusion_table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
+    table = Table("true class", title="confusion matrix", title_justify="left")
+    for name in names:
+        table.add_column(f"as {name}", justify="right")
+    for name, row in zip(names, matrix, strict=True):
+        table.add_row(name, *map(str, row))
     return table
 
 
