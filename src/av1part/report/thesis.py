@@ -153,13 +153,6 @@ def _tells_variants(sweep: Sweep, key: str) -> bool:
 
 def _protocol(sweep: Sweep) -> str:
     members = sorted({member.name for variant in sweep.variants for member in variant.members})
-    runs = [member.run for variant in sweep.variants for member in variant.members]
-    started = any(run.settings.get("stage1") for run in runs)
-    start = (
-        " Runs start from a Stage-1 backbone that was trained on their own training split."
-        if started
-        else ""
-    )
     without = f", of which {len(sweep.missing)} have no result" if sweep.missing else ""
     tested = (
         f" Each variant is compared with `{sweep.baseline}` by a paired two-sided t test over "
@@ -173,8 +166,21 @@ def _protocol(sweep: Sweep) -> str:
         tested_on = f"The test split was opened {times}, by a command that records it."
     return (
         f"A variant was trained {len(members)} times ({', '.join(members)}){without}. Means are "
-        f"given with {LEVEL:.0%} intervals by Student's t.{tested}{start} {tested_on}"
+        f"given with {LEVEL:.0%} intervals by Student's t.{tested}{_start(sweep)} {tested_on}"
     )
+
+
+def _start(sweep: Sweep) -> str:
+    """Say which runs start from Stage 1; nothing if none does."""
+    others = [
+        f"`{variant.name}`"
+        for variant in sweep.variants
+        if not all(member.run.settings.get("stage1") for member in variant.members)
+    ]
+    if len(others) == len(sweep.variants):
+        return ""
+    who = f"All runs but those of {', '.join(others)}" if others else "Runs"
+    return f" {who} start from a Stage-1 backbone that was trained on their own training split."
 
 
 def _data(sweep: Sweep) -> Facts:

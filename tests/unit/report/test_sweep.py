@@ -14,9 +14,11 @@ import pytest
 
 from av1part.errors import ReportError
 from av1part.report import write_report
+from av1part.report.document import Prose
 from av1part.report.sweep import load_sweep
 from av1part.report.sweep_chapter import verdict
 from av1part.report.tables import table, to_csv, to_latex
+from av1part.report.thesis import thesis_chapter
 
 SKILLS = {"frozen": 0.8, "adapter": 1.6, "worse": 0.2}
 SEEDS = (0, 1, 2)
@@ -201,6 +203,27 @@ def test_a_thesis_section_has_the_same_numbers(made: Path, tmp_path: Path) -> No
         assert (tmp_path / name).is_file()
     labels = re.findall(r"label{(.*)}", latex)
     assert len(set(labels)) == len(labels)
+
+
+def protocol_prose(folder: Path) -> list[str]:
+    sections = {section.title: section for section in thesis_chapter(load_sweep(folder)).sections}
+    return [item.text for item in sections["Protocol"].items if isinstance(item, Prose)]
+
+
+def test_a_thesis_names_the_runs_that_had_no_start(
+    made: Path, copy: Callable[[Path], Path]
+) -> None:
+    folder = copy(made)
+    started = {
+        "adapter": "All runs but those of `frozen`, `worse` start from a Stage-1 backbone",
+        "frozen": "All runs but those of `worse` start from a Stage-1 backbone",
+        "worse": ". Runs start from a Stage-1 backbone",
+    }
+    assert "Stage-1" not in " ".join(protocol_prose(folder))
+    for variant, says in started.items():
+        for file in (folder / variant).rglob("config.yaml"):
+            file.write_text(f"{file.read_text()}stage1: some.ckpt\n")
+        assert any(says in text for text in protocol_prose(folder))
 
 
 def test_a_thesis_is_of_one_sweep(made: Path, stage_folder: Path, tmp_path: Path) -> None:
