@@ -68,7 +68,7 @@ def _time(run: Run) -> str:
     speed = timing.optional("blocks_per_second")
     if speed is not None:
         said.append(f"{speed:,.0f} blocks a second")
-    peak = timing.optional("peak_memory_bytes")
+    peak = timing.optional("fit_peak_memory_bytes")
     if peak is not None:
         said.append(f"{peak / 2**30:.2f} GiB at most")
     return ", ".join(said) or "not recorded"

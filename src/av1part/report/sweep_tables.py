@@ -162,8 +162,11 @@ def _guessed_classes(members: Sequence[Member], guesser: str) -> list[str]:
 def cost(sweep: Sweep, full: str = "finetune") -> Table:
     """Give what each variant trains, what share of full fine-tuning it reaches, and its cost."""
     reached = {v.name: v.best.mean for v in sweep.variants}.get(full)
+    # What older runs recorded is the peak of their process, which may be that of an earlier job.
+    memory = [_median(variant, "fit_peak_memory_bytes", 2**20) for variant in sweep.variants]
+    measured = any(cell != NOTHING for cell in memory)
     rows = []
-    for variant in sweep.variants:
+    for variant, peak in zip(sweep.variants, memory, strict=True):
         trained = variant.number("trainable_parameters")
         share = trained / variant.number("total_parameters")
         rows.append(
@@ -174,17 +177,18 @@ def cost(sweep: Sweep, full: str = "finetune") -> Table:
                 NOTHING if reached is None else f"{100 * variant.best.mean / reached:.1f}",
                 _median(variant, "seconds", 1),
                 _median(variant, "blocks_per_second", 1),
-                _median(variant, "peak_memory_bytes", 2**20),
+                *([peak] if measured else []),
                 NOTHING if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
             ]
         )
     return table(
         "Cost: trained parameters and their share in percent; macro-F1 in percent of "
-        f"`{full}`'s; medians of seconds a training (without features and evaluation), blocks a "
-        "second and peak memory in MiB; the largest difference of a checkpoint when it was read "
-        "back, in points.",
+        f"`{full}`'s; medians of seconds a training (with its evaluation, without features), of "
+        f"blocks a second{' and of peak memory in MiB' if measured else ''}; the largest "
+        "difference of a checkpoint when it was read back, in points.",
         (
-            *("<Variant", "Trained", "Share", "Of full", "Seconds", "Blocks/s", "MiB"),
+            *("<Variant", "Trained", "Share", "Of full", "Seconds", "Blocks/s"),
+            *(["MiB"] if measured else []),
             "Reload delta",
         ),
         rows,

@@ -113,7 +113,7 @@ def _write_surroundings(
             "hardware": {"machine": "x86_64", "processor": "a processor", "gpus": []},
         },
     )
-    timing = {"seconds": 83.2, "blocks_per_second": 912.5, "peak_memory_bytes": 2**30}
+    timing = {"seconds": 83.2, "blocks_per_second": 912.5, "fit_peak_memory_bytes": 2**30}
     write_json(folder / "timing.json", timing)
 
 

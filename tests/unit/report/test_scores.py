@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from av1part.data.splits import PROTOCOLS
-from av1part.report.common_sections import class_section, protocol_facts
+from av1part.report.common_sections import class_section, environment_facts, protocol_facts
 from av1part.report.document import Prose
 from av1part.report.fields import Fields
 from av1part.report.runs import StageRun, load_run
@@ -119,6 +119,15 @@ def test_limits_warn_of_the_protocols_that_mix_pictures() -> None:
     assert "optimistic" in limits(4, "by_sequence")
     for protocol in PROTOCOLS:
         assert ("flatter" in limits(4, protocol)) == (protocol != "by_sequence")
+
+
+def test_a_run_tells_its_own_memory_not_that_of_the_process(stage_folder: Path) -> None:
+    run = load_run(stage_folder)
+    assert (
+        dict(environment_facts(run))["Time"] == "1 min 23 s, 912 blocks a second, 1.00 GiB at most"
+    )
+    older = Fields({"seconds": 2, "peak_memory_bytes": 2**40}, stage_folder / "timing.json")
+    assert dict(environment_facts(dataclasses.replace(run, timing=older)))["Time"] == "2.0 s"
 
 
 def test_a_report_says_of_a_protocol_what_the_split_does() -> None:

@@ -36,10 +36,15 @@ class Run:
     class_names: tuple[str, ...] = NAMES
     extra: dict[str, Any] = field(default_factory=dict)
     trained: Any = (2, 1, 1)
+    times: dict[str, Any] = field(default_factory=dict)
 
     @property
     def history(self) -> pl.DataFrame:
         return pl.DataFrame({"macro_f1": self.curve})
+
+    @property
+    def timing(self) -> Fields:
+        return Fields(self.times, Path("timing.json"))
 
     @property
     def metrics(self) -> Fields:
@@ -156,6 +161,32 @@ def test_each_class_stands_beside_the_guessers() -> None:
     unknown = cells(tables.classes(sweep(a=[run("a/seed-0", [0.5], 0, NO_AB, trained=None)])))
     assert unknown["(best constant)"] == ("50.00", "50.00", "50.00")
     assert unknown["(class prior)"] == ("–", "–", "–")
+
+
+def test_memory_is_told_where_a_run_measured_its_own() -> None:
+    """The peak of a process, which older runs recorded, may be that of an earlier job in it."""
+
+    def made(*times: dict[str, Any]) -> dict[str, list[Run]]:
+        counted = {"trainable_parameters": 5, "total_parameters": 10}
+        known = {"seconds": 60.0, "blocks_per_second": 900.0}
+        return {
+            name: [run(f"{name}/seed-0", [0.5], 0, extra=counted, times={**known, **each})]
+            for name, each in zip("ab", times, strict=False)
+        }
+
+    own = {"fit_peak_memory_bytes": 300 * 2**20, "peak_memory_bytes": 2**40}
+    told = tables.cost(sweep(**made(own, {"fit_peak_memory_bytes": None})))
+    assert told.columns[4:] == ("Seconds", "Blocks/s", "MiB", "Reload delta")
+    assert [row[4:] for row in told.rows] == [
+        ("60", "900", "300", "0.00"),
+        ("60", "900", "–", "0.00"),
+    ]
+    assert "MiB" in told.caption
+    told = tables.cost(sweep(**made({"peak_memory_bytes": 2**40})))
+    assert told.columns[4:] == ("Seconds", "Blocks/s", "Reload delta")
+    assert told.rows[0][4:] == ("60", "900", "0.00")
+    assert "memory" not in told.caption
+    assert "with its evaluation, without features" in told.caption
 
 
 def test_guessers_of_other_nodes_are_not_averaged() -> None:
