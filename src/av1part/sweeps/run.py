@@ -11,55 +11,30 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from av1part.configuration import check_values, plain
-from av1part.environment import git_commit, versions
 from av1part.errors import ConfigError, SweepError, first_line
-from av1part.files import remove_parts, write_json
+from av1part.files import remove_parts
 from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
+from av1part.sweeps.compose import Composed, Composer
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
+from av1part.sweeps.record import write_record
 from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.slurm import wait_for_earlier
-from av1part.sweeps.state import (
-    SWEEP,
-    SWEEP_FORMAT,
-    State,
-    begin,
-    depends_on,
-    read_json,
-    read_record,
-    state_of,
-)
+from av1part.sweeps.state import begin, read_record, state_of
 from av1part.sweeps.watch import Watch
 
 log = logging.getLogger(__name__)
 
 OUTDATED = ".outdated"
 """Folder, hidden from reports, of results that the plan has made obsolete; the latest of each."""
-
-
-@dataclass(frozen=True)
-class _Composed:
-    """A job with its folder and what it depends on."""
-
-    job: Job
-    words: tuple[str, ...]
-    folder: Path
-    wanted: dict[str, Any]
-
-    @property
-    def state(self) -> State:
-        return state_of(self.folder, self.wanted)
 
 
 def run_sweep(
@@ -87,7 +62,7 @@ def run_sweep(
         SweepError: if jobs failed, of which the others have run.
     """
     plan = read_plan(given)
-    compose = _Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
+    compose = Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
     compose.log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
@@ -100,7 +75,7 @@ def run_sweep(
         return _run_all(plan, jobs, compose, launcher)
 
 
-def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Launcher) -> list[Path]:
+def _run_all(plan: Plan, jobs: Sequence[Job], compose: Composer, launcher: Launcher) -> list[Path]:
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
     neighbours = Neighbours(compose.folder)
     _run(starts, launcher, 0, neighbours, waiting=len(jobs) - len(starts))
@@ -126,72 +101,14 @@ def _run_all(plan: Plan, jobs: Sequence[Job], compose: _Composer, launcher: Laun
             others.append(compose(job, start))
     planned = [*starts, *others, *orphans]
     _check_folders(planned)
-    _write_record(compose.folder, plan, compose.config, planned)
+    write_record(compose.folder, plan, compose.config, planned)
     _run(others, launcher, len(starts), neighbours)
     compose.log()
     return _summed_up([*starts, *others], orphans, compose.folder)
 
 
-class _Composer:
-    """Makes jobs ready to be launched."""
-
-    def __init__(self, folder: Path, config: DictConfig, loader: Any, *, named: bool) -> None:
-        self.folder = folder
-        self.config = config
-        self.loader = loader
-        self.named = named
-        self._known: dict[tuple[str, ...], dict[str, Any]] = {}
-
-    def __call__(self, job: Job, start: Path | None) -> _Composed:
-        words = self.words(job, start)
-        cfg = self.loader.load_sweep_config(self.config, list(words))
-        folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
-        return _Composed(job, words, folder, depends_on(self._plain(cfg)))
-
-    def words(self, job: Job, start: Path | None) -> tuple[str, ...]:
-        """Return the words of a job, with those that say where it is and that it may go on."""
-        words = [*job.words, "resume=true"]
-        if self.named:
-            words += [f"hydra.sweep.dir={_quoted(self.folder)}"]
-            words += [f"hydra.sweep.subdir={job.variant or 'run'}/{job.member}"]
-        if start is not None and self.starts_elsewhere(job):
-            words.append(f"stage1={_quoted(start)}")
-        return tuple(words)
-
-    def starts_elsewhere(self, job: Job) -> bool:
-        """Return whether a job needs a start: not if it starts at random or has weights given."""
-        own_weights = any(word.startswith("backbone.weights=") for word in job.words)
-        return bool(self.settings(job.words)["method"]["name"] != "scratch" and not own_weights)
-
-    def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
-        """Compose a job's settings and check them.
-
-        Args:
-            words: The job's.
-
-        Returns:
-            The settings, plain values.
-
-        Raises:
-            ConfigError: naming the key.
-        """
-        if words not in self._known:
-            cfg = self.loader.load_sweep_config(self.config, list(words))
-            self._known[words] = self._plain(cfg)
-        return self._known[words]
-
-    def log(self) -> None:
-        """Have the log lines of this process shown as a job's are; launchers end that."""
-        configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
-
-    def _plain(self, cfg: DictConfig) -> dict[str, Any]:
-        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        check_values(own, "train")
-        return plain(own)
-
-
 def _run(
-    jobs: Sequence[_Composed],
+    jobs: Sequence[Composed],
     launcher: Launcher,
     index: int,
     neighbours: Neighbours,
@@ -244,7 +161,7 @@ def _check_one_process(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _check_folders(jobs: Sequence[_Composed]) -> None:
+def _check_folders(jobs: Sequence[Composed]) -> None:
     """Refuse jobs that Hydra would put into one folder: it names them without paths.
 
     Raises:
@@ -273,7 +190,7 @@ def _aside(folder: Path) -> Path:
     return folder.parents[1] / OUTDATED / folder.parent.name / folder.name
 
 
-def _brought_back(each: _Composed) -> bool:
+def _brought_back(each: Composed) -> bool:
     """Take back a result that was put aside, if the plan asks for just that again."""
     for kept in sorted(_aside(each.folder).glob("*")):
         if state_of(kept, each.wanted).kind == "done":
@@ -285,7 +202,7 @@ def _brought_back(each: _Composed) -> bool:
     return False
 
 
-def _taken_over(each: _Composed, neighbours: Neighbours) -> bool:
+def _taken_over(each: Composed, neighbours: Neighbours) -> bool:
     """Take a copy of what another sweep has trained already."""
     if each.folder.exists():  # with nothing in it but job.json: an earlier start did not get to it
         shutil.rmtree(each.folder)
@@ -296,11 +213,11 @@ def _taken_over(each: _Composed, neighbours: Neighbours) -> bool:
     return copied is not None
 
 
-def _best(each: _Composed) -> Path:
+def _best(each: Composed) -> Path:
     return each.folder / "checkpoints" / "best.ckpt"
 
 
-def _summed_up(jobs: Sequence[_Composed], orphans: Sequence[_Composed], folder: Path) -> list[Path]:
+def _summed_up(jobs: Sequence[Composed], orphans: Sequence[Composed], folder: Path) -> list[Path]:
     """Return the folders of finished jobs.
 
     Raises:
@@ -322,67 +239,5 @@ def _summed_up(jobs: Sequence[_Composed], orphans: Sequence[_Composed], folder: 
     return [each.folder for each in jobs]
 
 
-def _write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[_Composed]) -> None:
-    """Write sweep.json: which folder is of which variant, fold and seed.
-
-    Runs of the same variants that an earlier start recorded, such as other seeds, stay in it.
-    Jobs of several stages are no sweep, since no table holds them.
-    """
-    if len({each.wanted["settings"]["stage.name"] for each in jobs if not _is_start(each)}) > 1:
-        return
-    told = [
-        {
-            "folder": each.folder.relative_to(folder).as_posix(),
-            "variant": variant,
-            "member": member,
-            "words": list(each.job.words),
-        }
-        for each, (variant, member) in zip(jobs, _labels(jobs), strict=True)
-    ]
-    variants, folders = ({job[key] for job in told} for key in ("variant", "folder"))
-    earlier = (read_json(folder / SWEEP) or {}).get("jobs", [])
-    told += [
-        job
-        for job in earlier
-        if job["variant"] in variants
-        and job["folder"] not in folders
-        and (folder / job["folder"] / "metrics.json").is_file()
-    ]
-    write_json(
-        folder / SWEEP,
-        {
-            "format": SWEEP_FORMAT,
-            "experiment": OmegaConf.select(config, "hydra.runtime.choices.experiment"),
-            "baseline": plan.baseline,
-            "git_commit": git_commit(),
-            "versions": versions(),
-            "jobs": told,
-        },
-    )
-
-
-def _is_start(each: _Composed) -> bool:
-    return each.job.variant == START
-
-
-def _labels(jobs: Sequence[_Composed]) -> list[tuple[str, str]]:
-    """Return variant and member of each; where the plan names none, by the words that differ."""
-    shared = set.intersection(*(set(each.job.words) for each in jobs)) if jobs else set()
-    found = []
-    for each in jobs:
-        own = [word for word in each.job.words if word not in shared]
-        seeds = [word.replace("=", "-") for word in own if word.startswith("seed=")]
-        others = " ".join(word for word in own if not word.startswith("seed="))
-        member = each.job.member if each.job.variant else "_".join(seeds) or "run"
-        found.append((each.job.variant or others or "run", member))
-    return found
-
-
-def _name(each: _Composed) -> str:
+def _name(each: Composed) -> str:
     return "/".join(each.folder.parts[-2:]) if each.job.variant else each.folder.name
-
-
-def _quoted(path: Path) -> str:
-    from av1part.cli import quote_paths
-
-    return quote_paths([f"out={path}"])[0].removeprefix("out=")
