@@ -244,6 +244,30 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_runs(
     assert not list(Path().glob("runs/*/*/*"))
 
 
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ("{", "cannot be read"),
+        ('{"format": 2, "versions": {"av1part": "99.0"}, "jobs": []}', "use that or a later one"),
+        ('{"format": 1, "jobs": null}', "lacks `jobs`"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_refused_before_anything_runs(
+    av1part: Command, words: tuple[str, ...], record: str, says: str
+) -> None:
+    file = Path("runs/tiny/sweep.json")
+    file.parent.mkdir(parents=True)
+    file.write_text(record)
+    ran = av1part(*words)
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert str(file) in ran.error_lines[0]
+    assert says in ran.error_lines[0]
+    assert "remove it and start the sweep again" in ran.error_lines[0]
+    assert file.read_text() == record
+    assert not list(Path().glob("runs/*/*/*"))
+
+
 def start(words: tuple[str, ...], folder: Path) -> subprocess.Popen[bytes]:
     script = Path(sys.executable).with_name("av1part")
     with (folder / "out.txt").open("ab") as out:

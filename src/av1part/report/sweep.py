@@ -25,7 +25,7 @@ from av1part.report.published import is_published, publish, read_published
 from av1part.report.runs import Run, StageRun, load_run
 from av1part.statistics import Difference, Mean, against_baseline, mean_of
 from av1part.sweeps.plan import START
-from av1part.sweeps.state import SWEEP, TEST, other_format
+from av1part.sweeps.state import SWEEP, TEST, wrong_with
 
 
 @dataclass(frozen=True)
@@ -229,16 +229,14 @@ def load_sweep(folder: Path) -> Sweep:
             finished, or runs differ in their classes.
     """
     record = Fields.read(folder / SWEEP)
-    if other := other_format(record.file, record.data):
-        raise ReportError(other)
+    if wrong := wrong_with(record.file, record.data):
+        raise ReportError(wrong)
     found: dict[str, list[Member]] = {}
     missing = []
     published = dict(read_published(folder)) if is_published(folder) else None
     for job in record.items("jobs"):
         place, variant = job.text("folder"), job.text("variant")
         path = folder / place
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ReportError(f"{record.file}: {place} lies outside of it: {REMEDY}")
         if variant == START:
             continue
         if published is not None:

@@ -22,7 +22,7 @@ from av1part.files import write_json
 from av1part.folder_lock import LOCK, file_lock
 from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
-from av1part.sweeps.state import SWEEP, TEST, config_sha256, other_format, read_json
+from av1part.sweeps.state import TEST, config_sha256, read_json, read_sweep
 from av1part.training import split_scores
 from av1part.validation import attach_data, check_pixels, device_of
 
@@ -106,14 +106,8 @@ def _chosen(folder: Path, variants: Sequence[str] | None) -> Iterator[tuple[str,
         ConfigError: if sweep.json is damaged, a run of the sweep is missing, so that val can still
             choose, or a variant.
     """
-    try:
-        jobs = [(str(j["folder"]), str(j["variant"])) for j in _record(folder)["jobs"]]
-    except (KeyError, TypeError):
-        raise ConfigError(f"{folder / SWEEP} is damaged: start the sweep again") from None
+    jobs = [(job["folder"], job["variant"]) for job in read_sweep(folder)["jobs"]]
     jobs = [(place, variant) for place, variant in jobs if variant != START]
-    outside = [p for p, _ in jobs if not (folder / p).resolve().is_relative_to(folder.resolve())]
-    if outside:
-        raise ConfigError(f"{folder / SWEEP}: {outside[0]} lies outside of the sweep")
     missing = [place for place, _ in jobs if not (folder / place / "metrics.json").is_file()]
     if missing:
         raise ConfigError(
@@ -127,15 +121,6 @@ def _chosen(folder: Path, variants: Sequence[str] | None) -> Iterator[tuple[str,
     for place, variant in jobs:
         if variants is None or variant in variants:
             yield place, variant
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    record = read_json(folder / SWEEP)
-    if record is None:
-        raise ConfigError(f"{folder / SWEEP} cannot be read: start the sweep again")
-    if other := other_format(folder / SWEEP, record):
-        raise ConfigError(other)
-    return record
 
 
 def _opened_before(folder: Path, *, reopen: bool) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Writing sweep.json, which tells reports what each folder is: its variant, fold and seed."""
+"""sweep.json, which tells reports what each folder is: its variant, fold and seed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,10 +12,34 @@ from av1part.environment import git_commit, versions
 from av1part.files import write_json
 from av1part.sweeps.compose import Composed
 from av1part.sweeps.plan import START, Plan
-from av1part.sweeps.state import SWEEP, SWEEP_FORMAT, read_json
+from av1part.sweeps.state import SWEEP, SWEEP_FORMAT, read_sweep
 
 
-def write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[Composed]) -> None:
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """Return the jobs that sweep.json names; none where there is no such file.
+
+    Args:
+        folder: The sweep's.
+
+    Returns:
+        Each with `folder`, `variant` and `member`.
+
+    Raises:
+        ConfigError: if the file cannot be read; it is not to be written over then.
+    """
+    if not (folder / SWEEP).exists():
+        return []
+    jobs: list[dict[str, Any]] = read_sweep(folder)["jobs"]
+    return jobs
+
+
+def write_record(
+    folder: Path,
+    plan: Plan,
+    config: DictConfig,
+    jobs: Sequence[Composed],
+    earlier: Sequence[dict[str, Any]],
+) -> None:
     """Write sweep.json.
 
     Runs of the same variants that an earlier start recorded, such as other seeds, stay in it.
@@ -25,6 +50,7 @@ def write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[Co
         plan: Its plan.
         config: Hydra's configuration of the sweep.
         jobs: All of the plan's.
+        earlier: What it named before, as `recorded` has it.
     """
     if len({each.wanted["settings"]["stage.name"] for each in jobs if not _is_start(each)}) > 1:
         return
@@ -38,7 +64,6 @@ def write_record(folder: Path, plan: Plan, config: DictConfig, jobs: Sequence[Co
         for each, (variant, member) in zip(jobs, _labels(jobs), strict=True)
     ]
     variants, folders = ({job[key] for job in told} for key in ("variant", "folder"))
-    earlier = (read_json(folder / SWEEP) or {}).get("jobs", [])
     told += [
         job
         for job in earlier

@@ -25,7 +25,7 @@ from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
 from av1part.sweeps.compose import Composed, Composer
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
-from av1part.sweeps.record import write_record
+from av1part.sweeps.record import recorded, write_record
 from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.slurm import wait_for_earlier
 from av1part.sweeps.state import begin, read_record, state_of
@@ -57,8 +57,8 @@ def run_sweep(
         The folders of all jobs, finished.
 
     Raises:
-        ConfigError: if the plan or a job's words are not what they must be, or another process
-            runs the sweep; nothing has run then.
+        ConfigError: if the plan, a job's words or sweep.json are not what they must be, or another
+            process runs the sweep; nothing has run then.
         SweepError: if jobs failed, of which the others have run.
     """
     plan = read_plan(given)
@@ -70,12 +70,19 @@ def run_sweep(
     compose.folder.mkdir(parents=True, exist_ok=True)
     lock = folder_lock(compose.folder, "choose another hydra.sweep.dir=...")
     with lock, run_log(compose.folder / "sweep.log", logger="av1part.sweeps", always=True):
+        earlier = recorded(compose.folder)  # before hours of training, not after
         wait_for_earlier(compose.folder)
         remove_parts(compose.folder, below=False)
-        return _run_all(plan, jobs, compose, launcher)
+        return _run_all(plan, jobs, earlier, compose, launcher)
 
 
-def _run_all(plan: Plan, jobs: Sequence[Job], compose: Composer, launcher: Launcher) -> list[Path]:
+def _run_all(
+    plan: Plan,
+    jobs: Sequence[Job],
+    earlier: Sequence[dict[str, Any]],
+    compose: Composer,
+    launcher: Launcher,
+) -> list[Path]:
     starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
     neighbours = Neighbours(compose.folder)
     _run(starts, launcher, 0, neighbours, waiting=len(jobs) - len(starts))
@@ -101,7 +108,7 @@ def _run_all(plan: Plan, jobs: Sequence[Job], compose: Composer, launcher: Launc
             others.append(compose(job, start))
     planned = [*starts, *others, *orphans]
     _check_folders(planned)
-    write_record(compose.folder, plan, compose.config, planned)
+    write_record(compose.folder, plan, compose.config, planned, earlier)
     _run(others, launcher, len(starts), neighbours)
     compose.log()
     return _summed_up([*starts, *others], orphans, compose.folder)

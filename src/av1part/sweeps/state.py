@@ -28,6 +28,7 @@ RECORD = "job.json"
 SWEEP = "sweep.json"
 """Of a sweep's folder: which run is which variant, fold and seed."""
 SWEEP_FORMAT = 1
+_REMEDY = "restore it, or remove it and start the sweep again"
 TEST = "test.json"
 """Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
 
@@ -151,19 +152,57 @@ def read_json(file: Path) -> dict[str, Any] | None:
     """Return the object in a file; None if it is not there or holds none."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def other_format(file: Path, record: Mapping[str, Any]) -> str | None:
-    """Say in what a sweep.json is not of the format that is read; None if it is of that."""
-    found = record.get("format")
-    if found == SWEEP_FORMAT:
-        return None
-    made_with = record.get("versions")
-    wrote = made_with.get("av1part") if isinstance(made_with, dict) else None
-    return refusal(str(file), found, SWEEP_FORMAT, wrote, "start the sweep again")
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """Read sweep.json.
+
+    Args:
+        folder: The sweep's.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ConfigError: if it is damaged or of another format, see `wrong_with`.
+    """
+    file = folder / SWEEP
+    record = read_json(file)
+    if record is None:
+        raise ConfigError(f"{file} cannot be read: {_REMEDY}")
+    if wrong := wrong_with(file, record):
+        raise ConfigError(wrong)
+    return record
+
+
+def wrong_with(file: Path, record: Mapping[str, Any]) -> str | None:
+    """Say in one line why a sweep.json is none that this release reads.
+
+    Args:
+        file: The file.
+        record: What it holds.
+
+    Returns:
+        What is wrong, and the remedy: another format, a job without a folder inside of the sweep,
+        a variant or a member. None if nothing is.
+    """
+    found, jobs = record.get("format"), record.get("jobs")
+    if found != SWEEP_FORMAT:
+        made_with = record.get("versions")
+        wrote = made_with.get("av1part") if isinstance(made_with, dict) else None
+        return refusal(str(file), found, SWEEP_FORMAT, wrote, _REMEDY)
+    if not isinstance(jobs, list):
+        return f"{file} lacks `jobs` (a list): {_REMEDY}"
+    for number, job in enumerate(jobs):
+        for key in ("folder", "variant", "member"):
+            if not isinstance(job, Mapping) or not isinstance(job.get(key), str):
+                return f"{file} lacks `jobs.{number}.{key}` (a string): {_REMEDY}"
+        if not (file.parent / job["folder"]).resolve().is_relative_to(file.parent.resolve()):
+            return f"{file}: {job['folder']} lies outside of the sweep: {_REMEDY}"
+    return None
 
 
 def config_sha256(folder: Path, config: Mapping[str, Any]) -> str:

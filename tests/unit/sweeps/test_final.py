@@ -63,11 +63,12 @@ def test_two_do_not_open_it_at_once(sweep: Path) -> None:
     "record",
     [
         "{}",
-        '{"jobs": null}',
-        '{"jobs": [{"folder": "frozen/seed-0"}]}',
+        '{"format": 2, "jobs": []}',
+        '{"format": 1, "jobs": null}',
+        '{"format": 1, "jobs": [{"folder": "frozen/seed-0"}]}',
         "[]",
         "{",
-        '{"jobs": [{"folder": "../other/seed-0", "variant": "frozen"}]}',
+        '{"format": 1, "jobs": [{"folder": "../other/seed-0", "variant": "v1", "member": "m"}]}',
     ],
 )
 def test_a_damaged_record_is_refused(sweep: Path, record: str) -> None:

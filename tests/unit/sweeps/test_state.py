@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from av1part.errors import CheckpointError, ConfigError
-from av1part.sweeps.state import State, begin, depends_on, read_record, record_failure, state_of
+from av1part.sweeps.state import (
+    State,
+    begin,
+    depends_on,
+    read_record,
+    read_sweep,
+    record_failure,
+    state_of,
+)
 
 WANTED: dict[str, Any] = {"settings": {"a": 1, "b": [1, 2]}, "inputs": {"data": "x"}, "code": "c"}
 
@@ -93,3 +101,28 @@ def test_inputs_are_known_by_their_contents(tmp_path: Path) -> None:
     for key, value in (("stage1", str(tmp_path / "gone.ckpt")), ("data", {"path": "gone"})):
         with pytest.raises(ConfigError, match="does not exist"):
             depends_on({**settings, key: {**settings["data"], **value} if key == "data" else value})
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (None, "cannot be read"),
+        ([], "cannot be read"),
+        ({"jobs": []}, "has format None"),
+        ({"format": 2, "versions": {"av1part": "99.0"}}, "written by av1part 99.0, use that"),
+        ({"format": 1}, "lacks `jobs` "),
+        ({"format": 1, "jobs": None}, "lacks `jobs` "),
+        ({"format": 1, "jobs": {}}, "lacks `jobs` "),
+        ({"format": 1, "jobs": [3]}, "lacks `jobs.0.folder` "),
+        ({"format": 1, "jobs": [{"folder": "v/s", "member": "s"}]}, "lacks `jobs.0.variant` "),
+        ({"format": 1, "jobs": [{"folder": "v/s", "variant": "v"}]}, "lacks `jobs.0.member` "),
+        ({"format": 1, "jobs": [{"folder": "../v", "variant": "v", "member": "s"}]}, "lies out"),
+    ],
+)
+def test_a_sweep_json_that_is_none_is_told(tmp_path: Path, record: Any, says: str) -> None:
+    (tmp_path / "sweep.json").write_text("{" if record is None else json.dumps(record))
+    with pytest.raises(ConfigError) as raised:
+        read_sweep(tmp_path)
+    assert str(raised.value).startswith(str(tmp_path / "sweep.json"))
+    assert says in str(raised.value)
+    assert str(raised.value).endswith("remove it and start the sweep again")
