@@ -133,6 +133,87 @@ def test_a_plan_is_run_once_and_what_changed_again(
     assert len(json.loads((sweep / "sweep.json").read_text())["jobs"]) == len(members)
 
 
+def listed(sweep: Path) -> set[str]:
+    """Return the folders that sweep.json names."""
+    return {job["folder"] for job in json.loads((sweep / "sweep.json").read_text())["jobs"]}
+
+
+def test_a_run_of_other_settings_is_no_member(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A first try of one epoch, with a seed of its own, and then the sweep."""
+    frozen = '      adapter: [method=adapter]\n      last: [method=adapter, "adapter.layers=[4]"]\n'
+    assert frozen in EXPERIMENT
+    (tmp_path / "conf/experiment/tiny.yaml").write_text(EXPERIMENT.replace(frozen, ""))
+    tried = av1part(*words, "trainer.max_epochs=1", "hydra.sweeper.seeds=[9]")
+    assert tried.code == 0, tried.err
+    sweep = Path("runs/tiny")
+    assert listed(sweep) == {"stage1/seed-9", "frozen/seed-9"}
+    ran = av1part(*words)
+    assert ran.code == 0, ran.err
+    members = {f"{v}/seed-{s}" for v in ("stage1", "frozen") for s in (0, 1)}
+    # Its Stage 1 has the epochs that `start` says, and is what the sweep would make of that seed.
+    assert listed(sweep) == {"stage1/seed-9", *members}
+    left = "frozen/seed-9 is no longer in sweep.json: made from other trainer.max_epochs"
+    assert ran.err.count("is no longer in sweep.json") == ran.err.count(left) == 1
+    assert left in (sweep / "sweep.log").read_text()
+    assert (sweep / "frozen/seed-9/metrics.json").is_file()
+
+    record = sweep / "stage1/seed-9/job.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "code": "another"}))
+    (sweep / "stage1/seed-1/metrics.json").unlink()
+    some = av1part(*words, "hydra.sweeper.seeds=[0]")
+    assert some.code == 0, some.err
+    assert listed(sweep) == {"stage1/seed-0", "frozen/seed-0"}
+    for name, why in (
+        ("stage1/seed-9", "made from other code"),
+        ("stage1/seed-1", "it has no result"),
+        ("frozen/seed-1", "its Stage 1 is unfinished"),
+    ):
+        assert f"{name} is no longer in sweep.json: {why}\n" in some.err
+
+
+def test_what_a_seed_or_fold_says_itself_is_no_other_setting(
+    av1part: Command, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "conf/experiment/tiny.yaml").write_text(
+        "# @package _global_\n"
+        "hydra:\n"
+        "  sweeper:\n"
+        "    variants: {whole: ['data.split_seed=${seed}']}\n"
+        '    folds: {a: ["head.hidden=[8]"], b: ["head.hidden=[16]"]}\n'
+        "    seeds: [0, 1]\n"
+    )
+    given = (*words, "trainer.max_epochs=1")
+    assert av1part(*given).code == 0
+    sweep = Path("runs/tiny")
+    members = {f"whole/fold-{fold}_seed-{seed}" for fold in "ab" for seed in (0, 1)}
+    assert listed(sweep) == members
+    some = av1part(*given, "hydra.sweeper.seeds=[1]")
+    assert some.code == 0, some.err
+    assert listed(sweep) == members
+    assert "is no longer in sweep.json" not in some.err
+    one = av1part(*given, "hydra.sweeper.seeds=[1]", "~hydra.sweeper.folds.b")
+    assert one.code == 0, one.err
+    assert listed(sweep) == {f"whole/fold-a_seed-{seed}" for seed in (0, 1)}
+    assert one.err.count("is no longer in sweep.json: the plan has no such run\n") == 2
+
+
+def test_without_a_plan_other_words_are_another_run(
+    av1part: Command, on_small: tuple[str, ...]
+) -> None:
+    """All of them are called `run`, as long as one variant runs."""
+    given = ("train", "-m", "stage=stage1", *on_small)
+    assert av1part(*given, "trainer.max_epochs=1", "head=linear", "seed=1").code == 0
+    assert av1part(*given, "trainer.max_epochs=1", "seed=1,2").code == 0
+    sweep = Path("runs/sweep")
+    assert len(listed(sweep)) == 2
+    assert not any("linear" in folder for folder in listed(sweep))
+    more = av1part(*given, "trainer.max_epochs=1", "seed=2,3")
+    assert more.code == 0, more.err
+    assert len(listed(sweep)) == 3
+
+
 @pytest.mark.slow
 def test_a_killed_process_of_the_launcher_is_told(av1part: Command, words: tuple[str, ...]) -> None:
     """As where the system takes a process for want of memory."""

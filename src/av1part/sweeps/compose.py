@@ -35,6 +35,11 @@ class Composed:
         """How far it is."""
         return state_of(self.folder, self.wanted)
 
+    @property
+    def best(self) -> Path:
+        """The checkpoint that it keeps; other jobs start from that of a Stage 1."""
+        return self.folder / "checkpoints" / "best.ckpt"
+
 
 class Composer:
     """Makes jobs ready to be launched."""

@@ -88,13 +88,13 @@ def _run_all(
     _run(starts, launcher, 0, neighbours, waiting=len(jobs) - len(starts))
     compose.log()
     for each in starts:
-        if each.state.kind == "done" and not _best(each).is_file():
+        if each.state.kind == "done" and not each.best.is_file():
             raise SweepError(
-                f"{_best(each)} is gone, from which other jobs start: restore it, or remove "
+                f"{each.best} is gone, from which other jobs start: restore it, or remove "
                 f"{each.folder} to train it again"
             )
     best = {
-        (each.job.of, each.job.fold, each.job.seed): _best(each)
+        (each.job.of, each.job.fold, each.job.seed): each.best
         for each in starts
         if each.state.kind == "done"
     }
@@ -108,7 +108,7 @@ def _run_all(
             others.append(compose(job, start))
     planned = [*starts, *others, *orphans]
     _check_folders(planned)
-    write_record(compose.folder, plan, compose.config, planned, earlier)
+    write_record(compose, plan, planned, earlier)
     _run(others, launcher, len(starts), neighbours)
     compose.log()
     return _summed_up([*starts, *others], orphans, compose.folder)
@@ -218,10 +218,6 @@ def _taken_over(each: Composed, neighbours: Neighbours) -> bool:
     if copied is not None:
         log.info("%s: copied from %s", _name(each), copied)
     return copied is not None
-
-
-def _best(each: Composed) -> Path:
-    return each.folder / "checkpoints" / "best.ckpt"
 
 
 def _summed_up(jobs: Sequence[Composed], orphans: Sequence[Composed], folder: Path) -> list[Path]:
