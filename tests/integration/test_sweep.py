@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 
 from av1part.models.backbone import ResNet18
+from av1part.sweeps.state import begin, read_record
 
 from .conftest import Command
 
@@ -180,14 +181,17 @@ def test_what_a_seed_or_fold_says_itself_is_no_other_setting(
         "# @package _global_\n"
         "hydra:\n"
         "  sweeper:\n"
-        "    variants: {whole: ['data.split_seed=${seed}']}\n"
+        "    variants: {v: [stage=stage2, method=frozen, 'data.split_seed=${seed}']}\n"
         '    folds: {a: ["head.hidden=[8]"], b: ["head.hidden=[16]"]}\n'
         "    seeds: [0, 1]\n"
+        "    start: [stage=stage1, method=auto]\n"
+        "    start_per_variant: true\n"
     )
     given = (*words, "trainer.max_epochs=1")
     assert av1part(*given).code == 0
     sweep = Path("runs/tiny")
-    members = {f"whole/fold-{fold}_seed-{seed}" for fold in "ab" for seed in (0, 1)}
+    places = ("v/", "stage1/v_")
+    members = {f"{p}fold-{fold}_seed-{s}" for p in places for fold in "ab" for s in (0, 1)}
     assert listed(sweep) == members
     some = av1part(*given, "hydra.sweeper.seeds=[1]")
     assert some.code == 0, some.err
@@ -195,8 +199,8 @@ def test_what_a_seed_or_fold_says_itself_is_no_other_setting(
     assert "is no longer in sweep.json" not in some.err
     one = av1part(*given, "hydra.sweeper.seeds=[1]", "~hydra.sweeper.folds.b")
     assert one.code == 0, one.err
-    assert listed(sweep) == {f"whole/fold-a_seed-{seed}" for seed in (0, 1)}
-    assert one.err.count("is no longer in sweep.json: the plan has no such run\n") == 2
+    assert listed(sweep) == {f"{p}fold-a_seed-{s}" for p in places for s in (0, 1)}
+    assert one.err.count("is no longer in sweep.json: the plan has no such run\n") == 4
 
 
 def test_without_a_plan_other_words_are_another_run(
@@ -286,6 +290,26 @@ def test_jobs_that_would_share_a_folder_are_refused(
     assert len(ran.error_lines) == 1
     assert "would share the folder runs/" in ran.error_lines[0]
     assert not list(Path("runs").rglob("config.yaml"))
+
+
+@pytest.mark.parametrize("word", ["name=a/b", "name=."])
+def test_a_name_that_no_run_may_have_is_refused_before_anything_runs(
+    av1part: Command, on_small: tuple[str, ...], word: str
+) -> None:
+    ran = av1part("train", "-m", "stage=stage1", "seed=1,2", *on_small, word)
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert "run names are made of" in ran.error_lines[0]
+    assert not Path("runs").exists()
+
+
+def test_a_job_that_is_refused_at_once_says_why(
+    av1part: Command, on_small: tuple[str, ...], tmp_path: Path
+) -> None:
+    begin(tmp_path / "job", {})
+    ran = av1part("train", "stage=stage1", *on_small, "name=a/b", "hydra.run.dir=job")
+    assert ran.code == 2
+    assert "run names are made of" in (read_record(tmp_path / "job") or {})["error"]
 
 
 def test_two_processes_do_not_run_one_sweep(av1part: Command, words: tuple[str, ...]) -> None:

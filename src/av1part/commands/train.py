@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
     """Train a stage; returns val macro-F1, for sweepers."""
-    check_run_name(str(cfg.name))
-    _check_launcher()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
+        check_run_name(str(cfg.name))
+        _check_launcher()
         result = train_in(cfg, folder)
     except Exception as error:
         record_failure(folder, error)  # of a job; the others of the sweep go on

@@ -23,6 +23,7 @@ from av1part.errors import ConfigError, SweepError, first_line
 from av1part.files import remove_parts
 from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
+from av1part.results import check_run_name
 from av1part.sweeps.compose import Composed, Composer
 from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
 from av1part.sweeps.record import recorded, write_record
@@ -66,7 +67,9 @@ def run_sweep(
     compose.log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
-        _check_one_process(compose.settings(job.words))
+        settings = compose.settings(job.words)
+        check_run_name(str(settings["name"]))  # its folder is not called so, but the job checks it
+        _check_one_process(settings)
     compose.folder.mkdir(parents=True, exist_ok=True)
     lock = folder_lock(compose.folder, "choose another hydra.sweep.dir=...")
     with lock, run_log(compose.folder / "sweep.log", logger="av1part.sweeps", always=True):
