@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -230,6 +231,28 @@ def test_an_earlier_start_s_jobs_are_waited_for(
         jobs.wait_for_earlier(submitted.sweep)
     assert submitted.result.exists()
     assert f"scancel {job}" in caplog.messages[0]
+
+
+@pytest.mark.slow
+def test_a_colleague_s_jobs_of_a_shared_sweep_are_waited_for(
+    submitted: SimpleNamespace, slurm: Any
+) -> None:
+    """Whose they are is told by who owns what submitting left in the folder."""
+    theirs = submitted.sweep / jobs.FOLDER / "job-of-nobody.sh"
+    theirs.write_text("#!/bin/sh\nsleep 600\n")
+    other = ("sbatch", "--parsable", "--output=/dev/null", "--hold", "--chdir=/", "--uid=nobody")
+    job = slurm.run(*other, theirs).stdout.strip()
+    elsewhere = submitted.sweep / "elsewhere.sh"
+    elsewhere.write_text(theirs.read_text())
+    slurm.run(*other, elsewhere)
+    assert not jobs.queued(submitted.sweep)
+    os.chown(theirs, pwd.getpwnam("nobody").pw_uid, -1)
+    assert jobs.queued(submitted.sweep) == {job: "PENDING"}
+    (theirs.parent / "left-by-one-who-is-gone").touch()
+    os.chown(theirs.parent / "left-by-one-who-is-gone", 54321, -1)
+    assert 54321 not in jobs._submitters(submitted.sweep)
+    own = submitted.submit("600")
+    assert jobs.queued(submitted.sweep).keys() == {job, own}
 
 
 @pytest.mark.slow

@@ -7,14 +7,15 @@ cluster need not have, is not asked: submitit's own waiting never ends without i
 
 from __future__ import annotations
 
-import getpass
 import importlib.util
 import logging
+import os
+import pwd
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from av1part.errors import ConfigError, SweepError
@@ -60,16 +61,38 @@ def queued(sweep: Path) -> dict[str, str] | None:
 
     Returns:
         Id (`7`, in an array `7_0`) to state of all that are waiting or running, whoever submitted
-        them; None if SLURM does not answer.
+        them, where the cluster shows others' jobs; None if SLURM does not answer.
     """
-    words = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T %o"]
-    try:
-        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
     place = f"{(sweep / FOLDER).absolute()}/"
-    jobs = [line.split(maxsplit=2) for line in said.splitlines()]
-    return {job[0]: job[1] for job in jobs if len(job) == 3 and job[2].startswith(place)}
+    found: dict[str, str] = {}
+    # A user at a time: of one the controller sends that user's jobs alone, else everybody's.
+    for user in _submitters(sweep):
+        words = ["squeue", "--noheader", "--array", f"--user={user}", "--format=%i %T %o"]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        jobs = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+        found |= {job[0]: job[1] for job in jobs if len(job) == 3 and job[2].startswith(place)}
+    return found
+
+
+def _submitters(sweep: Path) -> list[int]:
+    """Return the ids of this user and of all who own what submitting left in the folder."""
+    own, owners = os.getuid(), set()
+    for each in (sweep / FOLDER).glob("*"):
+        with suppress(OSError):  # it was renamed meanwhile
+            owners.add(each.lstat().st_uid)
+    # SLURM takes one whom the system no longer knows for a mistake in the question.
+    return [own, *sorted(uid for uid in owners - {own} if _is_known(uid))]
+
+
+def _is_known(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def wait_for_earlier(sweep: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,3 +44,23 @@ def test_where_there_is_no_slurm_nothing_is_waited_for(
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert answers(monkeypatch, iter([None])) == []
     slurm.wait_for_earlier(sweep)
+
+
+def test_only_those_who_submitted_are_asked_for(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A question for one user is answered from that user's jobs alone, a wider one from all."""
+    asked = tmp_path / "asked"
+    squeue = tmp_path / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
+    for name in ("7_0", "7_1"):
+        (sweep / slurm.FOLDER / name).mkdir()
+    assert slurm.queued(sweep) == {}
+    (line,) = asked.read_text().splitlines()
+    assert f"--user={os.getuid()} " in line
+    shutil.rmtree(sweep / slurm.FOLDER)
+    assert slurm.queued(sweep) == {}
+    assert asked.read_text().count("--user=") == 2
