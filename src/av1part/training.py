@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,15 @@ class TrainResult:
     metrics: FlatMetrics
 
 
-def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
+def train_stage(
+    settings: Settings, folder: Path, draw: Callable[[FlatMetrics], None]
+) -> TrainResult | None:
     """Train one stage and write its run folder.
 
     Args:
         settings: The composed configuration, plain values.
         folder: Run folder; must exist.
+        draw: Called with what metrics.json will hold, or holds, when all else is written.
 
     Returns:
         The result, or None in the further processes of a distributed run.
@@ -91,7 +94,9 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
         if finished.is_file():
             log.info("%s holds this run, finished: it stays as it is", folder)
             best = folder / "checkpoints" / "best.ckpt"
-            return TrainResult(folder, best, json.loads(finished.read_text(encoding="utf-8")))
+            metrics = json.loads(finished.read_text(encoding="utf-8"))
+            draw(metrics)
+            return TrainResult(folder, best, metrics)
     timing = Timing(folder / "timing.json")
     trainer = build_trainer(settings, folder, timing)
     if trainer.world_size > 1 and any(module.classifier.thaw.values()):
@@ -111,7 +116,11 @@ def train_stage(settings: Settings, folder: Path) -> TrainResult | None:
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None
-    return _finish(settings, folder, data, facts, timing, trainer.strategy.root_device)
+    result = _finish(settings, folder, data, facts, timing, trainer.strategy.root_device)
+    draw(result.metrics)
+    # The last of all: a sweep does not come back to a folder that has it.
+    write_json(folder / "metrics.json", result.metrics)
+    return result
 
 
 def build_datamodule(settings: Settings) -> BlockDataModule:
@@ -342,7 +351,7 @@ def _finish(
     timing: Timing,
     device: torch.device,
 ) -> TrainResult:
-    """Evaluate the best checkpoint, as read from disk, on all of val and write the files."""
+    """Evaluate the best checkpoint, as read from disk, on all of val; write what it came to."""
     best = folder / "checkpoints" / "best.ckpt"
     record = read_checkpoint(best)
     module = load_stage(best).to(device)
@@ -368,7 +377,6 @@ def _finish(
         "trainable_parameters": trainable,
         "total_parameters": total,
     }
-    write_json(folder / "metrics.json", metrics)
     return TrainResult(folder, best, metrics)
 
 

@@ -218,6 +218,26 @@ def test_without_a_plan_other_words_are_another_run(
     assert len(listed(sweep)) == 3
 
 
+def test_a_job_that_is_done_has_its_plots(
+    av1part: Command, on_small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise RuntimeError("pulled the plug")
+
+    words = ("train", "-m", "stage=stage1", "seed=1", *on_small, "callbacks.plots=true")
+    with monkeypatch.context() as patched:
+        patched.setattr("av1part.commands.train.write_run_plots", cut)
+        assert av1part(*words).code == 2
+    (job,) = (file.parent for file in Path("runs/sweep").glob("*/train.log"))
+    assert not (job / "metrics.json").exists()
+    again = av1part(*words)
+    assert again.code == 0, again.err
+    assert "1 jobs, 0 of them done before" in again.err
+    plots = [job / f"plots/{name}.svg" for name in ("confusion", "learning")]
+    done = (job / "metrics.json").stat().st_mtime_ns
+    assert all(plot.stat().st_mtime_ns <= done for plot in plots)
+
+
 @pytest.mark.slow
 def test_a_killed_process_of_the_launcher_is_told(av1part: Command, words: tuple[str, ...]) -> None:
     """As where the system takes a process for want of memory."""

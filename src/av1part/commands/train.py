@@ -19,6 +19,7 @@ from av1part.errors import ConfigError
 from av1part.files import no_empty_folder, remove_parts
 from av1part.folder_lock import folder_lock
 from av1part.logs import run_log
+from av1part.metrics import FlatMetrics
 from av1part.report import write_run_plots
 from av1part.results import check_run_name
 from av1part.sweeps.state import RECORD, read_json, record_failure
@@ -61,6 +62,11 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
     Returns:
         The result, or None in the further processes of a distributed run.
     """
+
+    def draw(metrics: FlatMetrics) -> None:
+        if cfg.callbacks.plots:
+            write_run_plots(folder, metrics)
+
     folder.mkdir(parents=True, exist_ok=True)
     # Of several processes the first holds the folder for all.
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # as Lightning has found it
@@ -74,10 +80,8 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
         if rank == 0 and cfg.resume:
             adopt_records(folder / "checkpoints")
             remove_parts(folder, below=True)
-        result = train_stage(plain(cfg), folder)
+        result = train_stage(plain(cfg), folder, draw)
         if result is not None:
-            if cfg.callbacks.plots:
-                write_run_plots(folder)
             _log_result(result)
     return result
 

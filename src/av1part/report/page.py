@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -197,16 +198,17 @@ def render_html(document: Document) -> str:
     return environment.get_template("page.html.j2").render(document=document) + "\n"
 
 
-def write_run_plots(folder: Path) -> None:
+def write_run_plots(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write a stage run's learning curves and confusion matrix to `plots/` of its folder.
 
     Args:
-        folder: A finished run of a stage.
+        folder: A run of a stage, finished but for its metrics.json.
+        metrics: What that holds.
 
     Raises:
         ReportError: as `write_report`.
     """
-    run = load_run(folder)
+    run = load_run(folder, metrics=metrics)
     assert isinstance(run, StageRun)
     guesses = {
         name: run.metrics.number("baselines", guesser, "macro_f1")

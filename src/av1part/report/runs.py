@@ -5,7 +5,7 @@ A folder with `pipeline.json` is a pipeline's result, one with `metrics.json` al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,12 +176,15 @@ def _visible(root: Path, files: Iterable[Path]) -> set[Path]:
     }
 
 
-def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
+def load_run(
+    path: Path, name: str | None = None, *, metrics: Mapping[str, Any] | None = None
+) -> StageRun | PipelineRun:
     """Read a run folder and check that its files agree with each other.
 
     Args:
         path: The folder.
         name: What the report shall call it; the folder's name unless given.
+        metrics: What its metrics.json will hold, if that is not written yet.
 
     Returns:
         The run, of a stage or of a pipeline.
@@ -190,14 +193,15 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
         ReportError: naming the first file that is missing, damaged or contradicted by another.
     """
     is_pipeline = (path / "pipeline.json").exists()
-    metrics = Fields.read(path / "metrics.json")
+    file = path / "metrics.json"
+    scores = Fields.read(file) if metrics is None else Fields(metrics, file)
     pipeline = Fields.read(path / "pipeline.json") if is_pipeline else None
-    names = (pipeline or metrics).texts("class_names")
+    names = (pipeline or scores).texts("class_names")
     common: dict[str, Any] = {
         "path": path,
         "name": name or path.resolve().name,
         "class_names": names,
-        "metrics": metrics,
+        "metrics": scores,
         "environment": Fields.read(path / "environment.json"),
         "timing": Fields.read(path / "timing.json") if (path / "timing.json").exists() else None,
         "config": read_text(path / "config.yaml"),
@@ -205,12 +209,12 @@ def load_run(path: Path, name: str | None = None) -> StageRun | PipelineRun:
         "predictions": _read_predictions(path / "predictions.parquet", names, pipeline is not None),
         "samples": read_samples(path / "samples.npz"),
     }
-    check_counts(path, metrics, common["predictions"], common["confusion"])
+    check_counts(path, scores, common["predictions"], common["confusion"])
     if pipeline is not None:
         return PipelineRun(**common, pipeline=pipeline)
     return StageRun(
         **common,
-        stage=metrics.text("stage"),
+        stage=scores.text("stage"),
         history=_read_history(path / "history.csv"),
         verified={
             stem: Fields.read(path / "checkpoints" / f"{stem}.verified.json")
