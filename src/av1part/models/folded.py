@@ -71,6 +71,11 @@ def while_nothing_changes() -> Iterator[None]:
         _inference.reset(token)
 
 
+def nothing_changes(now: bool) -> None:
+    """Begin or end in this context what `while_nothing_changes` does for a block."""
+    _inference.set(WeakKeyDictionary() if now else None)
+
+
 def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
     """Compute `norm(conv(x))`, folded where neither is being trained.
 

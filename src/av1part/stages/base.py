@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -16,7 +15,7 @@ from av1part.errors import ConfigError
 from av1part.metrics import FlatMetrics, flatten, stage_metrics
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
-from av1part.models.folded import while_nothing_changes
+from av1part.models.folded import nothing_changes
 from av1part.models.freeze import layer_rates, state_sha256, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
@@ -105,7 +104,6 @@ class StageModule(pl.LightningModule):
         # What an epoch's steps came to. Lightning's own logging would take longer than a step.
         self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
         self._answers: list[tuple[Tensor, Tensor]] = []
-        self._unchanged = ExitStack()
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
@@ -177,11 +175,11 @@ class StageModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """Compute as a checkpoint that is read back does, for both to round alike."""
-        self._unchanged.enter_context(while_nothing_changes())
+        nothing_changes(True)
 
     def on_validation_end(self) -> None:
         """Have weights change again."""
-        self._unchanged.close()
+        nothing_changes(False)
 
     def on_validation_epoch_end(self) -> None:
         """Publish the metrics of the whole validation split, and the mean losses of the epoch."""
