@@ -11,6 +11,7 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from av1part.cli import PATH_KEYS
 from av1part.data.splits import PROTOCOLS
 from av1part.errors import ConfigError
 from av1part.options import (
@@ -56,6 +57,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 def check_values(cfg: DictConfig, config: str) -> None:
     """Check that values are of the kind their defaults are of, and in their range.
 
+    A number where a path belongs becomes text, in `cfg` itself: a folder may be called 2026.
+
     Args:
         cfg: The composed configuration.
         config: Name of the primary configuration, composed again for the defaults.
@@ -67,20 +70,44 @@ def check_values(cfg: DictConfig, config: str) -> None:
     defaults = _defaults(config, str(folders))
     for key, value in _leaves(cfg):
         default = defaults.get(key)
-        # Of an option that its group's default does not have, the range says that it is a number.
-        needed = default is not None or key in RANGES
-        if value is None and needed and key not in _NULLABLE:
-            raise ConfigError(f"{key} must have a value, got null")
-        if default is not None and value is not None and key not in _MANY_KINDS:
-            kinds, name = _KINDS[type(default)]
-            if type(value) not in kinds:
-                raise ConfigError(f"{key} must be {name}, got {value!r}")
-        if value is not None and value not in CHOICES.get(key, (value,)):
-            known = ", ".join(map(str, CHOICES[key]))
-            raise ConfigError(f"{key} must be one of {known}, got {value!r}")
-        group = key.rpartition(".")[0]
-        if value is not None and (key in RANGES or group in RANGES):
-            _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
+        if value is None:
+            # Of an option that its group's default lacks, the range says that it is a number.
+            if (default is not None or key in RANGES) and key not in _NULLABLE:
+                raise ConfigError(f"{key} must have a value, got null")
+        elif key in PATH_KEYS:
+            text = _paths(key, value, many=config in _TAKE_LISTS)
+            if text != value:
+                OmegaConf.update(cfg, key, text)
+        else:
+            _check_value(key, value, default)
+
+
+def _paths(key: str, value: Any, *, many: bool) -> str | list[str]:
+    """Return a path as text, or several where stages may be ensembles.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    many = many and key in _STAGES
+    listed = many and isinstance(value, ListConfig)
+    paths = list(value) if listed else [value]
+    if not all(type(path) in _KINDS[str][0] for path in paths):
+        said = "a path or a list of paths" if many else "one path"
+        raise ConfigError(f"{key} must be {said}, got {value!r}")
+    return [str(path) for path in paths] if listed else str(value)
+
+
+def _check_value(key: str, value: Any, default: Any) -> None:
+    if default is not None and key not in _MANY_KINDS:
+        kinds, name = _KINDS[type(default)]
+        if type(value) not in kinds:
+            raise ConfigError(f"{key} must be {name}, got {value!r}")
+    if value not in CHOICES.get(key, (value,)):
+        known = ", ".join(map(str, CHOICES[key]))
+        raise ConfigError(f"{key} must be one of {known}, got {value!r}")
+    group = key.rpartition(".")[0]
+    if key in RANGES or group in RANGES:
+        _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
 
 
 @cache
@@ -181,6 +208,11 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     str: ((str, int, float), "text"),  # a folder may be called 2026
     ListConfig: ((ListConfig,), "a list"),
 }
+
+
+_STAGES = {stage.name for tree in TAXONOMIES.values() for stage in tree.stages}
+_TAKE_LISTS = ("pipeline", "calibrate")
+"""Primary configurations whose stages may each be several checkpoints."""
 
 
 def _leaves(cfg: DictConfig) -> list[tuple[str, Any]]:

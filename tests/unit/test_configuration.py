@@ -146,6 +146,15 @@ def test_values_out_of_range_are_refused(word: str) -> None:
         check_values(compose("train", [word]), "train")
 
 
+def test_a_stage_of_a_cascade_may_be_several_checkpoints() -> None:
+    cfg = compose("pipeline", ["stage1=[a.ckpt,2026]", "stage2=8"])
+    check_values(cfg, "pipeline")
+    assert (cfg.stage1, cfg.stage2) == (["a.ckpt", "2026"], "8")
+    for word in ("stage1=[[a.ckpt]]", "stage1=[a.ckpt,null]", "stage1=[true]", "data.path=[a]"):
+        with pytest.raises(ConfigError, match=word.partition("=")[0]):
+            check_values(compose("pipeline", [word]), "pipeline")
+
+
 def test_experiments_say_question_and_launch() -> None:
     for file in (CONF / "experiment").rglob("*.yaml"):
         text = file.read_text()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -75,9 +75,10 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
             f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "
             "open its test split by split=test [variants=[...]], once all choices are made"
         )
-    variants = None if cfg.variants is None else list(cfg.variants)
-    if variants == [] or isinstance(cfg.variants, str):
+    if cfg.variants is not None and (not OmegaConf.is_list(cfg.variants) or not cfg.variants):
         raise ConfigError("variants must be a list of names, variants=[frozen,v1]")
+    # A variant may be called 8, as a width is.
+    variants = None if cfg.variants is None else [str(name) for name in cfg.variants]
     told = open_test(
         folder,
         variants,
