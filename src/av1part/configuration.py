@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -102,6 +104,9 @@ def _check_value(key: str, value: Any, default: Any) -> None:
         kinds, name = _KINDS[type(default)]
         if type(value) not in kinds:
             raise ConfigError(f"{key} must be {name}, got {value!r}")
+    # A sweep writes its settings as JSON, which has no such numbers.
+    if key not in _UNLIMITED and not _all_finite(value):
+        raise ConfigError(f"{key} must be finite, got {value!r}")
     if value not in CHOICES.get(key, (value,)):
         known = ", ".join(map(str, CHOICES[key]))
         raise ConfigError(f"{key} must be one of {known}, got {value!r}")
@@ -125,7 +130,13 @@ def _check_range(key: str, value: Any, low: float, high: float) -> None:
         raise ConfigError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}")
 
 
-_TINY, _MANY = 1e-30, float("inf")
+def _all_finite(value: Any) -> bool:
+    if isinstance(value, ListConfig):
+        return all(_all_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+_TINY, _MANY = 1e-30, sys.float_info.max
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
@@ -158,7 +169,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "callbacks.patience": (1, _MANY),
     "callbacks.verify_batches": (1, _MANY),
     "callbacks.tolerance_pp": (0, 100),
-    "cache.limit_gb": (0, _MANY),
+    "cache.limit_gb": (0, math.inf),
 }
 """Key, or the group of all keys in it, to the least and greatest value."""
 
@@ -197,6 +208,9 @@ _NULLABLE = {
     "method.lr_backbone",
 }
 """Keys with a default that may be null all the same."""
+
+_UNLIMITED = {"cache.limit_gb"}
+"""Keys that may be infinite; none of them changes a result, so no JSON holds them."""
 
 _MANY_KINDS = {"trainer.devices", "trainer.deterministic"}
 """Keys that Lightning takes in several kinds, and checks."""

@@ -65,12 +65,12 @@ def default_folder() -> Path:
 class FeatureCache:
     """A folder of features, shared by the runs of one machine."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: float) -> None:
         """Use a folder; it is made with its first file.
 
         Args:
             folder: Where the files are.
-            limit_bytes: Of all files together; those not used for longest are removed.
+            limit_bytes: Of all files together, or inf; those not used for longest are removed.
         """
         self.folder = folder
         self.limit_bytes = limit_bytes
@@ -240,7 +240,7 @@ def serve_features(
     if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
         return
     folder = expanded(options["folder"] or default_folder())
-    cache = FeatureCache(folder, int(options["limit_gb"] * 2**30))
+    cache = FeatureCache(folder, options["limit_gb"] * 2**30)
     classifier = module.to(trainer.strategy.root_device).classifier.eval()
     wanted = {
         "train": (data.training_reader(), data.augment == "symmetries"),

@@ -54,6 +54,14 @@ def test_losses_and_metrics_are_those_without(
     assert all(timing[f"{part}_seconds"] > 0 for part in parts)
 
 
+def test_the_limit_may_be_none(av1part: Command, on_small: tuple[str, ...], stage1: Path) -> None:
+    own = [word for word in on_small if not word.startswith("cache")]
+    words = ("train", "-m", "stage=stage2", "method=frozen", f"stage1={stage1}", *own)
+    ran = av1part(*words, "cache.folder=features", "cache.limit_gb=inf", "trainer.max_epochs=1")
+    assert ran.code == 0, ran.err
+    assert len(list(Path("features").glob("*.npy"))) == 2
+
+
 def test_runs_of_a_sweep_share_them_and_augmented_runs_do_without(
     av1part: Command, on_small: tuple[str, ...], stage1: Path
 ) -> None:

@@ -49,3 +49,8 @@ def test_a_variant_may_be_called_by_a_number(av1part: Command, tmp_path: Path) -
     (tmp_path / "sweep.json").write_text(json.dumps({"format": 1, "jobs": jobs}))
     ran = av1part("validate", tmp_path, "split=test", "variants=[8]")
     refused(ran, "8/seed-0/checkpoints/best.ckpt does not exist")
+
+
+def test_a_sweep_with_a_number_without_end_is_refused(av1part: Command) -> None:
+    refused(av1part("train", "-m", "loss.gamma=inf,2"), "loss.gamma must be finite, got inf")
+    assert not list(Path.cwd().iterdir())

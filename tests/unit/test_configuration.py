@@ -138,7 +138,9 @@ def test_augmentation_reaches_the_batches() -> None:
         *("data.mixup=-1", "data.mixup=much", "injection.share=1", "injection.share=lots"),
         *("injection.labels=best", "injection.source=all", "injection.source=null"),
         *("+loss.ratio=0.5", "+loss.ratio=null", "+scheduler.pct_start=null", "+adapter.rank=null"),
-        "+method.lr_decay=1e100",
+        *("+method.lr_decay=1e100", "loss.gamma=inf", "loss.gamma=nan", "cache.limit_gb=nan"),
+        *("trainer.gradient_clip_val=nan", "stage.lr_backbone=inf", "optimizer.lr.head=inf"),
+        *("+loss.alpha=[1,nan]", "+note=[[inf]]", "name=nan", f"loss.gamma={10**400}"),
     ],
 )
 def test_values_out_of_range_are_refused(word: str) -> None:
