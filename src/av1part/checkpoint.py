@@ -21,6 +21,7 @@ from av1part.files import expanded, sha256_file
 from av1part.formats import refusal
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
+from av1part.options import MOST
 from av1part.partition import Partition
 from av1part.plain_file import NotPlainError, load_plain
 from av1part.stages.base import FORMAT, StageModule, stage_class
@@ -36,9 +37,6 @@ _FACTS: dict[str, tuple[type, ...]] = {
 
 _LATER_FACTS: Mapping[str, tuple[type, ...]] = {"division_sha256": (str,)}
 """What the first of version 0.1 did not say yet, likewise."""
-
-_MOST = {"context": 1 << 8, "eval_batch_size": 1 << 16}
-"""What a checkpoint may ask for, which decides the memory of a batch."""
 
 _LONGEST_NAME = 200
 """Characters of a tensor's name; what is longer is meant to cost time."""
@@ -236,8 +234,8 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
         raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
     kinds = _FACTS | {key: types for key, types in _LATER_FACTS.items() if key in facts}
     wrong = [key for key, types in kinds.items() if not _is_fact(facts[key], types)]
-    sound = [key for key in _MOST if key not in wrong]
-    wrong += [key for key in sound if not 0 <= facts[key] <= _MOST[key]]
+    sound = [key for key in MOST if key not in wrong]
+    wrong += [key for key in sound if not 0 <= facts[key] <= MOST[key]]
     if wrong:
         raise CheckpointError(
             f"checkpoint {path} does not say its data's {', '.join(wrong)} as training writes them"

@@ -23,6 +23,7 @@ from av1part.options import (
     ENSEMBLES,
     INJECTION_LABELS,
     INJECTION_SOURCES,
+    MOST,
     OBJECTIVES,
     PLACEMENTS,
     PLANES,
@@ -142,8 +143,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "data.split_seed": (0, 2**32 - 1),
     "data.batch_size": (2, _MANY),  # BatchNorm needs two values
-    "data.eval_batch_size": (1, _MANY),
-    "data.context": (0, 256),
+    "data.eval_batch_size": (1, MOST["eval_batch_size"]),
+    "data.context": (0, MOST["context"]),
     "data.num_workers": (0, _MANY),
     "data.mixup": (0, _MANY),
     "data.noise": (0, 1),

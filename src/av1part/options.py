@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 Conditioning = Literal["none", "qindex"]
@@ -30,3 +31,6 @@ VERIFICATIONS: tuple[str, ...] = get_args(Verification)
 ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 CALIBRATION_SOURCES: tuple[str, ...] = get_args(CalibrationSource)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+MOST: Mapping[str, int] = {"context": 1 << 8, "eval_batch_size": 1 << 16}
+"""What a run may ask of its data, and a checkpoint say of it: they decide a batch's memory."""

@@ -139,6 +139,7 @@ def test_augmentation_reaches_the_batches() -> None:
         *("injection.labels=best", "injection.source=all", "injection.source=null"),
         *("+loss.ratio=0.5", "+loss.ratio=null", "+scheduler.pct_start=null", "+adapter.rank=null"),
         *("+method.lr_decay=1e100", "loss.gamma=inf", "loss.gamma=nan", "cache.limit_gb=nan"),
+        *("data.eval_batch_size=65537", "data.context=257"),  # no checkpoint may say so
         *("trainer.gradient_clip_val=nan", "stage.lr_backbone=inf", "optimizer.lr.head=inf"),
         *("+loss.alpha=[1,nan]", "+note=[[inf]]", "name=nan", f"loss.gamma={10**400}"),
     ],

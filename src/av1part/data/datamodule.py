@@ -28,8 +28,8 @@ from av1part.data.blocks import (
 from av1part.data.device import DeviceBlocks, NodeReader
 from av1part.data.injection import Injection, is_foreign
 from av1part.data.layout import check_covered
+from av1part.data.settings import check_served
 from av1part.data.splits import (
-    PROTOCOLS,
     SPLITS,
     assign_splits,
     check_protocol,
@@ -39,12 +39,9 @@ from av1part.data.splits import (
 from av1part.data.store import Store
 from av1part.errors import ConfigError, StoreError
 from av1part.files import expanded
-from av1part.options import AUGMENTATIONS, PLANES, SAMPLINGS
-from av1part.partition import SIZES, Partition, taxonomy
+from av1part.partition import Partition, taxonomy
 from av1part.signals import obey_parent_alone
 
-_MOST_CONTEXT_BY_SEGMENT = 8
-"""Half of the narrowest gap that `splits` leaves: margins of two segments must not meet."""
 _STATISTICS_NODES = 4096
 """Training blocks, evenly spaced, whose pixel statistics a checkpoint records."""
 
@@ -108,28 +105,12 @@ class BlockDataModule(pl.LightningDataModule):
             ConfigError: if an option is not one of its values, or does not fit another.
         """
         super().__init__()
-        for name, value, known in (
-            ("data.sampling", sampling, SAMPLINGS),
-            ("data.augment", augment, AUGMENTATIONS),
-            ("data.split", split, tuple(PROTOCOLS)),
-            ("data.size", size, SIZES),
-            ("data.planes", planes, PLANES),
-        ):
-            if value not in known:
-                raise ConfigError(f"{name} must be one of {known}, got {value!r}")
-        if min(batch_size, eval_batch_size) < 1 or min(context, num_workers, noise, mixup) < 0:
-            raise ConfigError(
-                "data: batch sizes must be positive; context, num_workers, noise and mixup >= 0"
-            )
-        if split == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
-            raise ConfigError(
-                f"data.context={context} reaches over the gap between segments: at most "
-                f"{_MOST_CONTEXT_BY_SEGMENT} with data.split=by_segment"
-            )
-        if split_list is not None and split != "by_sequence":
-            raise ConfigError(
-                f"data.split_list is of data.split=by_sequence, not of {split}: leave one out"
-            )
+        check_served(
+            {"sampling": sampling, "augment": augment, "split": split, "size": size}
+            | {"planes": planes, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
+            | {"context": context, "num_workers": num_workers, "noise": noise, "mixup": mixup}
+            | {"split_list": split_list}
+        )
         self.path = embedded.STORE if path is None else expanded(path)
         if path is None and split_list is None and split == "by_sequence":
             split_list = embedded.SPLIT_LIST

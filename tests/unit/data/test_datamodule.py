@@ -162,6 +162,9 @@ def test_refusals(small_store: Path) -> None:
     for options in ({"sampling": "x"}, {"augment": "x"}, {"split": "x"}, {"size": 12}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             BlockDataModule(small_store, **options)  # type: ignore[arg-type]
+    for options in ({"eval_batch_size": 65537}, {"context": 257}):  # no checkpoint may say so
+        with pytest.raises(ConfigError, match=rf"data\.{next(iter(options))} must be at most"):
+            BlockDataModule(small_store, **options)  # type: ignore[arg-type]
     for options in ({"stage": "stage9"}, {"taxonomy": "v7"}):
         with pytest.raises(ConfigError, match=next(iter(options.values()))):
             module(small_store, **options)
