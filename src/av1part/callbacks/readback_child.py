@@ -1,7 +1,7 @@
 """The new process of `callbacks.verify=process`: a checkpoint's path in, one JSON record out.
 
-Started by `readback.read_back_in_new_process`, with the words CKPT BATCHES|all RANKS DEVICE PRECISION;
-not a verb of the command line.
+Started by `readback.read_back_in_new_process`, with the words CKPT BATCHES|all RANKS DEVICE
+PRECISION; not a verb of the command line.
 """
 
 from __future__ import annotations
