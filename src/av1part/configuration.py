@@ -58,7 +58,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_values(cfg: DictConfig, config: str) -> None:
-    """Check that values are of the kind their defaults are of, and in their range.
+    """Check that all keys are there, with values of their defaults' kind and in their range.
 
     A number where a path belongs becomes text, in `cfg` itself: a folder may be called 2026.
 
@@ -70,8 +70,10 @@ def check_values(cfg: DictConfig, config: str) -> None:
         ConfigError: naming the key.
     """
     folders = GlobalHydra.instance().config_loader().get_search_path()
-    defaults = _defaults(config, str(folders))
-    for key, value in _leaves(cfg):
+    defaults, chosen = _defaults(config, str(folders))
+    given = dict(_leaves(cfg))
+    _check_keys(given, defaults, chosen)
+    for key, value in given.items():
         default = defaults.get(key)
         if value is None:
             # Of an option that its group's default lacks, the range says that it is a number.
@@ -116,13 +118,46 @@ def _check_value(key: str, value: Any, default: Any) -> None:
         _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
 
 
-@cache
-def _defaults(config: str, sources: str) -> dict[str, Any]:
-    """Return the leaves of a primary configuration; composed once for all jobs of a sweep.
+def _check_keys(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], chosen: Mapping[str, str]
+) -> None:
+    """Check that no key is missing or unknown, as in a file of one's own for a whole group.
 
-    `sources`, the folders it is composed from, only tells one such configuration from another.
+    Raises:
+        ConfigError: naming the key.
     """
-    return dict(_leaves(compose(config_name=config)))
+    inner = {key[:end] for key in given for end, char in enumerate(key) if char == "."}
+    for key in given:
+        group = key.partition(".")[0]
+        known = key in defaults or key in RANGES or key in CHOICES
+        within = any(key.startswith(f"{k}.") for k in defaults)  # of which below
+        if group in _CLOSED and not (known or within):
+            names = [k.removeprefix(f"{group}.") for k in defaults if k.startswith(f"{group}.")]
+            raise ConfigError(f"there is no {key}: {group} has {', '.join(names)}")
+    for key in defaults:
+        group, _, name = key.partition(".")
+        own = _OWN_KEYS.get(group)
+        if key in inner:
+            raise ConfigError(f"{key} must be a value or a list, not keys with values of their own")
+        if key in given or (own is not None and name not in own and group in inner):
+            continue
+        remedy = "give it a value"
+        if own is None and group in chosen:
+            remedy = f"start your file of the group {group} with `defaults: [{chosen[group]}]`"
+        raise ConfigError(f"{key} is missing: {remedy}, or leave out what removes it (~)")
+
+
+@cache
+def _defaults(config: str, sources: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return leaves of a primary configuration, and the options of its groups.
+
+    Composed once for all jobs of a sweep; `sources`, the folders it is composed from, only tells
+    one such configuration from another.
+    """
+    cfg = compose(config_name=config, return_hydra_config=True)
+    chosen = {str(group): str(option) for group, option in cfg.hydra.runtime.choices.items()}
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return dict(_leaves(own)), chosen
 
 
 def _check_range(key: str, value: Any, low: float, high: float) -> None:
@@ -224,6 +259,21 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     ListConfig: ((ListConfig,), "a list"),
 }
 
+
+_OWN_KEYS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("adapter", "head", "loss", "scheduler"), ("kind",)),
+    "method": ("name", "lr_backbone"),
+    "stage": ("name",),
+    "backbone": ("weights",),
+    **dict.fromkeys(("plan", "cascade"), ()),  # the demo's
+}
+"""Groups whose options differ in their keys, or that have defaults in the code, to what all have.
+
+Of every other group all keys are needed, so that a run's configuration says all that it did.
+"""
+
+_CLOSED = ("data", "injection", "cache", "callbacks", "logger", "optimizer", "scheduler")
+"""Groups without further keys; of the others the models and Lightning say which there are."""
 
 _STAGES = {stage.name for tree in TAXONOMIES.values() for stage in tree.stages}
 _TAKE_LISTS = ("pipeline", "calibrate")

@@ -39,7 +39,7 @@ def test_a_path_may_be_called_by_a_number(key: str, av1part: Command) -> None:
 @pytest.mark.parametrize("given", ["5", "frozen", "[]", "{a: 1}"])
 def test_variants_are_a_list(given: str, av1part: Command, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}")
-    refused(av1part("validate", tmp_path, "split=test", f"variants={given}"), "a list of names")
+    refused(av1part("validate", tmp_path, "split=test", f"variants={given}"), " a list")
 
 
 def test_a_variant_may_be_called_by_a_number(av1part: Command, tmp_path: Path) -> None:
@@ -53,4 +53,70 @@ def test_a_variant_may_be_called_by_a_number(av1part: Command, tmp_path: Path) -
 
 def test_a_sweep_with_a_number_without_end_is_refused(av1part: Command) -> None:
     refused(av1part("train", "-m", "loss.gamma=inf,2"), "loss.gamma must be finite, got inf")
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("group", "content", "said"),
+    [
+        ("callbacks", "patience: 10", "callbacks.verify_every is missing: start your file of"),
+        ("callbacks", "patience: 10", "with `defaults: [default]`"),
+        ("trainer", "accelerator: cpu\ndevices: 1\nmax_epochs: 1", "with `defaults: [cpu]`"),
+        ("data", "path: null", "data.size is missing"),
+        ("cache", "mode: auto", "cache.folder is missing"),
+        ("injection", "source: none", "injection.share is missing"),
+        ("optimizer", "lr: {backbone: 1e-3, head: 1e-3}", "optimizer.weight_decay is missing"),
+        ("backbone", "width: 8", "backbone.weights is missing: give it a value"),
+        ("loss", "gamma: 2.0", "loss.kind is missing"),
+        ("scheduler", "eta_min: 0.1", "scheduler.kind is missing"),
+        ("data", "defaults: [default]\nbath_size: 64", "no data.bath_size: data has path, size"),
+    ],
+)
+def test_a_file_of_ones_own_has_all_keys_and_no_other(
+    group: str, content: str, said: str, av1part: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / group).mkdir()
+    (folder / group / "mine.yaml").write_text(content)
+    refused(av1part("train", "--config-dir", folder, f"{group}=mine"), said)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_file_of_ones_own_may_start_with_the_default(
+    av1part: Command, on_small: tuple[str, ...], tmp_path: Path
+) -> None:
+    for group, content in {
+        "callbacks": "defaults: [default]\nplots: false",
+        "trainer": "defaults: [cpu]\nmax_epochs: 1",
+        "backbone": "width: 8\nweights: none",
+        "head": "kind: linear",
+    }.items():
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / "own.yaml").write_text(content)
+    groups = ("callbacks", "trainer", "backbone", "head")
+    words = [word for word in on_small if not word.startswith(groups)]
+    words += [f"{group}=own" for group in groups]
+    ran = av1part("train", "--config-dir", "mine", "name=own", *words)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("~optimizer.lr.head", "optimizer.lr.head is missing"),
+        ("~trainer.compile", "leave out what removes it (~)"),
+        ("~logger", "logger.names is missing"),
+        ("~scheduler", "scheduler.kind is missing"),
+        ("~loss.kind", "loss.kind is missing"),
+        ("optimizer.lr=5", "optimizer.lr.backbone is missing"),
+        ("~resume", "resume is missing: give it a value"),
+        ("data.context={a: 1}", "data.context must be a value"),
+        ("+data.foo=1", "there is no data.foo"),
+        ("+optimizer.foo=1", "there is no optimizer.foo: optimizer has weight_decay, lr.backbone"),
+        ("+scheduler.foo=1", "there is no scheduler.foo"),
+    ],
+)
+def test_keys_that_are_missing_or_unknown(word: str, said: str, av1part: Command) -> None:
+    refused(av1part("train", word), said)
+    refused(av1part("train", "-m", "seed=1,2", word), said)
     assert not list(Path.cwd().iterdir())
