@@ -302,7 +302,7 @@ def _quote_word(word: str, *, multirun: bool) -> str:
     if value[0] in "'\"" or (multirun and "," in value and not _exists(value)):
         return word
     if value.startswith("[") and value.endswith("]") and not _exists(value):
-        items = [item.strip() for item in value[1:-1].split(",")]
+        items = [i.strip() for i in value[1:-1].split(",")] if value[1:-1].strip() else []
         quoted = [i if i[:1] in ("'", '"') else _quote(i) for i in items]
         return f"{key}=[{','.join(quoted)}]"
     return f"{key}={_quote(value)}"

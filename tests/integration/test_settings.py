@@ -120,3 +120,14 @@ def test_keys_that_are_missing_or_unknown(word: str, said: str, av1part: Command
     refused(av1part("train", word), said)
     refused(av1part("train", "-m", "seed=1,2", word), said)
     assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("word", ["stage1=[]", "stage1=[ ]", "stage1=null", "stage2=x.ckpt"])
+def test_the_pipeline_needs_a_stage1(word: str, av1part: Command) -> None:
+    refused(av1part("pipeline", word), "av1part pipeline needs stage1=CKPT")
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("words", [(), ("stage1=[]",), ("stage1=[]", "stage2=null")])
+def test_calibrate_needs_a_checkpoint(words: tuple[str, ...], av1part: Command) -> None:
+    refused(av1part("calibrate", *words), "av1part calibrate takes either CKPT...")

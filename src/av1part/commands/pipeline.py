@@ -32,7 +32,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         ConfigError: if Stage 1 has no checkpoint, the split cannot be, or the folder already holds
             a result.
     """
-    if OmegaConf.is_missing(cfg, "stage1"):
+    if "stage1" not in given_checkpoints(cfg):
         raise ConfigError("av1part pipeline needs stage1=CKPT, and one of each further stage")
     if cfg.split not in ("val", "test"):
         raise ConfigError(f"split must be val or test, got {cfg.split!r}: train is what was learnt")
