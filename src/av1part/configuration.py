@@ -13,8 +13,9 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from av1part import embedded
 from av1part.cli import PATH_KEYS
-from av1part.data.splits import PROTOCOLS
+from av1part.data.splits import DRAWN, PROTOCOLS
 from av1part.errors import ConfigError
 from av1part.options import (
     AUGMENTATIONS,
@@ -85,6 +86,8 @@ def check_values(cfg: DictConfig, config: str) -> None:
                 OmegaConf.update(cfg, key, text)
         else:
             _check_value(key, value, default)
+    if config == "train" and cfg.data.split_seed != defaults["data.split_seed"]:
+        _check_split_seed(cfg.data)
 
 
 def _paths(key: str, value: Any, *, many: bool) -> str | list[str]:
@@ -116,6 +119,28 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     group = key.rpartition(".")[0]
     if key in RANGES or group in RANGES:
         _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
+
+
+def _check_split_seed(data: DictConfig) -> None:
+    """Refuse a seed by which nothing is drawn: a sweep over it would be one run several times.
+
+    Of a run's own configuration alone; what a checkpoint records of its data is taken as it is.
+
+    Raises:
+        ConfigError: naming the remedy.
+    """
+    if data.split not in DRAWN:
+        why = f"data.split={data.split} is the same for every seed: leave it out"
+    elif data.split_list is not None and data.split == "by_sequence":
+        why = f"data.split_list={data.split_list} says the split: leave one of them out"
+    elif data.path is None and data.split == "by_sequence":
+        why = (
+            "the embedded dataset has a split list of its own: leave it out, or have sequences "
+            f"drawn by data.path={embedded.STORE}"
+        )
+    else:
+        return
+    raise ConfigError(f"data.split_seed={data.split_seed} does nothing, {why}")
 
 
 def _check_keys(

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+
+from av1part import embedded
 
 from .conftest import Command
 from .test_cli import refused
@@ -131,3 +134,46 @@ def test_the_pipeline_needs_a_stage1(word: str, av1part: Command) -> None:
 @pytest.mark.parametrize("words", [(), ("stage1=[]",), ("stage1=[]", "stage2=null")])
 def test_calibrate_needs_a_checkpoint(words: tuple[str, ...], av1part: Command) -> None:
     refused(av1part("calibrate", *words), "av1part calibrate takes either CKPT...")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), f"leave it out, or have sequences drawn by data.path={embedded.STORE}"),
+        (("data.split=by_segment",), "data.split=by_segment is the same for every seed"),
+        (("data.split=given",), "data.split=given is the same for every seed"),
+        (("data.split_list=mine.csv",), "data.split_list=mine.csv says the split"),
+    ],
+)
+def test_a_split_seed_that_does_nothing_is_refused(
+    words: tuple[str, ...], said: str, av1part: Command
+) -> None:
+    refused(av1part("train", "data.split_seed=1", *words), "data.split_seed=1 does nothing", said)
+    refused(av1part("train", "-m", "data.split_seed=42,2", *words), "data.split_seed=2", said)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_split_seed_draws_sequences_and_blocks(
+    av1part: Command, on_small: tuple[str, ...]
+) -> None:
+    words = [word for word in on_small if not word.startswith(("data.path", "data.split_list"))]
+    paths = {"by_sequence": f"data.path={embedded.STORE}", "random_blocks": "data.path=null"}
+    for protocol, path in paths.items():
+        ran = av1part(
+            *("train", f"name={protocol}", path, f"data.split={protocol}", "data.split_seed=7"),
+            *(*words, "trainer.max_epochs=1"),
+        )
+        assert ran.code == 0, ran.err
+        ran = av1part("validate", f"runs/{protocol}/checkpoints/best.ckpt")
+        assert "equal to what training recorded" in ran.out
+
+
+def test_a_checkpoint_of_a_split_seed_that_did_nothing_is_validated(
+    av1part: Command, stage1: Path
+) -> None:
+    """As runs of before have them, to which the seed was given without a word."""
+    checkpoint = torch.load(stage1, weights_only=True)
+    checkpoint["hyper_parameters"]["data"]["split_seed"] = 7
+    torch.save(checkpoint, "mine.ckpt")
+    ran = av1part("validate", "mine.ckpt")
+    assert ran.code == 0, ran.err

@@ -40,6 +40,9 @@ PROTOCOLS: Mapping[str, str] = {
 MIXED = ("by_segment", "random_blocks", "given")
 """Protocols under which one picture or clip may lie in several splits."""
 
+DRAWN = ("by_sequence", "random_blocks")
+"""Protocols that draw by a seed; `by_sequence` where no list says the split."""
+
 _FEWEST_FRAMES = 5
 """From here on a sequence is cut along time; three ranges and two gaps need five frames."""
 
