@@ -66,9 +66,20 @@ def test_there_is_a_configuration_a_verb() -> None:
     assert set(PRIMARY) == {verb.config for verb in VERBS.values()}
 
 
+@pytest.mark.parametrize("name", PRIMARY)
+def test_the_defaults_of_a_verb_pass_their_own_checks(name: str) -> None:
+    check_values(compose(name), name)
+
+
+def test_the_plan_of_the_demo_passes_the_checks() -> None:
+    for overrides in plain(compose("demo"))["plan"].values():
+        check_values(compose("train", overrides), "train")
+
+
 @pytest.mark.parametrize("name", GROUP_FILES)
 def test_every_option_composes_and_builds(name: str) -> None:
     group, _, option = name.partition("/")
+    check_values(compose("train", [f"{group}={option}"]), "train")
     values = settings(f"{group}={option}")
     assert module(values).stage_name == values["stage"]["name"]
     BlockDataModule(**values["data"])
