@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from av1part import __version__
 from av1part.errors import Av1partError, ConfigError
 from av1part.files import no_empty_folder
+from av1part.options import PATH_KEYS
 from av1part.terminal import printable
 
 
@@ -90,23 +91,6 @@ VERBS: dict[str, Verb] = {
     ),
     "doctor": Verb("", "what would fail on this machine", "doctor", "doctor", plain=True),
 }
-
-PATH_KEYS = {
-    "stage1",
-    "stage2",
-    "stage3_rect",
-    "stage3_ab",
-    "stage3_1to4",
-    "out",
-    "publish",
-    "yuv",
-    "data.path",
-    "data.split_list",
-    "backbone.weights",
-    "cache.folder",
-    "injection.stage2",
-}
-"""Keys whose values are paths, which the command quotes for Hydra."""
 
 _FLAGS_WITH_VALUE = {
     "--cfg",

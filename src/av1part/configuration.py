@@ -14,7 +14,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part import embedded
-from av1part.cli import PATH_KEYS
 from av1part.data.splits import DRAWN, PROTOCOLS
 from av1part.errors import ConfigError
 from av1part.options import (
@@ -26,6 +25,7 @@ from av1part.options import (
     INJECTION_SOURCES,
     MOST,
     OBJECTIVES,
+    PATH_KEYS,
     PLACEMENTS,
     PLANES,
     SAMPLINGS,
@@ -205,7 +205,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "data.batch_size": (2, _MANY),  # BatchNorm needs two values
     "data.eval_batch_size": (1, MOST["eval_batch_size"]),
     "data.context": (0, MOST["context"]),
-    "data.num_workers": (0, _MANY),
+    "data.num_workers": (0, 1024),  # each is a process
     "data.mixup": (0, _MANY),
     "data.noise": (0, 1),
     "injection.share": (0, 0.9),

@@ -34,3 +34,9 @@ OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 MOST: Mapping[str, int] = {"context": 1 << 8, "eval_batch_size": 1 << 16}
 """What a run may ask of its data, and a checkpoint say of it: they decide a batch's memory."""
+
+PATH_KEYS = (
+    *("stage1", "stage2", "stage3_rect", "stage3_ab", "stage3_1to4", "out", "publish", "yuv"),
+    *("data.path", "data.split_list", "backbone.weights", "cache.folder", "injection.stage2"),
+)
+"""Keys whose values are paths, which the command quotes for Hydra."""

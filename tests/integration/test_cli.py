@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part import embedded
-from av1part.cli import PATH_KEYS, VERBS, _quote_word, split_positionals
+from av1part.cli import VERBS, _quote_word, split_positionals
 from av1part.data.legacy.importer import LAYOUTS
 from av1part.data.store import Store, StoreWriter
 from av1part.folder_lock import folder_lock
+from av1part.options import PATH_KEYS
 
 from .conftest import Command, Ran
 

@@ -181,7 +181,7 @@ def test_what_a_seed_or_fold_says_itself_is_no_other_setting(
         "# @package _global_\n"
         "hydra:\n"
         "  sweeper:\n"
-        "    variants: {v: [stage=stage2, method=frozen, 'data.split_seed=${seed}']}\n"
+        "    variants: {v: [stage=stage2, method=frozen, 'loss.gamma=${seed}']}\n"
         '    folds: {a: ["head.hidden=[8]"], b: ["head.hidden=[16]"]}\n'
         "    seeds: [0, 1]\n"
         "    start: [stage=stage1, method=auto]\n"
