@@ -153,6 +153,7 @@ def test_a_split_seed_that_does_nothing_is_refused(
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_a_split_seed_draws_sequences_and_blocks(
     av1part: Command, on_small: tuple[str, ...]
 ) -> None:

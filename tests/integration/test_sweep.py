@@ -174,6 +174,7 @@ def test_a_run_of_other_settings_is_no_member(
         assert f"{name} is no longer in sweep.json: {why}\n" in some.err
 
 
+@pytest.mark.slow
 def test_what_a_seed_or_fold_says_itself_is_no_other_setting(
     av1part: Command, words: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -203,6 +204,7 @@ def test_what_a_seed_or_fold_says_itself_is_no_other_setting(
     assert one.err.count("is no longer in sweep.json: the plan has no such run\n") == 4
 
 
+@pytest.mark.slow
 def test_without_a_plan_other_words_are_another_run(
     av1part: Command, on_small: tuple[str, ...]
 ) -> None:
