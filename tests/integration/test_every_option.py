@@ -47,7 +47,14 @@ def words_for(option: str) -> list[str]:
     return [*words, "backbone.width=8", "callbacks.plots=false"]
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+def marked(option: str) -> object:
+    """Leave experiments, which the unit tests compose, to `make test-all`."""
+    return pytest.param(
+        option, marks=[pytest.mark.slow] if option.startswith("experiment/") else []
+    )
+
+
+@pytest.mark.parametrize("option", map(marked, OPTIONS))
 def test_an_epoch_with_this_option(
     av1part: Command,
     option: str,

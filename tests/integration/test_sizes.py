@@ -112,6 +112,7 @@ def test_the_demo_leaves_out_stages_that_a_size_has_not(av1part: Command, store_
     assert Path("runs/demo/report/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_cascade_with_1to4_partitions(av1part: Command, one_to_four_store: Path) -> None:
     words = (*TINY, f"data.path={one_to_four_store}", "trainer.max_epochs=1")
     refused = av1part("train", "stage=stage1", *words)
@@ -131,6 +132,7 @@ def test_a_cascade_with_1to4_partitions(av1part: Command, one_to_four_store: Pat
 
 
 @pytest.mark.libaom
+@pytest.mark.slow
 def test_the_committed_1to4_nodes_are_the_encoders(av1part: Command, tmp_path: Path) -> None:
     """Encode the middles of the six pictures again; GENERATE_EXPECTED=1 rewrites the table."""
     version = find_aomenc().version

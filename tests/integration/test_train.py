@@ -362,6 +362,7 @@ def test_save_and_verify_every_epoch(av1part: Command, on_small: tuple[str, ...]
         assert load_stage(f"runs/all/checkpoints/epoch-{epoch:04d}.ckpt").stage_name == "stage1"
 
 
+@pytest.mark.slow
 def test_a_moved_run_keeps_its_best(
     av1part: Command, on_small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
