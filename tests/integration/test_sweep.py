@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,16 @@ def check_log(job: Path) -> None:
     assert "\x1b" not in text
 
 
+@pytest.fixture
+def own_processes() -> Iterator[None]:
+    """Leave no process of joblib's to the next test: it would work in this one's folder."""
+    loky = pytest.importorskip("joblib.externals.loky")
+    yield
+    loky.get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_processes")
 def test_jobs_of_several_processes_have_a_log_each(
     av1part: Command, on_small: tuple[str, ...]
 ) -> None:
@@ -241,6 +250,7 @@ def test_a_job_that_is_done_has_its_plots(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_processes")
 def test_a_killed_process_of_the_launcher_is_told(av1part: Command, words: tuple[str, ...]) -> None:
     """As where the system takes a process for want of memory."""
     killed = []
