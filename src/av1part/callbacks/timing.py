@@ -45,11 +45,16 @@ class Timing(Callback):
         self._blocks = 0
         self._epoch_blocks: list[int] = []
         self._peaks_known = False
+        self._gpu: torch.device | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; take over what a resumed run has measured before."""
         self._start = self._epoch_start = time.perf_counter()
-        self._peaks_known = _forget_peaks()
+        self._peaks_known = _forget_peak()
+        device = trainer.strategy.root_device
+        if device.type == "cuda":  # on any other, CUDA may not have been begun, and is not to be
+            self._gpu = device
+            torch.cuda.reset_peak_memory_stats(device)
         kinds = (c for c in trainer.callbacks if isinstance(c, VerifiedCheckpoint))  # type: ignore[attr-defined]
         self._verified = list(kinds)
         if trainer.ckpt_path is not None:
@@ -126,21 +131,19 @@ class Timing(Callback):
 
     def _peaks(self) -> dict[str, int | None]:
         found: dict[str, int | None] = {_PEAKS[0]: _peak() if self._peaks_known else None}
-        if torch.cuda.is_available():
-            found[_PEAKS[1]] = torch.cuda.max_memory_allocated()
+        if self._gpu is not None:
+            found[_PEAKS[1]] = torch.cuda.max_memory_allocated(self._gpu)
         for key, value in found.items():
             earlier: int | None = self._before.get(key) if self._before else 0
             found[key] = None if value is None or earlier is None else max(value, earlier)
         return found
 
 
-def _forget_peaks() -> bool:
-    """Have the peaks of memory be those from now on; return whether the system can do that.
+def _forget_peak() -> bool:
+    """Have the peak of memory be that from now on; return whether the system can do that.
 
     A process may train many runs, and its own peak is that of the largest so far.
     """
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
     except OSError:

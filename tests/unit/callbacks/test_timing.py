@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from av1part.callbacks import timing
 from av1part.callbacks.timing import Timing
@@ -18,6 +19,7 @@ MIB = 2**20
 
 def started(path: Path, resumed: bool = False) -> Timing:
     trainer: Any = SimpleNamespace(callbacks=[], ckpt_path="last.ckpt" if resumed else None)
+    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
     found = Timing(path)
     found.on_fit_start(trainer, trainer)
     return found
@@ -37,8 +39,17 @@ def test_the_peak_is_of_this_run_and_not_of_an_earlier_one_in_the_process(tmp_pa
 def test_where_the_system_does_not_tell_the_peak_it_is_null(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timing, "_forget_peaks", lambda: False)
+    monkeypatch.setattr(timing, "_forget_peak", lambda: False)
     assert started(tmp_path / "a.json").summary()["fit_peak_memory_bytes"] is None
+
+
+def test_a_run_on_the_cpu_leaves_a_gpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of CUDA's is there to be asked before something of the run is on the GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    told = started(tmp_path / "a.json").summary()
+    assert "fit_peak_gpu_memory_bytes" not in told
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"seconds": 5.0}'])
