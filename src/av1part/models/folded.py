@@ -111,8 +111,8 @@ def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
 def convolve_trained(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Compute `conv(x)` with a gradient that is right in bfloat16 on a CPU, too.
 
-    There oneDNN, as of torch 2.8 to 2.15, leaves in the weights' gradient whatever the memory held
-    if a map of one pixel is strided. Where there is one pixel, a stride changes nothing else.
+    There oneDNN (seen in torch 2.8 and 2.15) leaves in the weights' gradient whatever the memory
+    held if a map of one pixel is strided. Where there is one pixel, a stride changes nothing else.
 
     Args:
         conv: Zero-padded such that it halves a map.
