@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from av1part.cli import share_cores
+from av1part.cli.main import share_cores
 
 share_cores()  # before torch is imported, as the console script does
 
@@ -28,8 +28,8 @@ import protocol  # noqa: E402
 import training  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from av1part.environment import git_commit, hardware, versions  # noqa: E402
-from av1part.files import write_json, write_text  # noqa: E402
+from av1part.system.environment import git_commit, hardware, versions  # noqa: E402
+from av1part.system.files import write_json, write_text  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -25,9 +25,9 @@ import torch
 from measure import compare
 from torch.utils.data import DataLoader, Dataset
 
-from av1part.data.blocks import BatchLoader, BlockReader, EpochBatches
-from av1part.data.datamodule import BlockDataModule
-from av1part.data.store import NODE_SCHEMA, StoreWriter
+from av1part.data.serve.blocks import BatchLoader, BlockReader, EpochBatches
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.store import NODE_SCHEMA, StoreWriter
 
 BATCHES = (128, 1024, 8192)
 SECONDS = 0.4

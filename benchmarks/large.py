@@ -9,11 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-from av1part.cli import share_cores
+from av1part.cli.main import share_cores
 
 share_cores()
 
-from av1part.data.datamodule import BlockDataModule  # noqa: E402
+from av1part.data.serve.datamodule import BlockDataModule  # noqa: E402
 
 SECONDS = 2.0
 

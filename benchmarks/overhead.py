@@ -13,8 +13,8 @@ from measure import compare
 from resampled import prepare
 from training import BLOCKS, HEAD, ours
 
-from av1part.data.blocks import EpochBatches, FeatureReader
-from av1part.data.datamodule import BlockDataModule
+from av1part.data.serve.blocks import EpochBatches, FeatureReader
+from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.classifier import POOLED, Classifier
 from av1part.models.freeze import thaw_epochs
 from av1part.models.losses import build_loss

@@ -14,7 +14,7 @@ from typing import Any
 
 from resampled import prepare
 
-from av1part.cli import main
+from av1part.cli.main import main
 
 BLOCKS = {"train": 152_600, "val": 38_300}
 """Of the study's Stage 2."""

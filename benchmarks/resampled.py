@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torchvision
 
-from av1part import training
-from av1part.data.datamodule import BlockDataModule
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.training.run import run as training
 
 
 def prepare(folder: Path, counts: Mapping[str, int]) -> type[BlockDataModule]:

@@ -21,8 +21,8 @@ from eager import FORMATS, Eager
 from measure import paired
 from resampled import prepare
 
-from av1part.cli import main
-from av1part.data.datamodule import BlockDataModule
+from av1part.cli.main import main
+from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.backbone import LEVELS
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import thaw_epochs

@@ -24,9 +24,9 @@ import pytest
 from numpy.typing import NDArray
 
 from av1part import embedded
-from av1part.data.libaom import find_aomenc, find_inspect
-from av1part.data.store import Store, StoreWriter
-from av1part.errors import EncoderError
+from av1part.data.build.libaom import find_aomenc, find_inspect
+from av1part.data.store.store import Store, StoreWriter
+from av1part.system.errors import EncoderError
 
 CORNER = 160
 """Luma samples a side of the pictures in `small_store`."""

@@ -15,10 +15,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from av1part.data.build import build_dataset
-from av1part.data.store import Store
+from av1part.data.build.build import build_dataset
+from av1part.data.store.store import Store
 from av1part.embedded import STORE
-from av1part.errors import Av1partError
+from av1part.system.errors import Av1partError
 
 PHOTOGRAPHS = (
     "astronaut.png",

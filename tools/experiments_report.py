@@ -26,16 +26,14 @@ from pathlib import Path
 
 import polars as pl
 
-from av1part.configuration import slug
-from av1part.errors import Av1partError, ReportError
-from av1part.files import write_text
+from av1part.config.schema import slug
+from av1part.metrics.statistics import against_baseline, mean_of
 from av1part.report import write_report
+from av1part.report.chapters.sweep import sweep_figures, sweep_tables
+from av1part.report.chapters.sweep_tables import difference_cells
+from av1part.report.draw.svg import to_svg
 from av1part.report.published import RUNS
-from av1part.report.svg import to_svg
-from av1part.report.sweep import Sweep, load_sweep
-from av1part.report.sweep_chapter import sweep_figures, sweep_tables
-from av1part.report.sweep_tables import difference_cells
-from av1part.report.tables import (
+from av1part.report.render.tables import (
     Table,
     percent,
     table,
@@ -43,7 +41,9 @@ from av1part.report.tables import (
     to_latex,
     to_markdown,
 )
-from av1part.statistics import against_baseline, mean_of
+from av1part.report.sweep import Sweep, load_sweep
+from av1part.system.errors import Av1partError, ReportError
+from av1part.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")

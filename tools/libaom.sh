@@ -171,7 +171,7 @@ build() {
 
 is_program() { [ -f "$1" ] && [ -x "$1" ]; }
 
-# Print the aomenc that av1part.data.libaom will find: the user's, one built here, one on PATH.
+# Print the aomenc that av1part.data.build.libaom will find: the user's, one built here, one on PATH.
 find_aomenc() {
   if [ -n "${AV1PART_AOMENC:-}" ]; then
     is_program "$AV1PART_AOMENC" && printf %s "$AV1PART_AOMENC"

@@ -22,8 +22,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from av1part.environment import git_commit
-from av1part.files import write_csv, write_text
+from av1part.system.environment import git_commit
+from av1part.system.files import write_csv, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "reliability"

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from av1part.cli import main
-from av1part.files import sha256_file, write_csv
+from av1part.cli.main import main
+from av1part.system.files import sha256_file, write_csv
 
 HERE = Path(__file__).parent
 SEEDS = range(5)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from av1part import embedded
-from av1part.cli import main
+from av1part.cli.main import main
 
 TINY = (
     *("backbone.width=8", "logger=none", "data.batch_size=64", "trainer.max_epochs=2"),

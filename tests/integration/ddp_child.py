@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from av1part import trainer as trainer_module
-from av1part.cli import main
+from av1part.cli.main import main
+from av1part.training import trainer as trainer_module
 
 
 class Keep(Callback):

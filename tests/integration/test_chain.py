@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from av1part import embedded
-from av1part.commands.demo import lost_against_guessers
-from av1part.data.store import Store
+from av1part.cli.commands.demo import lost_against_guessers
+from av1part.data.store.store import Store
 
 from .conftest import TINY, Command
 

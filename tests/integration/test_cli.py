@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part import embedded
-from av1part.cli import VERBS, _quote_word, split_positionals
+from av1part.cli.main import VERBS, _quote_word, split_positionals
 from av1part.data.legacy.importer import LAYOUTS
-from av1part.data.store import Store, StoreWriter
-from av1part.folder_lock import folder_lock
+from av1part.data.store.store import Store, StoreWriter
 from av1part.options import PATH_KEYS
+from av1part.system.locks import folder_lock
 
 from .conftest import Command, Ran
 
@@ -490,7 +490,7 @@ def test_doctor_ends_with_2_where_nothing_can_be_trained(
     av1part: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = {"errors": {"torch": "OSError: libcudart.so \x1b[31m"}}
-    monkeypatch.setattr("av1part.commands.doctor.try_imports", lambda: broken)
+    monkeypatch.setattr("av1part.cli.commands.doctor.try_imports", lambda: broken)
     Path("runs").touch()
     ran = av1part("doctor")
     refused(ran, "torch cannot be imported", "make setup", "and 1 more")

@@ -16,12 +16,12 @@ import polars as pl
 import pytest
 
 from av1part import embedded
-from av1part.data.build import build_dataset
-from av1part.data.sources import open_source
-from av1part.data.splits import read_split_list
-from av1part.data.store import Store
-from av1part.errors import ConfigError, SourceError
-from av1part.files import sha256_file
+from av1part.data.build.build import build_dataset
+from av1part.data.build.sources import open_source
+from av1part.data.store.splits import read_split_list
+from av1part.data.store.store import Store
+from av1part.system.errors import ConfigError, SourceError
+from av1part.system.files import sha256_file
 
 DATA = Path(__file__).parents[1] / "data"
 EIGHT, TEN = DATA / "crops_72x56.y4m", DATA / "crop_67x51_10le.yuv"
@@ -138,7 +138,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def start(sources: list[Path], out: Path) -> subprocess.Popen[bytes]:
     code = (
-        "import json, sys; from av1part.data.build import build_dataset;"
+        "import json, sys; from av1part.data.build.build import build_dataset;"
         "build_dataset(json.loads(sys.argv[1]), sys.argv[2], **json.loads(sys.argv[3]))"
     )
     arguments = [json.dumps([str(s) for s in sources]), str(out), json.dumps(STEPS)]

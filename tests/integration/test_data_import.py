@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from av1part import embedded
-from av1part.data.store import Store
+from av1part.data.store.store import Store
 
 from ..unit.data.legacy.writers import (
     cut,

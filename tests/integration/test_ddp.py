@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from av1part import embedded
-from av1part.data.datamodule import BlockDataModule
+from av1part.data.serve.datamodule import BlockDataModule
 
 from .conftest import Command
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from av1part import embedded
-from av1part.cli import config_folder
+from av1part.cli.main import config_folder
 
 from .conftest import Command
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from av1part import feature_cache
+from av1part.training import feature_cache
 
 from .conftest import Command
 

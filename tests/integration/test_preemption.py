@@ -20,11 +20,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data._utils import signal_handling
 
-from av1part import trainer as trainer_module
-from av1part.checkpoint import read_checkpoint
-from av1part.cli import main
+from av1part.checkpoints.load import read_checkpoint
+from av1part.cli.main import main
 from av1part.models.freeze import moved_tensors
-from av1part.signals import SIGNALS
+from av1part.system.signals import SIGNALS
+from av1part.training import trainer as trainer_module
 
 from .conftest import Command
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from av1part import embedded
-from av1part.callbacks.timing import Timing
-from av1part.checkpoint import load_stage, read_checkpoint
-from av1part.files import sha256_file
-from av1part.misrouting import build_injection
+from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.models.freeze import moved_tensors
 from av1part.partition import Partition, taxonomy
+from av1part.system.files import sha256_file
+from av1part.training.callbacks.timing import Timing
+from av1part.training.stage2_errors import build_injection
 
 from .conftest import Command, Ran
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from av1part.callbacks.verified import adopt_records
-from av1part.files import sha256_file
+from av1part.system.files import sha256_file
+from av1part.training.callbacks.verified import adopt_records
 
 from .conftest import Command
 

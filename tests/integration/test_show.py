@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from av1part.files import sha256_file
 from av1part.models.freeze import state_sha256
 from av1part.stages.base import StageModule
+from av1part.system.files import sha256_file
 
 from .conftest import Command
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from av1part import embedded
-from av1part.data.libaom import find_aomenc
-from av1part.data.store import Store
+from av1part.data.build.libaom import find_aomenc
+from av1part.data.store.store import Store
 
 from ..conftest import CORNER, ONE_TO_FOUR, centre, corners
 from .conftest import TINY, Command

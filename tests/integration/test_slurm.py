@@ -19,7 +19,7 @@ import submitit
 from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
-from av1part.cli import config_folder
+from av1part.cli.main import config_folder
 from av1part.sweeps import slurm as jobs
 from av1part.sweeps.state import begin, read_record
 from hydra_plugins.av1part_slurm import SlurmLauncher

@@ -237,7 +237,7 @@ def test_a_job_that_is_done_has_its_plots(
 
     words = ("train", "-m", "stage=stage1", "seed=1", *on_small, "callbacks.plots=true")
     with monkeypatch.context() as patched:
-        patched.setattr("av1part.commands.train.write_run_plots", cut)
+        patched.setattr("av1part.cli.commands.train.write_run_plots", cut)
         assert av1part(*words).code == 2
     (job,) = (file.parent for file in Path("runs/sweep").glob("*/train.log"))
     assert not (job / "metrics.json").exists()

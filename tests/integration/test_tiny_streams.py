@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from av1part.data.libaom import (
+from av1part.data.build.libaom import (
     Children,
     encode,
     encoder_arguments,
@@ -17,8 +17,8 @@ from av1part.data.libaom import (
     inspect_stream,
     parse_inspect,
 )
-from av1part.data.sources import open_source
-from av1part.data.yuv import write_y4m_frame, y4m_header
+from av1part.data.build.sources import open_source
+from av1part.data.build.yuv import write_y4m_frame, y4m_header
 
 DATA = Path(__file__).parents[1] / "data"
 SOURCES = ("crops_72x56.y4m", "crop_67x51_10le.yuv")

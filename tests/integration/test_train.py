@@ -15,12 +15,12 @@ import polars as pl
 import pytest
 import torch
 
-from av1part.callbacks.timing import Timing
-from av1part.checkpoint import load_stage, read_checkpoint
-from av1part.files import sha256_file
+from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.models.backbone import layer_of
 from av1part.models.freeze import moved_tensors, state_sha256
 from av1part.stages.base import Stage2
+from av1part.system.files import sha256_file
+from av1part.training.callbacks.timing import Timing
 
 from .conftest import Command
 
@@ -303,7 +303,7 @@ def test_a_resumed_run_honours_the_patience_it_had_used(
         raise RuntimeError("pulled the plug")
 
     with monkeypatch.context() as patched:
-        patched.setattr("av1part.training._finish", cut)
+        patched.setattr("av1part.training.run._finish", cut)
         with pytest.raises(RuntimeError, match="plug"):
             av1part(*words, "name=cut")
     assert av1part(*words, "name=cut", "resume=true").code == 0

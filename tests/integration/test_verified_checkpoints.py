@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from av1part.callbacks import verified
-from av1part.callbacks.verified import LivePredictions
-from av1part.checkpoint import load_stage, read_checkpoint, sidecar_path
-from av1part.data.datamodule import BlockDataModule
-from av1part.errors import CheckpointError
-from av1part.files import sha256_file
+from av1part.checkpoints.load import load_stage, read_checkpoint, sidecar_path
+from av1part.data.serve.datamodule import BlockDataModule
 from av1part.stages.base import Stage1
+from av1part.system.errors import CheckpointError
+from av1part.system.files import sha256_file
+from av1part.training.callbacks import verified
+from av1part.training.callbacks.verified import LivePredictions
 
 from .conftest import Command
 
@@ -140,7 +140,7 @@ def test_modules_that_do_not_come_back_as_they_were(
     on_small: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("av1part.training.stage_class", lambda name: broken)
+    monkeypatch.setattr("av1part.training.run.stage_class", lambda name: broken)
     ran = av1part("train", "stage=stage1", "name=s1", *on_small, "callbacks.tolerance_pp=0.1")
     assert ran.code == 2
     assert " pp, tolerance 0.1 pp" in ran.error_lines[0]

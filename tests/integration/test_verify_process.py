@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from av1part.callbacks import readback, verified
-from av1part.callbacks.readback_child import main, read_back
-from av1part.checkpoint import read_checkpoint
-from av1part.files import sha256_file
+from av1part.checkpoints.load import read_checkpoint
+from av1part.system.files import sha256_file
+from av1part.training.callbacks import readback, verified
+from av1part.training.callbacks.readback_child import main, read_back
 
 from .conftest import Command
 from .test_verified_checkpoints import change_tensor, flip_byte, put_code, truncate

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-START = "import sys; from av1part.cli import entry; sys.argv[0] = 'av1part'; entry()"
+START = "import sys; from av1part.cli.main import entry; sys.argv[0] = 'av1part'; entry()"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,10 @@ def run(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.slow
 def test_the_installed_package_is_self_contained(installed: Path, tmp_path: Path) -> None:
-    code = "import av1part, av1part.cli; print(av1part.__file__, av1part.cli.config_folder())"
+    code = (
+        "import av1part; from av1part.cli.main import config_folder; "
+        "print(av1part.__file__, config_folder())"
+    )
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from av1part.cli import VERBS, main
+from av1part.cli.main import VERBS, main
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -82,9 +82,9 @@ def run(words: Sequence[str], folder: Path, event: str, at: int) -> None:
 def processes() -> ForkServerContext:
     """Return what forks them, once it has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    commands = [f"av1part.commands.{verb.command}" for verb in VERBS.values()]
+    commands = [f"av1part.cli.commands.{verb.command}" for verb in VERBS.values()]
     context.set_forkserver_preload(
-        [__name__, "av1part.training", "av1part.sweeps.slurm", *commands]
+        [__name__, "av1part.training.run", "av1part.sweeps.slurm", *commands]
     )
     first = context.Process()  # ends when all is imported, so that no run is timed with that
     with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # a fork has no threads but its own

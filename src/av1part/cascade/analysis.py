@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.calibration.fits import expected_calibration_error
 from av1part.cascade.choices import Choices, cross_fit_choices, fit_choices
 from av1part.cascade.ensembles import ensemble_report, join
+from av1part.cascade.fits import expected_calibration_error
 from av1part.cascade.routing import (
     Nodes,
     Routing,
@@ -36,8 +36,8 @@ from av1part.cascade.routing import (
     route,
     type_index,
 )
-from av1part.intervals import Bootstrap, metric_intervals
-from av1part.metrics import (
+from av1part.metrics.intervals import Bootstrap, metric_intervals
+from av1part.metrics.scores import (
     POSITIVE,
     baselines,
     confusion_matrix,

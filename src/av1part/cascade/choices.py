@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.calibration.fits import NEUTRAL_THRESHOLD, cross_fit, fit_temperature, fit_threshold
 from av1part.cascade.ensembles import join
+from av1part.cascade.fits import NEUTRAL_THRESHOLD, cross_fit, fit_temperature, fit_threshold
 from av1part.cascade.routing import PASS_ALL, Nodes, member_probabilities, route, type_index
 from av1part.options import Ensemble, Objective
 from av1part.partition import IGNORED, Stage

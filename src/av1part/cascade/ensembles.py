@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.metrics import figure, from_predictions
+from av1part.metrics.scores import figure, from_predictions
 from av1part.options import Ensemble
 from av1part.partition import Stage, Taxonomy
 

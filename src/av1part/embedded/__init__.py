@@ -3,7 +3,7 @@
 from pathlib import Path
 
 STORE: Path = Path(__file__).parent / "store"
-"""Its folder; open it with `av1part.data.store.Store.open`."""
+"""Its folder; open it with `av1part.data.store.store.Store.open`."""
 
 SPLIT_LIST: Path = Path(__file__).parent / "split.csv"
 """Its split by sequence: CSV with the header `sequence,split`, values train, val and test."""

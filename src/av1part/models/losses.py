@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from av1part.metrics import POSITIVE
+from av1part.metrics.scores import POSITIVE
 
 
 class FocalLoss(nn.Module):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
-from av1part.errors import CheckpointError
-from av1part.files import expanded
 from av1part.models.backbone import ResNet18
-from av1part.plain_file import NotPlainError, load_plain
+from av1part.system.errors import CheckpointError
+from av1part.system.files import expanded
+from av1part.system.safe_load import NotPlainError, load_plain
 
 _OWN_PARTS = ("se1.", "se2.", "se3.", "se4.", "attention.")
 

@@ -11,20 +11,20 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from av1part.errors import ReportError
-from av1part.files import write_text
-from av1part.report.comparison import comparison_chapter, run_scores
-from av1part.report.curves import learning_curves
-from av1part.report.document import Chapter, Document, document_markdown, item_html
-from av1part.report.pipeline_chapter import pipeline_chapter
-from av1part.report.plots import confusion_figure
-from av1part.report.runs import PipelineRun, StageRun, find_runs, load_run
-from av1part.report.stage_chapter import best_epoch, stage_chapter
-from av1part.report.svg import to_svg
+from av1part.report.chapters.comparison import comparison_chapter, run_scores
+from av1part.report.chapters.pipeline import pipeline_chapter
+from av1part.report.chapters.stage import best_epoch, stage_chapter
+from av1part.report.chapters.sweep import sweep_chapter, write_sweep_files
+from av1part.report.chapters.thesis import write_thesis
+from av1part.report.draw.curves import learning_curves
+from av1part.report.draw.plots import confusion_figure
+from av1part.report.draw.svg import to_svg
+from av1part.report.render.document import Chapter, Document, document_markdown, item_html
+from av1part.report.render.tables import inline_html
 from av1part.report.sweep import Sweep, is_sweep, load_sweep
-from av1part.report.sweep_chapter import sweep_chapter, write_sweep_files
-from av1part.report.tables import inline_html
-from av1part.report.thesis import write_thesis
+from av1part.runs.read import PipelineRun, StageRun, find_runs, load_run
+from av1part.system.errors import ReportError
+from av1part.system.files import write_text
 
 PICTURED = 8
 """Reports on more runs than this draw blocks and frames of the best run of each stage only."""
@@ -187,7 +187,7 @@ def _subtitle(runs: Sequence[StageRun | PipelineRun]) -> str:
 def render_html(document: Document) -> str:
     """Render a document as one HTML page that refers to nothing outside itself."""
     environment = Environment(
-        loader=PackageLoader("av1part.report"),
+        loader=PackageLoader("av1part.report.render"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -17,18 +17,18 @@ import polars as pl
 import yaml
 from numpy.typing import NDArray
 
-from av1part.errors import ReportError
-from av1part.files import atomic_path, write_json, write_text
-from av1part.report.fields import REMEDY, Fields
-from av1part.report.runs import (
+from av1part.runs.fields import REMEDY, Fields
+from av1part.runs.read import (
     Predictions,
     StageRun,
     check_counts,
     check_history,
     read_text,
 )
-from av1part.report.samples import NO_SAMPLES
+from av1part.runs.samples import NO_SAMPLES
 from av1part.sweeps.state import SWEEP, TEST, config_sha256
+from av1part.system.errors import ReportError
+from av1part.system.files import atomic_path, write_json, write_text
 
 RUNS = "runs.jsonl"
 PREDICTIONS = "predictions.parquet"

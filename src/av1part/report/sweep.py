@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.configuration import slug
-from av1part.errors import ReportError
-from av1part.metrics import (
+from av1part.config.schema import slug
+from av1part.metrics.scores import (
     best_constant,
     constant_confusion,
     f1_from_confusion,
     guesser_class_f1,
     prior_confusion,
 )
-from av1part.report.fields import REMEDY, Fields
+from av1part.metrics.statistics import Difference, Mean, against_baseline, mean_of
 from av1part.report.published import is_published, publish, read_published
-from av1part.report.runs import Run, StageRun, load_run
-from av1part.statistics import Difference, Mean, against_baseline, mean_of
+from av1part.runs.fields import REMEDY, Fields
+from av1part.runs.read import Run, StageRun, load_run
 from av1part.sweeps.plan import START
 from av1part.sweeps.state import SWEEP, TEST, wrong_with
+from av1part.system.errors import ReportError
 
 
 @dataclass(frozen=True)

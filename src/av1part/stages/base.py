@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from av1part import __version__
-from av1part.data.blocks import Batch
-from av1part.errors import ConfigError
-from av1part.metrics import FlatMetrics, flatten, stage_metrics
+from av1part.data.serve.blocks import Batch
+from av1part.metrics.scores import FlatMetrics, flatten, stage_metrics
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
 from av1part.models.folded import nothing_changes
@@ -20,6 +19,7 @@ from av1part.models.freeze import layer_rates, state_sha256, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.stages.optimisation import build_optimizer, build_scheduler
+from av1part.system.errors import ConfigError
 
 FORMAT = 1
 """Version of the `av1part` entry that every checkpoint carries."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn, optim
 
-from av1part.errors import ConfigError
 from av1part.options import SCHEDULES
+from av1part.system.errors import ConfigError
 
 
 def build_optimizer(

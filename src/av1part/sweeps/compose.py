@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
-from av1part.configuration import check_values, plain
+from av1part.config.schema import check_values, plain
 from av1part.sweeps.plan import Job
 from av1part.sweeps.state import State, depends_on, state_of
 
@@ -109,6 +109,6 @@ class Composer:
 
 
 def _quoted(path: Path) -> str:
-    from av1part.cli import quote_paths
+    from av1part.cli.main import quote_paths
 
     return quote_paths([f"out={path}"])[0].removeprefix("out=")

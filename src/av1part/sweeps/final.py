@@ -15,16 +15,16 @@ from typing import Any
 import yaml
 from filelock import Timeout
 
-from av1part.checkpoint import load_stage
-from av1part.environment import git_commit, versions
-from av1part.errors import ConfigError
-from av1part.files import write_json
-from av1part.folder_lock import LOCK, file_lock
+from av1part.checkpoints.load import load_stage
+from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.models.freeze import state_sha256
 from av1part.sweeps.plan import START
 from av1part.sweeps.state import TEST, config_sha256, read_json, read_sweep
-from av1part.training import split_scores
-from av1part.validation import attach_data, check_pixels, device_of
+from av1part.system.environment import git_commit, versions
+from av1part.system.errors import ConfigError
+from av1part.system.files import write_json
+from av1part.system.locks import LOCK, file_lock
+from av1part.training.run import split_scores
 
 log = logging.getLogger(__name__)
 

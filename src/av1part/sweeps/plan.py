@@ -9,9 +9,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from av1part.configuration import slug
-from av1part.errors import ConfigError
-from av1part.results import check_run_name
+from av1part.config.schema import slug
+from av1part.runs.write import check_run_name
+from av1part.system.errors import ConfigError
 
 START = "stage1"
 """Folder of the runs that the others start from; no variant may be called so."""

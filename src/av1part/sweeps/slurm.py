@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from av1part.errors import ConfigError, SweepError
+from av1part.system.errors import ConfigError, SweepError
 
 log = logging.getLogger(__name__)
 

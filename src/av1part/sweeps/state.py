@@ -17,12 +17,12 @@ from typing import Any, Literal
 import yaml
 
 from av1part import embedded
-from av1part.checkpoint import sidecar_path
-from av1part.errors import CheckpointError, ConfigError
-from av1part.files import expanded, sha256_file, write_json
-from av1part.folder_lock import HOLDER, LOCK
-from av1part.formats import refusal
-from av1part.results import relevant_settings
+from av1part.checkpoints.load import sidecar_path
+from av1part.runs.write import relevant_settings
+from av1part.system.errors import CheckpointError, ConfigError
+from av1part.system.files import expanded, sha256_file, write_json
+from av1part.system.formats import refusal
+from av1part.system.locks import HOLDER, LOCK
 
 RECORD = "job.json"
 SWEEP = "sweep.json"

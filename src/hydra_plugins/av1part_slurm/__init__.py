@@ -101,8 +101,8 @@ class SlurmLauncher(Launcher):
 
     def _returned(self, job: Any, end: str | None, words: Sequence[str]) -> JobReturn:
         """Return a job's result; of one without, make a failed one and tell its folder."""
-        from av1part.errors import SweepError
         from av1part.sweeps.state import record_failure
+        from av1part.system.errors import SweepError
 
         if end is None:
             if (error := job.exception()) is None:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import strategies as st
 
 from av1part import embedded
-from av1part.checkpoint import load_backbone, load_stage
-from av1part.data.datamodule import BlockDataModule
-from av1part.declared import contents
+from av1part.checkpoints.contents import contents
+from av1part.checkpoints.load import load_backbone, load_stage
+from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.backbone import ResNet18
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import load_pretrained

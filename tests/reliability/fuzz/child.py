@@ -24,7 +24,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from av1part.errors import Av1partError
+from av1part.system.errors import Av1partError
 
 from .case import MARK, MEMORY, SECONDS, Case, Target
 from .targets import MAKERS

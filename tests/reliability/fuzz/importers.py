@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from av1part.data.legacy.importer import LAYOUTS, import_dataset
-from av1part.data.store import Store
+from av1part.data.store.store import Store
 
 from ...unit.data.legacy.test_fuzz import pt_bytes
 from ...unit.data.legacy.writers import write_raw_blocks, write_yuv

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from av1part.data.layout import NODE_SCHEMA
-from av1part.data.store import Store
-from av1part.files import sha256_file
+from av1part.data.store.schema import NODE_SCHEMA
+from av1part.data.store.store import Store
+from av1part.system.files import sha256_file
 
 from ...conftest import corners
 from .case import Case, Draw

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from av1part.data.labels import stream_nodes
-from av1part.data.libaom import parse_inspect
-from av1part.data.planar import RawFormat, Y4mReader
-from av1part.data.sources import open_source
+from av1part.data.build.labels import stream_nodes
+from av1part.data.build.libaom import parse_inspect
+from av1part.data.build.planar import RawFormat, Y4mReader
+from av1part.data.build.sources import open_source
 
 from .case import TARGETS, Case, Draw, Target
 from .checkpoints import Checkpoints

@@ -11,7 +11,7 @@ import torch
 from torchvision.models import resnet18
 
 from av1part import embedded
-from av1part.data.datamodule import BlockDataModule
+from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.adapters import build_adapters
 from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier

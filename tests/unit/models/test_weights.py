@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.models import ResNet18_Weights, resnet18
 
-from av1part.errors import CheckpointError
 from av1part.models.backbone import ResNet18
 from av1part.models.weights import load_pretrained
+from av1part.system.errors import CheckpointError
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import numpy as np
 import polars as pl
 
 from av1part.cascade import Nodes, analyse
-from av1part.files import write_csv, write_json, write_text
-from av1part.intervals import flatten_intervals, metric_intervals
-from av1part.metrics import baselines, from_predictions
+from av1part.metrics.intervals import flatten_intervals, metric_intervals
+from av1part.metrics.scores import baselines, from_predictions
 from av1part.partition import Taxonomy, taxonomy
-from av1part.results import write_confusion, write_predictions
+from av1part.runs.write import write_confusion, write_predictions
+from av1part.system.files import write_csv, write_json, write_text
 
 SHARES = (0.50, 0.09, 0.11, 0.12, 0.05, 0.04, 0.05, 0.04)
 QINDEXES = (80, 172)

@@ -12,13 +12,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from av1part.errors import ReportError
 from av1part.report import write_report
-from av1part.report.document import Prose
+from av1part.report.chapters.sweep import verdict
+from av1part.report.chapters.thesis import thesis_chapter
+from av1part.report.render.document import Prose
+from av1part.report.render.tables import table, to_csv, to_latex
 from av1part.report.sweep import load_sweep
-from av1part.report.sweep_chapter import verdict
-from av1part.report.tables import table, to_csv, to_latex
-from av1part.report.thesis import thesis_chapter
+from av1part.system.errors import ReportError
 
 SKILLS = {"frozen": 0.8, "adapter": 1.6, "worse": 0.2}
 SEEDS = (0, 1, 2)

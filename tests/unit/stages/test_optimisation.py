@@ -8,8 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from av1part.errors import ConfigError
 from av1part.stages.optimisation import build_optimizer, build_scheduler
+from av1part.system.errors import ConfigError
 
 
 def optimizer() -> torch.optim.Optimizer:

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-from av1part.cli import config_folder
-from av1part.configuration import check_values, register_resolvers
+from av1part.cli.main import config_folder
+from av1part.config.schema import check_values, register_resolvers
 from av1part.sweeps.plan import Plan, expand, read_plan
 
 FOLDER = config_folder() / "experiment"

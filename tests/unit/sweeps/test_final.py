@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from av1part.errors import ConfigError, StoreError
 from av1part.sweeps import final
+from av1part.system.errors import ConfigError, StoreError
 
 
 def job(variant: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av1part.errors import ConfigError
 from av1part.sweeps.plan import START, Job, expand, read_plan
+from av1part.system.errors import ConfigError
 
 PARSER = OverridesParser.create()
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from av1part.files import atomic_path
 from av1part.sweeps.reuse import Neighbours
+from av1part.system.files import atomic_path
 
 WANTED: dict[str, Any] = {"settings": {"seed": 1}, "inputs": {"data": "ab"}, "code": "cd"}
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from av1part.errors import CheckpointError, ConfigError
 from av1part.sweeps.state import (
     State,
     begin,
@@ -18,6 +17,7 @@ from av1part.sweeps.state import (
     record_failure,
     state_of,
 )
+from av1part.system.errors import CheckpointError, ConfigError
 
 WANTED: dict[str, Any] = {"settings": {"a": 1, "b": [1, 2]}, "inputs": {"data": "x"}, "code": "c"}
 

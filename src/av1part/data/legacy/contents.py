@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.data.layout import NODE_SCHEMA
-from av1part.errors import SourceError
-from av1part.files import leads_out
+from av1part.data.store.schema import NODE_SCHEMA
 from av1part.partition import Partition, legal_partitions
+from av1part.system.errors import SourceError
+from av1part.system.files import leads_out
 
 BIT_DEPTH = 10
 """Bits a sample of the study's clips."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.errors import SourceError
+from av1part.system.errors import SourceError
 
 _NO_NUMBER = re.compile(rb"(?<!\S)(?!\d{1,9}(?!\S))\S+")
 """A word that is not one to nine ASCII digits; more would not fit what any layout holds."""

@@ -30,7 +30,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.data.layout import NODE_SCHEMA, plane_dtype
+from av1part.data.build.planar import RawFormat, raw_format_of
+from av1part.data.build.settings import ImportSettings
+from av1part.data.build.sources import RAW_SUFFIX, Source, open_source
+from av1part.data.build.tree import UNIT
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
@@ -40,13 +43,10 @@ from av1part.data.legacy.contents import (
     check_qindexes,
 )
 from av1part.data.legacy.numbers import read_rows
-from av1part.data.planar import RawFormat, raw_format_of
-from av1part.data.settings import ImportSettings
-from av1part.data.sources import RAW_SUFFIX, Source, open_source
-from av1part.data.tree import UNIT
-from av1part.errors import ConfigError, SourceError
-from av1part.files import expanded, sha256_file
+from av1part.data.store.schema import NODE_SCHEMA, plane_dtype
 from av1part.partition import Partition
+from av1part.system.errors import ConfigError, SourceError
+from av1part.system.files import expanded, sha256_file
 
 _NAME = re.compile(r"partition_frame_(\d{1,9})\.txt", re.ASCII)
 _COLUMNS = ("order_hint", "frame_type", "block_size", "row", "col", "partition_mode", "qp")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.data.layout import sequence_name
+from av1part.data.build.settings import ImportSettings
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
@@ -28,9 +28,9 @@ from av1part.data.legacy.contents import (
     check_qindexes,
 )
 from av1part.data.legacy.numbers import read_numbers
-from av1part.data.settings import ImportSettings
-from av1part.errors import SourceError
-from av1part.files import sha256_file
+from av1part.data.store.schema import sequence_name
+from av1part.system.errors import SourceError
+from av1part.system.files import sha256_file
 
 _BLOCKS, _LABELS, _QPS = "intra_raw_blocks", "labels", "qps"
 _NAMES: Mapping[str, str] = {

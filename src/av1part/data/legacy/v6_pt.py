@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from av1part.data.layout import plane_dtype
+from av1part.data.build.settings import ImportSettings
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
@@ -32,11 +32,11 @@ from av1part.data.legacy.contents import (
     check_partitions,
     check_qindexes,
 )
-from av1part.data.settings import ImportSettings
-from av1part.errors import SourceError
-from av1part.files import sha256_file
+from av1part.data.store.schema import plane_dtype
 from av1part.partition import Partition, taxonomy
-from av1part.plain_file import NotPlainError, load_plain
+from av1part.system.errors import SourceError
+from av1part.system.files import sha256_file
+from av1part.system.safe_load import NotPlainError, load_plain
 
 SIZE = 16
 """Luma samples a side of the blocks."""

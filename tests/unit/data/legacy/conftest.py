@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from av1part import embedded
-from av1part.data.store import Store
+from av1part.data.store.store import Store
 
 from .writers import cut, ten_bit, v6_tensors, write_raw_blocks
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from av1part.data.legacy.contents import LEFT_OUT
 from av1part.data.legacy.importer import import_dataset
 from av1part.data.legacy.numbers import parse_numbers
-from av1part.data.store import Store
-from av1part.errors import Av1partError, SourceError
+from av1part.data.store.store import Store
 from av1part.partition import legal_partitions
+from av1part.system.errors import Av1partError, SourceError
 
 from .writers import (
     BLOCK_SIZE,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from av1part.data.datamodule import BlockDataModule
 from av1part.data.legacy.importer import LAYOUTS, import_dataset
-from av1part.data.store import StoreWriter
-from av1part.errors import ConfigError, SourceError, StoreError
-from av1part.files import sha256_file
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.store import StoreWriter
+from av1part.system.errors import ConfigError, SourceError, StoreError
+from av1part.system.files import sha256_file
 
 from .writers import write_raw_blocks
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from av1part.data.legacy.importer import import_dataset
-from av1part.errors import SourceError
+from av1part.system.errors import SourceError
 
 from .writers import v6_tensors, write_raw_blocks, write_yuv
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from av1part.data.legacy.numbers import read_numbers, read_rows
-from av1part.errors import SourceError
+from av1part.system.errors import SourceError
 
 
 def test_white_space_of_any_kind_parts_numbers(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from av1part.data.legacy.importer import import_dataset
 from av1part.data.legacy.partition_frames import judge_nodes
-from av1part.data.store import Store
-from av1part.errors import ConfigError, SourceError
-from av1part.files import sha256_file
+from av1part.data.store.store import Store
 from av1part.partition import Partition, legal_partitions
+from av1part.system.errors import ConfigError, SourceError
+from av1part.system.files import sha256_file
 
 from .writers import BLOCK_SIZE, NODE, frame_lines, in_tree, write_yuv
 

@@ -10,9 +10,9 @@ import pytest
 
 from av1part.data.legacy.importer import import_dataset
 from av1part.data.legacy.numbers import read_numbers
-from av1part.data.store import Store
-from av1part.errors import SourceError
-from av1part.files import sha256_file
+from av1part.data.store.store import Store
+from av1part.system.errors import SourceError
+from av1part.system.files import sha256_file
 
 from .writers import cut, write_raw_blocks
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from av1part.data.datamodule import BlockDataModule
 from av1part.data.legacy.importer import import_dataset
-from av1part.data.store import Store
-from av1part.errors import SourceError, StoreError
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.store import Store
 from av1part.partition import taxonomy
+from av1part.system.errors import SourceError, StoreError
 
 from .writers import STAGE_KEYS, V6_LABELS, cut, v6_tensors
 

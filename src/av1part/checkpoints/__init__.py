@@ -1,0 +1,1 @@
+"""Checkpoint files: loading, contents, and the calibration stored beside them."""

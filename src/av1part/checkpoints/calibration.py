@@ -1,0 +1,216 @@
+"""The calibration stored beside a checkpoint, `<stem>.calibration.json`: what it says, strictly.
+
+    fitting -> <stem>.calibration.json -> pipeline
+
+It names the file it was fitted for by SHA-256, and the data by the hashes of manifest and split,
+so that values fitted on val are never applied to the nodes they were fitted on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from av1part.cascade.fits import TEMPERATURES
+from av1part.checkpoints.load import calibration_path
+from av1part.options import ENSEMBLES, OBJECTIVES, Ensemble, Objective
+from av1part.system.errors import CheckpointError
+from av1part.system.files import sha256_file, write_json
+from av1part.system.formats import refusal
+
+FORMAT = 1
+"""Version of the file."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A choice made on val.
+
+    Attributes:
+        fitted: On all of val, for use on other nodes.
+        cross_fitted: Sequence of val to the choice fitted on the other sequences.
+    """
+
+    fitted: float
+    cross_fitted: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StoredThreshold(Fitted):
+    """The threshold of the root, and what it depends on.
+
+    Attributes:
+        objective: What it maximises.
+        ensemble: How members were joined.
+        checkpoints: Stage to the SHA-256 of its files, sorted: Stage 1 alone, or all stages of a
+            cascade whose score the threshold maximises.
+    """
+
+    objective: Objective
+    ensemble: Ensemble
+    checkpoints: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """A figure without and with temperatures, the latter cross-fitted by sequence."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is stored for a checkpoint.
+
+    Attributes:
+        file: Name of the checkpoint.
+        file_sha256: Of its bytes.
+        state_sha256: Of its tensors.
+        stage: Its stage.
+        taxonomy: Its taxonomy.
+        manifest_sha256: Of the dataset it was fitted on.
+        split_sha256: Of that dataset's split.
+        protocol: How it was split.
+        nodes: Val nodes that belong to the stage.
+        sequences: Val sequences they are of.
+        temperature: In 0.05 .. 20.
+        threshold: Of Stage 1; None for any other.
+        nll: Mean negative log-likelihood on these nodes, nats.
+        ece: Expected calibration error on them, a fraction.
+    """
+
+    file: str
+    file_sha256: str
+    state_sha256: str
+    stage: str
+    taxonomy: str
+    manifest_sha256: str
+    split_sha256: str
+    protocol: str
+    nodes: int
+    sequences: int
+    temperature: Fitted
+    threshold: StoredThreshold | None
+    nll: BeforeAfter
+    ece: BeforeAfter
+
+
+def write_calibration(path: Path, calibration: Calibration, versions: Mapping[str, str]) -> Path:
+    """Write the calibration of a checkpoint beside it, atomically.
+
+    Args:
+        path: The checkpoint.
+        calibration: What to store.
+        versions: What it was made with.
+
+    Returns:
+        The file written.
+    """
+    out = calibration_path(path)
+    write_json(out, {"format": FORMAT, **asdict(calibration), "versions": dict(versions)})
+    return out
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """Read the calibration stored beside a checkpoint.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        The calibration, or None if there is none.
+
+    Raises:
+        CheckpointError: if the stored file is damaged, has another format, or was fitted for
+            other bytes than the checkpoint now has.
+    """
+    stored = calibration_path(path)
+    if not stored.is_file():
+        return None
+    remedy = "run av1part calibrate again, or remove it"
+    try:
+        values = json.loads(stored.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            wrote = values.get("versions", {}).get("av1part")
+            raise CheckpointError(refusal(str(stored), values["format"], FORMAT, wrote, remedy))
+        calibration = _parse(values)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
+        raise CheckpointError(f"{stored} is damaged: {remedy}") from None
+    if calibration.file_sha256 != sha256_file(path):
+        raise CheckpointError(
+            f"{stored} was fitted for another file than {path.name} now is (its SHA-256 differs): "
+            f"{remedy}"
+        )
+    return calibration
+
+
+def _parse(values: Mapping[str, Any]) -> Calibration:
+    threshold = values["threshold"]
+    if threshold is not None:
+        known = threshold["objective"] in OBJECTIVES and threshold["ensemble"] in ENSEMBLES
+        if not known:
+            raise ValueError(threshold)
+        threshold = StoredThreshold(
+            **_fitted(threshold, 0.0, 1.0),
+            objective=threshold["objective"],
+            ensemble=threshold["ensemble"],
+            checkpoints={
+                _text(stage): sorted(map(_text, files))
+                for stage, files in threshold["checkpoints"].items()
+            },
+        )
+    # A fit that ends at a bound may miss it by its last bit.
+    bounds = TEMPERATURES[0] * 0.999, TEMPERATURES[1] * 1.001
+    return Calibration(
+        file=_text(values["file"]),
+        file_sha256=_text(values["file_sha256"]),
+        state_sha256=_text(values["state_sha256"]),
+        stage=_text(values["stage"]),
+        taxonomy=_text(values["taxonomy"]),
+        manifest_sha256=_text(values["manifest_sha256"]),
+        split_sha256=_text(values["split_sha256"]),
+        protocol=_text(values["protocol"]),
+        nodes=int(values["nodes"]),
+        sequences=int(values["sequences"]),
+        temperature=Fitted(**_fitted(values["temperature"], *bounds)),
+        threshold=threshold,
+        nll=_before_after(values["nll"]),
+        ece=_before_after(values["ece"]),
+    )
+
+
+def _before_after(values: Mapping[str, Any]) -> BeforeAfter:
+    return BeforeAfter(*(_number(values[key], 0.0, math.inf) for key in ("before", "after")))
+
+
+def _fitted(values: Mapping[str, Any], low: float, high: float) -> dict[str, Any]:
+    crossed = values["cross_fitted"].items()
+    return {
+        "fitted": _number(values["fitted"], low, high),
+        "cross_fitted": {_text(name): _number(value, low, high) for name, value in crossed},
+    }
+
+
+def _number(value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(value)
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value

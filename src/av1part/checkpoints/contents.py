@@ -1,0 +1,192 @@
+"""What a checkpoint says of itself, read without building or running anything from it.
+
+Every value comes from a file that may be foreign, so each is reduced to plain JSON values first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from av1part.checkpoints.calibration import read_calibration
+from av1part.checkpoints.load import calibration_path, read_checkpoint, sidecar_path
+from av1part.system.errors import CheckpointError
+from av1part.system.files import expanded, sha256_file
+
+NOT_SAID = "not said"
+"""Stands for what a checkpoint, of an older release perhaps, does not hold."""
+
+CUT = "..."
+"""Stands for what is left out because there is too much of it."""
+
+_MOST_ENTRIES = 200
+_MOST_CHARACTERS = 1000
+_MOST_DEPTH = 8
+_MOST_VALUES = 10_000
+
+_DATA = (
+    *("path", "manifest_sha256", "split", "split_seed", "split_sha256", "split_list"),
+    *("class_counts", "type_counts"),
+)
+_INPUT = ("size", "context", "bit_depth", "input_statistics", "qindex")
+
+
+def contents(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Read what a checkpoint holds, as plain values by section.
+
+    No module is built, so that checkpoints of architectures that this release does not know can
+    be looked at too.
+
+    Args:
+        path: The file.
+
+    Returns:
+        `checkpoint`, `model`, `input`, `data`, `start`, `configuration`, `verification` and
+        `calibration`; what is not in the file is `NOT_SAID`, an empty section is not there.
+
+    Raises:
+        CheckpointError: as `checkpoint.read_checkpoint`.
+    """
+    path = expanded(path)
+    checkpoint = read_checkpoint(path)
+    entry, given = checkpoint["av1part"], checkpoint["hyper_parameters"]
+    facts, start = given["data"], given.get("start") or NOT_SAID
+    told = ("data", "start", "method", "taxonomy")
+    found: dict[str, Any] = {
+        "checkpoint": {
+            "file": str(path.resolve()),
+            "bytes": path.stat().st_size,
+            "file_sha256": sha256_file(path),
+            "state_sha256": entry["state_sha256"],
+            "format": entry["format"],
+            **_pick(checkpoint, ("epoch", "global_step")),
+            "lightning": checkpoint.get("pytorch-lightning_version", NOT_SAID),
+        },
+        "model": {
+            **_pick(entry, ("stage", "taxonomy", "classes")),
+            **_pick(given, ("method",)),
+            **_parameters(path, entry.get("parameters"), checkpoint["state_dict"]),
+            **_pick(entry, ("backbone_sha256",)),
+        },
+        "input": _pick(facts, _INPUT),
+        "data": _pick(facts, _DATA),
+        "start": start if isinstance(start, Mapping) else {"backbone": start},
+        "configuration": {key: value for key, value in given.items() if key not in told},
+        "verification": _record(sidecar_path(path)),
+        "calibration": _calibration(path),
+    }
+    return {name: plain_values(section) for name, section in found.items() if section}
+
+
+def _pick(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: values.get(key, NOT_SAID) for key in keys}
+
+
+def _parameters(path: Path, named: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Count the state's tensors by what the checkpoint says of its parameters.
+
+    Raises:
+        CheckpointError: if it names a parameter that it does not hold, or one twice.
+    """
+    values = sum(tensor.numel() for tensor in state.values())
+    counts = {"tensors": len(state), "values_with_buffers": values}
+    if not isinstance(named, Mapping):
+        keys = ("total_parameters", "trainable_parameters", "frozen")
+        return {**dict.fromkeys(keys, NOT_SAID), **counts}
+    trainable, frozen = (_names(path, named.get(key), state) for key in ("trainable", "frozen"))
+    if len({*trainable, *frozen}) < len(trainable) + len(frozen):
+        raise CheckpointError(f"checkpoint {path} names a parameter twice: train again")
+    trained = sum(state[name].numel() for name in trainable)
+    return {
+        "total_parameters": trained + sum(state[name].numel() for name in frozen),
+        "trainable_parameters": trained,
+        "frozen": frozen_parts(trainable, frozen),
+        **counts,
+    }
+
+
+def _names(path: Path, value: Any, state: Mapping[str, Tensor]) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(n, str) and n in state for n in value):
+        raise CheckpointError(
+            f"checkpoint {path} names parameters that it does not hold: restore it or train again"
+        )
+    return value
+
+
+def frozen_parts(trainable: Sequence[str], frozen: Sequence[str]) -> list[str]:
+    """Sum up which parameters are frozen.
+
+    Args:
+        trainable: Names of parameters, parts joined by dots.
+        frozen: Likewise.
+
+    Returns:
+        The outermost modules all of whose parameters are frozen, and single parameters else.
+
+    >>> frozen_parts(["head.weight", "body.2.bias"], ["body.1.bias", "body.2.weight", "stem.w"])
+    ['body.1', 'body.2.weight', 'stem']
+    """
+    trained = {tuple(name.split(".")) for name in trainable}
+    open_ = {name[:i] for name in trained for i in range(len(name) + 1)}
+    parts = []
+    for name in (tuple(text.split(".")) for text in frozen):
+        outermost = next((name[:i] for i in range(1, len(name) + 1) if name[:i] not in open_), name)
+        parts.append(".".join(outermost))
+    return list(dict.fromkeys(parts))
+
+
+def _record(path: Path) -> Any:
+    if not path.is_file():
+        return {"record": "none: nothing says that this file was read back"}
+    # `read_checkpoint` has compared it with the file.
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _calibration(path: Path) -> Any:
+    stored = calibration_path(path)
+    try:
+        calibration = read_calibration(path)
+    except CheckpointError as error:
+        return {"refused": str(error)}
+    if calibration is None:
+        return {"record": "none stored: av1part calibrate makes one"}
+    return json.loads(stored.read_text(encoding="utf-8"))
+
+
+def plain_values(value: Any, depth: int = 0, budget: Iterator[int] | None = None) -> Any:
+    """Reduce a value to plain JSON, bounded in size; other objects become their type's name.
+
+    Args:
+        value: Anything that was read from a file, one that holds itself included.
+        depth: How deep it lies.
+        budget: Has an item left for each further value.
+
+    Returns:
+        None, a bool, int, finite float or str, or a list or dict of these.
+    """
+    budget = iter(range(_MOST_VALUES)) if budget is None else budget
+    inner = depth + 1, budget
+    if next(budget, None) is None or depth > _MOST_DEPTH:
+        return CUT
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() < 64 else f"<int of {value.bit_length()} bits>"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        # Half a character (a lone surrogate) is text in a pickle but in no file of text.
+        text = value[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+        return text if len(value) <= _MOST_CHARACTERS else f"{text}{CUT}"
+    if isinstance(value, Mapping):
+        first = list(value.items())[:_MOST_ENTRIES]
+        return {str(plain_values(k, *inner)): plain_values(v, *inner) for k, v in first}
+    if isinstance(value, (list, tuple)):
+        kept = [plain_values(item, *inner) for item in value[:_MOST_ENTRIES]]
+        return [*kept, CUT] if len(value) > len(kept) else kept
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,272 @@
+"""Reading checkpoints: nothing runs, nothing is guessed, and every doubt is an error.
+
+A checkpoint is a Lightning file with an `av1part` entry (`StageModule.on_save_checkpoint`) that
+names the stage and hashes the tensors. Beside a checkpoint that training verified lies
+`<stem>.verified.json`, which pins the whole file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from av1part.models.freeze import state_sha256
+from av1part.models.weights import check_names
+from av1part.options import MOST
+from av1part.partition import Partition
+from av1part.stages.base import FORMAT, StageModule, stage_class
+from av1part.system.errors import CheckpointError, ConfigError, first_line
+from av1part.system.files import expanded, sha256_file
+from av1part.system.formats import refusal
+from av1part.system.safe_load import NotPlainError, load_plain
+
+_FACTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("path", "manifest_sha256", "taxonomy", "split", "split_sha256"), (str,)),
+    **dict.fromkeys(("size", "context", "split_seed", "eval_batch_size", "bit_depth"), (int,)),
+    **dict.fromkeys(("class_counts", "type_counts", "qindex"), (list,)),
+    "split_list": (str, type(None)),
+    "input_statistics": (dict,),
+}
+"""What every checkpoint says of its data (`BlockDataModule.facts`), with its types."""
+
+_LATER_FACTS: Mapping[str, tuple[type, ...]] = {"division_sha256": (str,)}
+"""What the first of version 0.1 did not say yet, likewise."""
+
+_LONGEST_NAME = 200
+"""Characters of a tensor's name; what is longer is meant to cost time."""
+
+
+_BAD_VALUES = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""What building a module from hyper-parameters that are not a stage's may raise."""
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return where the verification record of a checkpoint lies."""
+    return path.with_name(f"{path.stem}.verified.json")
+
+
+def calibration_path(path: Path) -> Path:
+    """Return where the stored calibration of a checkpoint lies."""
+    return path.with_name(f"{path.stem}.calibration.json")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without running anything from it, and check that it is whole.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Lightning's checkpoint with `state_dict`, `hyper_parameters` and `av1part`.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, holds code, is not ours, or is not the
+            file its verification record describes.
+    """
+    path = expanded(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist: give the path of a .ckpt file")
+    _check_sidecar(path)
+    try:
+        checkpoint = load_plain(path, legacy=False)
+    except (NotPlainError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path} is refused: {error}") from None
+    _check_ours(path, checkpoint)
+    return dict(checkpoint)
+
+
+def load_stage(
+    path: str | Path, *, stage: str | None = None, cls: type[StageModule] | None = None
+) -> StageModule:
+    """Rebuild a stage from its checkpoint alone, in eval mode on the CPU.
+
+    Args:
+        path: The file.
+        stage: The stage it must be of, if that matters.
+        cls: Class to build instead of the stage's own.
+
+    Returns:
+        The stage, frozen parts and all, with exactly the file's tensors.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`, or if it is of another stage or its tensors do not
+            fit the module its hyper-parameters describe.
+    """
+    checkpoint = read_checkpoint(path)
+    entry = checkpoint["av1part"]
+    if stage is not None and entry["stage"] != stage:
+        raise CheckpointError(f"checkpoint {path} is of {entry['stage']}, expected one of {stage}")
+    what, state = f"checkpoint {path}", checkpoint["state_dict"]
+    try:
+        build = partial(cls or stage_class(entry["stage"]), **checkpoint["hyper_parameters"])
+        with torch.device("meta"):  # without memory, since what is described may be of any size
+            _check_state(build(), state, what)
+        module = build()
+    except (ConfigError, *_BAD_VALUES) as error:
+        said = first_line(error)
+        raise CheckpointError(f"{what} does not describe a stage: {said}; train again") from None
+    classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
+    if classes != entry["classes"]:
+        raise CheckpointError(
+            f"checkpoint {path} was trained on classes {entry['classes']}, "
+            f"{entry['taxonomy']} now has {classes}: train again"
+        )
+    facts, types = checkpoint["hyper_parameters"]["data"], len(Partition)
+    for key, length in (("class_counts", len(classes)), ("type_counts", types)):
+        if len(facts[key]) != length or min(facts[key]) < 0 or not sum(facts[key]):
+            raise CheckpointError(
+                f"checkpoint {path} has {key} that do not count {length} classes: restore it or "
+                "train again"
+            )
+    _load_strict(module, state, what)
+    return module.eval()
+
+
+def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
+    """Load the backbone of a Stage-1 checkpoint into another stage, strictly both ways.
+
+    Args:
+        module: The stage to fill, in place.
+        path: Checkpoint of `stage1`.
+
+    Returns:
+        What to record of the start: path and SHA-256 of the backbone.
+
+    Raises:
+        CheckpointError: if the file is not a whole Stage-1 checkpoint, was made for another bit
+            depth or with another split of the same data, or its backbone has other names or
+            shapes.
+    """
+    checkpoint = read_checkpoint(path)
+    stage = checkpoint["av1part"]["stage"]
+    if stage != "stage1":
+        raise CheckpointError(f"stage1={path} is a checkpoint of {stage}, not of stage1")
+    depth, own = (h["data"]["bit_depth"] for h in (checkpoint["hyper_parameters"], module.hparams))
+    if depth != own:
+        raise CheckpointError(f"stage1={path} was trained on {depth}-bit blocks, these have {own}")
+    theirs, ours = checkpoint["hyper_parameters"]["data"], module.hparams["data"]
+    if theirs["manifest_sha256"] == ours["manifest_sha256"] and not _split_alike(theirs, ours):
+        raise CheckpointError(
+            f"stage1={path} was trained with another split of this dataset (data.split="
+            f"{theirs['split']}): val nodes here would be its training nodes; train it alike"
+        )
+    prefix = "classifier.backbone."
+    state = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    _load_strict(module.classifier.backbone, state, f"backbone of {path}")
+    return {"stage1": str(expanded(path).resolve()), "sha256": state_sha256(state)}
+
+
+def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether what is val and test of a dataset to one is so to the other."""
+    key = "split_sha256" if theirs["size"] == ours["size"] else "division_sha256"
+    if theirs.get(key) is not None:
+        return bool(theirs[key] == ours[key])
+    # Of an av1part that did not hash it yet: what it was made from. Folders may have moved.
+    return all(theirs[key] == ours[key] for key in ("split", "split_seed")) and (
+        Path(theirs["split_list"] or "").name == Path(ours["split_list"] or "").name
+    )
+
+
+def _load_strict(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    _check_state(module, state, what)
+    module.load_state_dict(state, strict=True)
+
+
+def _check_state(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    own = module.state_dict()
+    check_names(what, set(own), state, own)
+
+
+def _check_sidecar(path: Path) -> None:
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        return
+    try:
+        said = json.loads(sidecar.read_text(encoding="utf-8"))["file_sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError(f"{sidecar} is damaged: remove it or train again") from None
+    if sha256_file(path) != said:
+        raise CheckpointError(
+            f"checkpoint {path} is not the file that {sidecar.name} verified: its bytes have "
+            "changed since; restore it or train again"
+        )
+
+
+def _wrote(path: Path) -> Any:
+    """Return the version of av1part that verified a checkpoint, if its record says so."""
+    try:
+        return json.loads(sidecar_path(path).read_text(encoding="utf-8"))["versions"]["av1part"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _check_ours(path: Path, checkpoint: Any) -> None:
+    keys = ("state_dict", "hyper_parameters", "av1part")
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(key), dict) for key in keys
+    ):
+        raise CheckpointError(f"{path} is not a checkpoint of av1part (it lacks {', '.join(keys)})")
+    entry, state = checkpoint["av1part"], checkpoint["state_dict"]
+    if entry.get("format") != FORMAT:
+        wrote = entry.get("av1part") or _wrote(path)
+        raise CheckpointError(
+            refusal(f"checkpoint {path}", entry.get("format"), FORMAT, wrote, "train again")
+        )
+    said = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
+    if not said or not isinstance(entry.get("classes"), dict):
+        raise CheckpointError(f"checkpoint {path} does not say its stage, taxonomy and classes")
+    facts = checkpoint["hyper_parameters"].get("data")
+    missing = sorted(_FACTS.keys() - (facts.keys() if isinstance(facts, dict) else set()))
+    if missing:
+        raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
+    kinds = _FACTS | {key: types for key, types in _LATER_FACTS.items() if key in facts}
+    wrong = [key for key, types in kinds.items() if not _is_fact(facts[key], types)]
+    sound = [key for key in MOST if key not in wrong]
+    wrong += [key for key in sound if not 0 <= facts[key] <= MOST[key]]
+    if wrong:
+        raise CheckpointError(
+            f"checkpoint {path} does not say its data's {', '.join(wrong)} as training writes them"
+        )
+    if not all(_is_name(name) and _is_plain(tensor) for name, tensor in state.items()):
+        raise CheckpointError(f"checkpoint {path} holds a state that is not of plain tensors")
+    if state_sha256(state) != entry.get("state_sha256"):
+        raise CheckpointError(
+            f"checkpoint {path} is damaged: its tensors do not have their SHA-256"
+        )
+
+
+def _is_fact(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Return whether a fact is of its type, and what is in it a number where that matters."""
+    if type(value) is list:
+        return list in kinds and all(type(item) is int for item in value)
+    if type(value) is dict:
+        return dict in kinds and all(type(value.get(key)) is float for key in ("mean", "std"))
+    return type(value) in kinds
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Return whether a value is a dense tensor in memory, no larger than what it is stored in."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )

@@ -1,0 +1,75 @@
+"""`av1part data build`, `av1part data import` and `av1part data info`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from av1part.config.schema import plain
+from av1part.data.build.build import build_dataset
+from av1part.data.legacy.contents import LEFT_OUT
+from av1part.data.store.store import Store
+from av1part.partition import Partition
+from av1part.system.errors import ConfigError
+from av1part.system.files import expanded
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Build, import or verify a dataset, and print its counts.
+
+    Args:
+        verb: `data build`, `data import` or `data info`.
+        cfg: The composed configuration of the verb.
+        words: Sources to build from, layout and folder to import, or the one dataset folder.
+
+    Raises:
+        ConfigError: if `data build` or `data import` is not told where to build.
+    """
+    if verb == "data info":
+        store = Store.open(words[0], verify="full")
+    else:
+        if OmegaConf.is_missing(cfg, "out"):
+            raise ConfigError(f"av1part {verb} needs out=DIR, the folder to make")
+        settings = plain(cfg)
+        out = expanded(settings.pop("out"))
+        if verb == "data build":
+            store = build_dataset(list(words), out, **settings)
+        else:
+            from av1part.data.legacy.importer import import_dataset  # torch, which others need not
+
+            store = import_dataset(words[0], words[1], out, **settings)
+    _print_counts(store)
+    _print_import(store.manifest)
+
+
+def _print_import(manifest: Mapping[str, Any]) -> None:
+    """Print what an import left out, and how its dataset can be split."""
+    for reason, count in manifest.get("left_out", {}).items():
+        print(f"left out: {count:,} {LEFT_OUT.get(reason, reason)}")
+    if "protocols" in manifest:
+        print(f"train with data.split={' or data.split='.join(manifest['protocols'])}")
+
+
+def _print_counts(store: Store) -> None:
+    """Print nodes per size and type, then per sequence and qindex."""
+    console = Console()
+    console = Console(width=max(console.width, 110))  # ten types and two keys have room
+    count = f"{store.nodes.height:,} nodes"
+    console.print(f"{store.path}: {count}, every file as its manifest says", soft_wrap=True)
+    for keys in (["size"], ["size", "qindex"], ["size", "sequence"]):
+        table = Table(*keys, title=f"nodes per {' and '.join(keys)}", title_justify="left")
+        types = sorted(store.nodes["partition"].unique())
+        for name in (*(Partition(t).name for t in types), "all"):
+            table.add_column(name, justify="right")
+        counts = store.nodes.group_by(keys).agg(
+            *((pl.col("partition") == t).sum().alias(Partition(t).name) for t in types),
+            pl.len().alias("all"),
+        )
+        for row in counts.sort(keys).iter_rows():
+            table.add_row(*map(str, row))
+        console.print(table)

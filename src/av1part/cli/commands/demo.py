@@ -1,0 +1,157 @@
+"""`av1part demo`: every stage, the cascade and the report, on the embedded data."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from av1part.cascade.run import run_pipeline
+from av1part.cli.commands.train import train_in
+from av1part.config.schema import check_values, plain
+from av1part.partition import taxonomy
+from av1part.report import write_report
+from av1part.runs.write import check_run_name
+from av1part.system.errors import ConfigError
+from av1part.system.logs import run_log
+from av1part.training.run import TrainResult
+
+log = logging.getLogger(__name__)
+
+_FIXED = {"stage", "method", "experiment", "seed", "stage1", "resume"}
+"""Keys that tell the runs of the plan apart."""
+
+NARROWEST = 120
+"""Columns that the table at the end needs."""
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Run the plan.
+
+    Args:
+        verb: `demo`.
+        cfg: The plan, the cascade and a name.
+        words: Further overrides for every training.
+
+    Raises:
+        SystemExit: with 1 if Stage 1 does not beat both guessers.
+    """
+    started = time.perf_counter()
+    settings = plain(cfg)
+    folder = Path("runs") / check_run_name(str(cfg.name))
+    results = train_plan(settings["plan"], words, folder)
+    checkpoints = {
+        stage: [results[name].best for name in names if name in results]
+        for stage, names in settings["cascade"].items()
+    }
+    with run_log(folder / "pipeline" / "pipeline.log"):
+        config = {**settings, "train": list(words)}
+        cascade = run_pipeline(checkpoints, folder / "pipeline", config=config)
+    files = write_report([folder], folder / "report")
+    console = Console()
+    console = Console(width=max(console.width, NARROWEST))  # no narrower for being a file
+    rows = {name: result.metrics for name, result in results.items()}
+    console.print(summary_table(rows, cascade.report))
+    console.print(f"{time.perf_counter() - started:.0f} s; report: {files.html}", soft_wrap=True)
+    behind = lost_against_guessers(rows[next(iter(rows))])
+    if behind:
+        log.error("Stage 1 does not beat both guessers (%s): train longer or on more", behind)
+        raise SystemExit(1)
+
+
+def train_plan(
+    plan: Mapping[str, Sequence[str]], common: Sequence[str], folder: Path
+) -> dict[str, TrainResult]:
+    """Train the runs of a plan in order; all but the first start from the first's backbone.
+
+    Args:
+        plan: Run name to overrides of `av1part train`; runs of a stage that the taxonomy has
+            not, at the size of the nodes, are left out.
+        common: Overrides for all.
+        folder: Where the run folders go; finished ones are kept.
+
+    Returns:
+        Run name to its result, in the plan's order.
+
+    Raises:
+        ConfigError: if `common` sets what the plan sets.
+    """
+    results: dict[str, TrainResult] = {}
+    configs = {}
+    fixed = sorted({word.partition("=")[0] for word in common} & _FIXED)
+    if fixed:
+        raise ConfigError(f"the demo's plan sets {', '.join(fixed)}: change plan= instead")
+    for name, overrides in plan.items():
+        check_run_name(name)
+        cfg = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
+        check_values(cfg, "train")
+        tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
+        if cfg.stage.name in [stage.name for stage in tree.stages]:
+            configs[name] = cfg
+    for name, cfg in configs.items():
+        if results:
+            cfg.stage1 = str(next(iter(results.values())).best)
+        log.info("\n%s: %s", name, " ".join(plan[name]))
+        result = train_in(cfg, folder / name)
+        assert result is not None  # one process
+        results[name] = result
+    return results
+
+
+def lost_against_guessers(metrics: Mapping[str, Any]) -> str:
+    """Name what a guesser that never looks does at least as well; empty if nothing."""
+    return ", ".join(
+        f"{name} {100 * metrics[name]:.2f} % against {100 * guess:.2f} % of the {guesser}"
+        for name in ("macro_f1", "accuracy", "f1_positive")
+        for guesser in ("constant", "prior")
+        if metrics[name] <= (guess := metrics[f"baselines.{guesser}.{name}"])
+    )
+
+
+def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> Table:
+    """Return each run and the cascade in percent, with margins in points by picture."""
+    table = Table(
+        "on val",
+        title="macro-F1 with margins (95 % intervals by picture), and accuracy, in percent",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    margins = ("over best constant", "over class prior")
+    for column in ("macro-F1", *margins, "accuracy", "constant", "prior"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, metrics in runs.items():
+        found = {
+            kind: {k: metrics.get(f"intervals.macro_f1.{kind}.{k}") for k in _LIMITS}
+            for kind in _MARGINS
+        }
+        guesses = [metrics[f"baselines.{guesser}.accuracy"] for guesser in _GUESSERS]
+        table.add_row(name, *_row(metrics, found, guesses))
+    found = cascade["intervals"].get("macro_f1", {})
+    guesses = [cascade["baselines"][guesser]["accuracy"] for guesser in _GUESSERS]
+    table.add_row("cascade", *_row(cascade["overall"], found, guesses))
+    return table
+
+
+_GUESSERS = ("constant", "prior")
+_MARGINS = ("margin_constant", "margin_prior")
+_LIMITS = ("estimate", "low", "high")
+
+
+def _row(
+    metrics: Mapping[str, Any], intervals: Mapping[str, Any], guesses: Sequence[float]
+) -> list[str]:
+    cells = []
+    for kind in _MARGINS:
+        limits = [intervals.get(kind, {}).get(k) for k in _LIMITS]
+        whole = "{:+.2f} [{:+.2f}, {:+.2f}]"
+        cells.append("-" if None in limits else whole.format(*(100 * v for v in limits)))
+    accuracies = [f"{100 * value:.2f}" for value in (metrics["accuracy"], *guesses)]
+    return [f"{100 * metrics['macro_f1']:.2f}", *cells, *accuracies]

@@ -1,0 +1,93 @@
+"""`av1part pipeline`: the cascade of trained stages on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from av1part.cascade.run import run_pipeline
+from av1part.config.schema import plain
+from av1part.runs.write import check_run_name
+from av1part.stages.base import STAGES
+from av1part.system.errors import ConfigError
+from av1part.system.files import expanded, no_empty_folder
+from av1part.system.locks import folder_lock
+from av1part.system.logs import run_log
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Evaluate the cascade and print how it compares.
+
+    Args:
+        verb: `pipeline`.
+        cfg: Checkpoints, data and a name.
+        words: None are taken.
+
+    Raises:
+        ConfigError: if Stage 1 has no checkpoint, the split cannot be, or the folder already holds
+            a result.
+    """
+    if "stage1" not in given_checkpoints(cfg):
+        raise ConfigError("av1part pipeline needs stage1=CKPT, and one of each further stage")
+    if cfg.split not in ("val", "test"):
+        raise ConfigError(f"split must be val or test, got {cfg.split!r}: train is what was learnt")
+    checkpoints = given_checkpoints(cfg)
+    folder = Path("runs") / check_run_name(str(cfg.name))
+    if (folder / "metrics.json").exists():
+        raise ConfigError(f"{folder} already holds a result: choose another name=...")
+    if any((folder / trace).exists() for trace in ("train.log", "checkpoints")):
+        raise ConfigError(f"{folder} holds an unfinished training: choose another name=...")
+    folder.mkdir(parents=True, exist_ok=True)
+    alone = folder_lock(folder, "choose another name=...")
+    with no_empty_folder(folder), alone, run_log(folder / "pipeline.log"):
+        result = run_pipeline(
+            checkpoints,
+            folder,
+            config=plain(cfg),
+            data_path=cfg.data.path,
+            protocol=cfg.data.split,
+            split_list=cfg.data.split_list,
+            split=cfg.split,
+            ensemble=cfg.ensemble,
+            calibration=cfg.calibration,
+            device=cfg.device,
+            precision=cfg.precision,
+        )
+    console = Console()
+    console.print(cascade_table(result.report))
+    console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)
+
+
+def given_checkpoints(cfg: DictConfig) -> dict[str, list[Path]]:
+    """Return the stages that are given checkpoints, each one or a list of them."""
+    found = {}
+    for stage in STAGES:
+        if not OmegaConf.is_missing(cfg, stage) and cfg[stage] is not None:
+            values = cfg[stage] if OmegaConf.is_list(cfg[stage]) else [cfg[stage]]
+            found[stage] = [expanded(value) for value in values]
+    return {stage: paths for stage, paths in found.items() if paths}
+
+
+def cascade_table(report: Any) -> Table:
+    """Return the cascade's headline: each metric beside both guessers, with margins."""
+    table = Table("metric", title=f"cascade on {report['split']}, {report['protocol']}")
+    for name in ("value", "best constant", "class prior", "margin over constant"):
+        table.add_column(name, justify="right")
+    for metric in ("accuracy", "macro_f1"):
+        interval = report["intervals"].get(metric, {}).get("margin_constant")
+        margin = "-"
+        if interval is not None:
+            low, high = 100 * interval["low"], 100 * interval["high"]
+            margin = f"{100 * interval['estimate']:+.2f} pp [{low:+.2f}, {high:+.2f}]"
+        values = [
+            report["overall"][metric],
+            report["baselines"]["constant"][metric],
+            report["baselines"]["prior"][metric],
+        ]
+        table.add_row(metric, *(f"{100 * v:.2f} %" for v in values), margin)
+    return table

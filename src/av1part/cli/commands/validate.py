@@ -1,0 +1,173 @@
+"""`av1part validate`: a checkpoint's metrics, from the file alone; `--show`: its contents."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from av1part.checkpoints.load import load_stage, sidecar_path
+from av1part.cli.commands.show import show
+from av1part.evaluation.attach import attach_data, check_pixels, device_of
+from av1part.metrics.scores import guesser_class_f1
+from av1part.runs.write import write_confusion
+from av1part.sweeps.final import open_test
+from av1part.sweeps.state import SWEEP, TEST
+from av1part.system.errors import CheckpointMismatchError, ConfigError
+from av1part.system.files import expanded, write_json
+from av1part.training.run import split_scores
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Validate a checkpoint and print what it scores, or show what it holds; or a sweep on test.
+
+    Args:
+        verb: `validate`.
+        cfg: Its options.
+        words: The checkpoint's path, or the sweep's.
+
+    Raises:
+        ConfigError: if an option does not fit what is validated.
+    """
+    path = Path(os.path.realpath(expanded(words[0])))  # resolve() raises for a loop of links
+    if (path / SWEEP).is_file():
+        _validate_sweep(expanded(words[0]), cfg)
+        return
+    if cfg.variants is not None or cfg.reopen:
+        raise ConfigError("variants= and reopen= are for the folder of a sweep")
+    if cfg.show:
+        show(path, cfg.out)
+        return
+    module = load_stage(path).to(device_of(cfg.device))
+    data = attach_data(
+        module, path=cfg.data.path, split=cfg.data.split, split_list=cfg.data.split_list
+    )
+    check_pixels(module, data, cfg.split)
+    scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
+    console = Console(markup=False, emoji=False)  # a path may look like markup
+    console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
+    train_counts = module.hparams["data"]["class_counts"]
+    console.print(_class_table(scores, module.class_names, train_counts))
+    console.print(_confusion_table(scores["confusion_matrix"], module.class_names))
+    if cfg.out is not None:
+        out = expanded(cfg.out)
+        write_confusion(out, module.class_names, scores["confusion_matrix"])
+        write_json(out / "metrics.json", scores)
+    if cfg.data.path is None and cfg.split == "val":
+        console.print(_compare(path, scores), soft_wrap=True)
+
+
+def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
+    """Open the test split of a sweep.
+
+    Raises:
+        ConfigError: if something else is asked for; every run has validated its checkpoints.
+    """
+    other = [cfg.data.path, cfg.data.split, cfg.data.split_list, cfg.out, cfg.show or None]
+    if cfg.split != "test" or any(value is not None for value in other):
+        raise ConfigError(
+            f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "
+            "open its test split by split=test [variants=[...]], once all choices are made"
+        )
+    if cfg.variants is not None and (not OmegaConf.is_list(cfg.variants) or not cfg.variants):
+        raise ConfigError("variants must be a list of names, variants=[frozen,v1]")
+    # A variant may be called 8, as a width is.
+    variants = None if cfg.variants is None else [str(name) for name in cfg.variants]
+    told = open_test(
+        folder,
+        variants,
+        reopen=cfg.reopen,
+        device=cfg.device,
+        precision=cfg.precision,
+    )
+    console = Console(markup=False, emoji=False)
+    console.print(_test_table(told["runs"], f"{folder} on test"))
+    times = ", ".join(each["at"] for each in told["opened"])
+    console.print(f"opened {times}, as {folder / TEST} says", soft_wrap=True)
+
+
+def _test_table(runs: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    table = Table("run", "metric", title=title, title_justify="left")
+    for name in ("value", "best constant", "class prior"):
+        table.add_column(name, justify="right")
+    for place, scores in runs.items():
+        table.add_row(place, "macro_f1", *_beside_guessers(scores, "macro_f1"))
+        table.add_row("", "accuracy", *_beside_guessers(scores, "accuracy"))
+    return table
+
+
+def _scores_table(scores: Mapping[str, Any], title: str) -> Table:
+    table = Table("metric", title=title, title_justify="left")
+    for name in ("value", "best constant", "class prior"):
+        table.add_column(name, justify="right")
+    names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
+    for name in (*names, "balanced_accuracy", "f1_positive"):
+        if name in scores:
+            table.add_row(name, *_beside_guessers(scores, name))
+    return table
+
+
+def _beside_guessers(scores: Mapping[str, Any], metric: str) -> list[str]:
+    keys = (metric, f"baselines.constant.{metric}", f"baselines.prior.{metric}")
+    return [_percent(scores.get(key)) for key in keys]
+
+
+def _class_table(
+    scores: Mapping[str, Any], names: Sequence[str], train_counts: Sequence[int]
+) -> Table:
+    table = Table("true class", title="per class", title_justify="left")
+    for column in ("precision", "recall", "f1", "f1, always it", "f1, class prior", "support"):
+        table.add_column(column, justify="right")
+    support = [scores[f"per_class.{name}.support"] for name in names]
+    guessed = [guesser_class_f1(g, support, train_counts) for g in ("constant", "prior")]
+    for index, name in enumerate(names):
+        figures = [scores[f"per_class.{name}.{k}"] for k in ("precision", "recall", "f1")]
+        figures += [float(f1[index]) for f1 in guessed]
+        table.add_row(name, *map(_percent, figures), str(support[index]))
+    return table
+
+
+def _confusion_table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
+    table = Table("true class", title="confusion matrix", title_justify="left")
+    for name in names:
+        table.add_column(f"as {name}", justify="right")
+    for name, row in zip(names, matrix, strict=True):
+        table.add_row(name, *map(str, row))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _compare(path: Path, scores: Mapping[str, Any]) -> str:
+    """Compare with what training recorded, if the checkpoint still lies in its run folder.
+
+    Raises:
+        CheckpointMismatchError: if the macro-F1 is not what was recorded.
+    """
+    recorded = path.parent.parent / "metrics.json"
+    if path.stem != "best" or not recorded.is_file():
+        return "no record of training beside this checkpoint to compare with"
+    try:
+        said = json.loads(recorded.read_text(encoding="utf-8"))
+        tolerance = json.loads(sidecar_path(path).read_text(encoding="utf-8"))["tolerance_pp"]
+        recorded_f1 = float(said["macro_f1"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"the record of training beside this checkpoint cannot be read ({error})"
+    differing = [key for key in scores if said.get(key) != scores[key]]
+    if not differing:
+        return f"equal to what training recorded in {recorded}, every figure"
+    delta = 100 * (scores["macro_f1"] - recorded_f1)
+    if not abs(delta) <= tolerance:
+        raise CheckpointMismatchError(
+            f"{path} scores macro-F1 {100 * scores['macro_f1']:.2f} %, training recorded "
+            f"{100 * recorded_f1:.2f} % in {recorded}: {delta:+.2f} pp"
+        )
+    return f"macro-F1 differs from {recorded} by {delta:+.4f} pp (another machine or thread count)"

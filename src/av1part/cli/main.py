@@ -1,0 +1,383 @@
+"""The command line: `av1part <verb> [positional ...] [key=value ...] [Hydra flags]`.
+
+Nothing but dispatch: finds the verb, keeps positional words from Hydra's grammar, quotes paths for
+it, runs it, and turns errors into one line and an exit code (0 done, 2 bad input, 1 anything else).
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+from av1part import __version__
+from av1part.options import PATH_KEYS
+from av1part.system.errors import Av1partError, ConfigError
+from av1part.system.files import no_empty_folder
+from av1part.system.terminal import printable
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        usage: Positional words, for the help; empty if it takes none.
+        does: One line on what it does.
+        config: Name of its primary configuration.
+        command: Module under `av1part.cli.commands` whose `run(cfg, positionals)` does it.
+        positionals: Least and most positional words; None is any number.
+        switches: Flags of its own, and the overrides they stand for.
+        forwards: Whether overrides of keys that its configuration has not go to the command, as
+            further positional words (`demo` hands them to every training).
+        plain: Whether it runs without Hydra where no options are given, which may not start.
+    """
+
+    usage: str
+    does: str
+    config: str
+    command: str
+    positionals: tuple[int, int | None] = (0, 0)
+    switches: Mapping[str, str] = field(default_factory=dict)
+    forwards: bool = False
+    plain: bool = False
+
+
+VERBS: dict[str, Verb] = {
+    "data build": Verb(
+        "SOURCE... out=DIR", "encode, inspect, store", "data_build", "data", (1, None)
+    ),
+    "data import": Verb(
+        "LAYOUT PATH out=DIR",
+        "raw-blocks, v6-pt or partition-frames to a dataset",
+        "data_import",
+        "data",
+        (2, 2),
+    ),
+    "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
+    "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
+    "validate": Verb(
+        "CKPT [--show] or SWEEP split=test",
+        "metrics of a checkpoint, or a sweep's on test; --show: its contents",
+        *("validate", "validate"),
+        (1, 1),
+        {"--show": "show=true"},
+    ),
+    "calibrate": Verb(
+        "CKPT... or stage1=CKPT ...",
+        "fit temperature and threshold, store them",
+        *("calibrate", "calibrate"),
+        (0, None),
+    ),
+    "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
+    "report": Verb(
+        "RUN_OR_SWEEP... [--thesis]",
+        "tables, plots, one page; --thesis: a section on a sweep",
+        *("report", "report"),
+        (1, None),
+        {"--thesis": "thesis=true"},
+    ),
+    "demo": Verb(
+        "[key=value of train ...]", "the whole chain, embedded data", "demo", "demo", forwards=True
+    ),
+    "doctor": Verb("", "what would fail on this machine", "doctor", "doctor", plain=True),
+}
+
+_FLAGS_WITH_VALUE = {
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--config-dir",
+    "-cd",
+    "--experimental-rerun",
+}
+_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+_OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w./@:-]*=.*|~[A-Za-z_][\w.@]*", re.DOTALL)
+
+
+def entry() -> None:
+    """Run the console script."""
+    share_cores()
+    sys.exit(main(sys.argv[1:]))
+
+
+_IDLE_LOAD = 0.5
+"""Processes that ran in the last minute, on average, on a machine that has nothing else to do."""
+
+
+def share_cores() -> None:
+    """Have waiting threads sleep after a moment of spinning; to be called before torch is imported.
+
+    On a machine that does anything else besides, spinning on made training 20 times slower; not to
+    spin at all costs a third of the speed of small batches. Where nothing else runs the moment is
+    longer: that brings a fifth at batch 128, and would double a step on a busy machine.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    idle = hasattr(os, "getloadavg") and os.getloadavg()[0] < _IDLE_LOAD
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000" if idle else "1000")  # GNU's, torch's on Linux
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line.
+
+    Args:
+        argv: Words after `av1part`.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return _dispatch(list(argv))
+    except Av1partError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("av1part: interrupted", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # A full disk, a folder without permission: the system's words name thing and reason.
+        where = f"{error.filename}: " if error.filename else ""
+        mendable = error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+        remedy = ": free space or choose another folder" if mendable else ""
+        return _fail(f"{where}{error.strerror or error}{remedy}")
+
+
+def _fail(message: str) -> int:
+    # A message may quote a file that is not to be trusted.
+    print(f"av1part: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return 2
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] in ("--version", "-V"):
+        print(f"av1part {__version__}")
+        return 0
+    name, rest = _find_verb(argv)
+    verb = VERBS[name]
+    rest = [verb.switches.get(word, word) for word in rest]
+    if {"-h", "--help"} & set(rest):
+        print(f"av1part {name} {verb.usage}\n  {verb.does}")
+        words: list[str] = []
+        rest = ["--help"]
+    else:
+        words, rest = split_positionals(rest, verb.positionals)
+        if len(words) < verb.positionals[0] and not _asks_hydra(rest):
+            raise ConfigError(
+                f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}"
+            )
+        if verb.forwards:
+            if {"-m", "--multirun"} & set(rest):
+                raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
+            own = re.compile(r"(name|plan|cascade|hydra)\b.*")
+            words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
+            rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
+    if verb.plain and not rest:
+        importlib.import_module(f"av1part.cli.commands.{verb.command}").run(name, None, words)
+    else:
+        _run_verb(name, verb, words, rest)
+    return 0
+
+
+def _find_verb(argv: list[str]) -> tuple[str, list[str]]:
+    for length in (2, 1):
+        name = " ".join(argv[:length])
+        if name in VERBS:
+            return name, argv[length:]
+    said = " ".join(argv[:2]) if argv[0] == "data" else argv[0]
+    near = difflib.get_close_matches(said, VERBS, n=1)
+    hint = f"did you mean {near[0]!r}" if near else f"verbs are {', '.join(VERBS)}"
+    raise ConfigError(f"no verb {said!r}: {hint}")
+
+
+def _usage() -> str:
+    lines = [f"av1part {__version__}: predict AV1 block partitions, and trust the result", ""]
+    lines += [f"  av1part {f'{name} {v.usage}':44s} {v.does}" for name, v in VERBS.items()]
+    return "\n".join([*lines, "", "`av1part <verb> --help` lists a verb's options."])
+
+
+def _asks_hydra(rest: Sequence[str]) -> bool:
+    """Return whether Hydra itself answers: `--cfg`, `--info`, `--hydra-help` and the like."""
+    asks = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc")
+    return any(word.split("=")[0] in asks for word in rest)
+
+
+def split_positionals(
+    words: Sequence[str], limits: tuple[int, int | None]
+) -> tuple[list[str], list[str]]:
+    """Tell positional words from overrides and flags.
+
+    A verb's first words are positional as far as it needs them, whatever they look like; further
+    ones if they exist as a path or do not look like an override. Flags and their values are not.
+
+    Args:
+        words: Words after the verb.
+        limits: Least and most positional words; None is any number.
+
+    Returns:
+        Positional words, and all others, each in their order.
+
+    Raises:
+        ConfigError: if there are more positional words than the verb takes.
+    """
+    least, most = limits
+    positional: list[str] = []
+    rest: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word.startswith("-"):
+            rest.append(word)
+            if word in _FLAGS_WITH_VALUE:
+                rest += islice(remaining, 1)  # none: it lacks its value
+        elif rest and rest[-1] in ("--info", "-i") and word in _INFO:
+            rest.append(word)
+        elif _is_positional(word, most=most, wanted=len(positional) < least):
+            positional.append(word)
+        else:
+            rest.append(word)
+    if most is not None and len(positional) > most:
+        raise ConfigError(
+            f"unexpected {positional[most]!r}: options are key=value, and paths with = are quoted"
+        )
+    return positional, rest
+
+
+def _is_positional(word: str, *, most: int | None, wanted: bool) -> bool:
+    if not _OVERRIDE.fullmatch(word):
+        return True
+    if most == 0:
+        return False
+    # An override never has a slash before its `=`, except for a group in a package.
+    return _exists(word) or (wanted and "/" in word.partition("=")[0])
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
+
+
+def quote_paths(words: Sequence[str]) -> list[str]:
+    """Quote the values of `PATH_KEYS` for Hydra's grammar; other words stay as they are."""
+    multirun = bool({"-m", "--multirun"} & set(words))
+    return [_quote_word(word, multirun=multirun) for word in words]
+
+
+def _quote_word(word: str, *, multirun: bool) -> str:
+    key, equals, value = word.partition("=")
+    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "none", "imagenet"):
+        return word
+    if value[0] in "'\"" or (multirun and "," in value and not _exists(value)):
+        return word
+    if value.startswith("[") and value.endswith("]") and not _exists(value):
+        items = [i.strip() for i in value[1:-1].split(",")] if value[1:-1].strip() else []
+        quoted = [i if i[:1] in ("'", '"') else _quote(i) for i in items]
+        return f"{key}=[{','.join(quoted)}]"
+    return f"{key}={_quote(value)}"
+
+
+def _quote(value: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    # `${` would be an interpolation even in quotes.
+    return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def config_folder() -> Path:
+    """Return the folder of the configuration: the wheel's own, else the clone's."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"
+
+
+def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
+    # Torch and Lightning are imported with a command, not for a usage line.
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from av1part.config.schema import check_values, register_resolvers
+
+    register_resolvers()
+    failure: list[Exception] = []
+    words_given = list(sys.argv)
+    multirun = bool({"-m", "--multirun"} & set(rest))
+
+    def task(cfg: DictConfig) -> Any:
+        # Lightning starts the other processes of DDP with the words of this one.
+        sys.argv = list(words_given)
+        try:
+            with no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
+                check_values(cfg, verb.config)
+                command = importlib.import_module(f"av1part.cli.commands.{verb.command}")
+                return command.run(name, cfg, words)
+        except (Av1partError, OSError, HydraException, OmegaConfBaseException) as error:
+            # Hydra would print lines of its own; a sweep's launcher needs the exception.
+            if multirun:
+                raise
+            failure.append(error)
+            return None
+
+    main_ = hydra.main(
+        version_base="1.3", config_path=str(config_folder()), config_name=verb.config
+    )
+    _check_flags(name, rest)
+    with _hydra_argv(f"av1part {name}", quote_paths(rest)):
+        try:
+            main_(task)()
+            if failure:
+                raise failure[0]
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"{error} (see av1part {name} --help)") from error
+
+
+def _check_flags(name: str, rest: Sequence[str]) -> None:
+    """Refuse in one line what Hydra's own parser would refuse in nine.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see av1part {name} --help)")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_args(list(rest))
+    if args.multirun and (args.cfg or args.info):
+        refuse("--multirun runs, --cfg and --info print: give one of them")
+
+
+@contextmanager
+def _hydra_argv(program: str, rest: Sequence[str]) -> Iterator[None]:
+    """Give Hydra its words, and have it raise errors instead of printing six lines and exiting."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [program, *rest]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full

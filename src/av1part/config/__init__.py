@@ -1,0 +1,1 @@
+"""The configuration: every option with its default, range and choices, and its composition."""

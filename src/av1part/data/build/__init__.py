@@ -1,0 +1,1 @@
+"""From videos and pictures to labelled nodes: read, encode, inspect, store."""

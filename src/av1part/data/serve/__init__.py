@@ -1,0 +1,1 @@
+"""Batches from a dataset: blocks, augmentation, injected errors, the LightningDataModule."""

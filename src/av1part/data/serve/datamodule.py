@@ -1,0 +1,387 @@
+"""Batches of integer blocks for one stage: filter by taxonomy, split, sample, augment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from av1part import embedded
+from av1part.data.build.settings import check_served
+from av1part.data.serve.augment import Augmentation, turned_places
+from av1part.data.serve.blocks import (
+    Batch,
+    BatchLoader,
+    BlockReader,
+    EpochBatches,
+    FeatureReader,
+    balanced,
+)
+from av1part.data.serve.device import DeviceBlocks, NodeReader
+from av1part.data.serve.injection import Injection, is_foreign
+from av1part.data.store.schema import check_covered
+from av1part.data.store.splits import (
+    SPLITS,
+    assign_splits,
+    check_protocol,
+    division_sha256,
+    read_split_list,
+)
+from av1part.data.store.store import Store
+from av1part.partition import Partition, taxonomy
+from av1part.system.errors import ConfigError, StoreError
+from av1part.system.files import expanded
+from av1part.system.signals import obey_parent_alone
+
+_STATISTICS_NODES = 4096
+"""Training blocks, evenly spaced, whose pixel statistics a checkpoint records."""
+
+
+class BlockDataModule(pl.LightningDataModule):
+    """Streams the nodes that reach a stage, from a store on disk.
+
+    `features` may hold, for train (as `training_reader` orders it) and val, features to serve to
+    the Trainer instead of blocks, as `FeatureReader` takes them; evaluation always gets blocks.
+
+    Nothing of a store is held in memory but its node columns; blocks are read from the mapped
+    planes batch by batch. Blocks stay integers; the model's first layer scales them.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        stage: str = "stage1",
+        taxonomy: str = "v6",
+        size: int = 16,
+        context: int = 0,
+        split: str = "by_sequence",
+        split_seed: int = 42,
+        split_list: str | Path | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 1024,
+        num_workers: int = 0,
+        planes: str = "host",
+        sampling: str = "natural",
+        augment: str = "none",
+        noise: float = 0.0,
+        mixup: float = 0.0,
+        injection: Injection | None = None,
+        seed: int = 42,
+    ) -> None:
+        """Take the settings; nothing is opened before `setup`.
+
+        Args:
+            path: Dataset folder; None is the embedded dataset with its own split list.
+            stage: Whose population and labels to serve.
+            taxonomy: `v6` or `v6_1to4`.
+            size: Luma samples a side of the nodes.
+            context: Margin around each block, in luma samples.
+            split: A protocol of `splits.PROTOCOLS`.
+            split_seed: Of the split; apart from `seed`, so that seeds share one split.
+            split_list: CSV `sequence,split` for `by_sequence`.
+            batch_size: Training blocks a batch.
+            eval_batch_size: Validation blocks a batch.
+            num_workers: Loader processes; batches do not depend on it.
+            planes: `host`, or `device` to keep them in the memory of the Trainer's device and cut
+                the blocks of training and validation there.
+            sampling: `natural`, or `balanced` to draw each class of the stage equally often.
+            augment: `none`, or `symmetries` for the eight symmetries with their label maps.
+            noise: Deviation of the noise on training blocks by that of each block; 0 is none.
+            mixup: Alpha of the Beta distribution by which training blocks are mixed; 0 is none.
+            injection: Foreign blocks among the training blocks of a Stage 3.
+            seed: Of order and augmentation.
+
+        Raises:
+            ConfigError: if an option is not one of its values, or does not fit another.
+        """
+        super().__init__()
+        check_served(
+            {"sampling": sampling, "augment": augment, "split": split, "size": size}
+            | {"planes": planes, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
+            | {"context": context, "num_workers": num_workers, "noise": noise, "mixup": mixup}
+            | {"split_list": split_list}
+        )
+        self.path = embedded.STORE if path is None else expanded(path)
+        if path is None and split_list is None and split == "by_sequence":
+            split_list = embedded.SPLIT_LIST
+        self.split_list = split_list
+        self.stage_name, self.taxonomy_name = stage, taxonomy
+        self.size, self.context = size, context
+        self.split, self.split_seed = split, split_seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers, self.planes = num_workers, planes
+        self.sampling, self.augment, self.seed = sampling, augment, seed
+        self.noise, self.mixup, self.injection = noise, mixup, injection
+        self.readers: dict[str, BlockReader] = {}
+        self.features: dict[str, torch.Tensor] = {}
+        self._on_device: dict[bool, DeviceBlocks] = {}
+        self._training: BatchLoader | None = None
+        self._position: dict[str, int] | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store and select the nodes of each split; idempotent.
+
+        Args:
+            stage: Lightning's name of what comes next; not used, all splits are made.
+
+        Raises:
+            StoreError: if the dataset cannot be opened or does not suit the settings.
+            ConfigError: if there is no such taxonomy, or it has no such stage at this size.
+        """
+        if self.readers:
+            return
+        try:
+            self.taxonomy = taxonomy(self.taxonomy_name).at(self.size)
+            self.stage = self.taxonomy.stage(self.stage_name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.store = Store.open(self.path)
+        self.store.bit_depth()
+        check_protocol(self.split, self.store.manifest.get("protocols"), str(self.path))
+        nodes = self.store.nodes
+        sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
+        partition = nodes["partition"].to_numpy()[sized]
+        check_covered(partition, self.taxonomy, self.taxonomy_name, self.path)
+        listed = None
+        if self.split == "given":
+            listed = self.store.manifest.get("given_split")
+        elif self.split_list is not None:
+            listed = read_split_list(self.split_list)
+        # A sequence by its number: rows of strings would each be copied.
+        names = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
+        shapes = {s: self.store.plane(s).shape for s in self.store.sequences}
+        how: dict[str, Any] = {"protocol": self.split, "seed": self.split_seed, "listed": listed}
+        how["groups"] = self.store.groups
+        split = assign_splits(nodes.select(names, "frame", "row", "size")[sized], shapes, **how)
+        self.division_sha256 = division_sha256(shapes, size=self.size, **how)
+        self.type_counts = np.bincount(
+            partition[split == SPLITS.index("train")].astype(np.int64), minlength=len(Partition)
+        )
+        self.split_sha256 = hashlib.sha256(sized.tobytes() + split.tobytes()).hexdigest()
+        reaches = self.stage.labels[partition] >= 0
+        if self.injection is not None:
+            foreign = is_foreign(partition, self.taxonomy, self.stage)
+            self.foreign = sized[foreign & (split == SPLITS.index("train"))]
+        self.readers = {
+            name: self._reader(sized[reaches & (split == index)])
+            for index, name in enumerate(SPLITS)
+        }
+
+    def reader(self, split: str) -> BlockReader:
+        """Find the blocks of a split.
+
+        Args:
+            split: `train`, `val` or `test`.
+
+        Returns:
+            The blocks, at least one.
+
+        Raises:
+            StoreError: if the split is empty; there is no fallback to another.
+            ConfigError: if there is no such split.
+        """
+        self.setup()
+        if split not in SPLITS:
+            raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
+        reader = self.readers[split]
+        if not len(reader):
+            raise StoreError(
+                f"{self.path}: no {self.size}x{self.size} node of {self.stage_name} in the {split} "
+                f"split (data.split={self.split}): add sources or choose another protocol"
+            )
+        return reader
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Return the stage's class of every node of a split, int64."""
+        types = self.store.nodes["partition"].to_numpy()[self.reader(split).nodes]
+        labels: NDArray[np.int64] = self.stage.labels[types]
+        return labels
+
+    def class_counts(self, split: str = "train") -> list[int]:
+        """Return the nodes of each class of the stage in a split."""
+        counts = np.bincount(self.labels(split), minlength=len(self.stage.classes))
+        return [int(count) for count in counts]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint must know of its data, as plain values."""
+        self.setup()
+        train = self.reader("train")
+        return {
+            "path": str(self.path.resolve()),
+            "manifest_sha256": self.store.manifest_sha256,
+            "taxonomy": self.taxonomy_name,
+            "size": self.size,
+            "context": self.context,
+            "split": self.split,
+            "split_seed": self.split_seed,
+            "split_sha256": self.split_sha256,
+            "division_sha256": self.division_sha256,
+            "split_list": None if self.split_list is None else str(Path(self.split_list).resolve()),
+            "eval_batch_size": self.eval_batch_size,
+            "bit_depth": self.store.bit_depth(),
+            "class_counts": self.class_counts("train"),
+            "type_counts": self.type_counts.tolist(),
+            "injection": self.injection and self.injection.facts(len(train), self._foreign_types),
+            "qindex": np.unique(self.store.nodes["qindex"].to_numpy()[train.nodes]).tolist(),
+            "input_statistics": self.input_statistics("train"),
+        }
+
+    def input_statistics(self, split: str) -> dict[str, float]:
+        """Return mean, standard deviation, minimum and maximum of blocks, in sample units."""
+        reader = self.reader(split)
+        spaced = np.linspace(0, len(reader) - 1, min(len(reader), _STATISTICS_NODES))
+        block = reader[spaced.astype(np.int64)]["block"].numpy()
+        return {
+            "mean": float(block.mean(dtype=np.float64)),
+            "std": float(block.std(dtype=np.float64)),
+            "min": float(block.min()),
+            "max": float(block.max()),
+        }
+
+    def batches(self, split: str, *, ranks: int = 1) -> Iterable[Batch]:
+        """Serve a split in ascending node order, for evaluation.
+
+        Args:
+            split: `train`, `val` or `test`.
+            ranks: Processes to share among.
+
+        Returns:
+            The batches of the first process; of one, all.
+        """
+        return self._loader(split, training=False, rank=0, ranks=ranks)
+
+    def train_dataloader(self) -> Any:
+        """Return the training batches."""
+        self._training = self._loader("train", training=True, in_fit=True, **self._share())
+        if self._position is not None:
+            self._training.load_state_dict(self._position)
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the epoch is; Lightning forgets it if a scheduler asks for the steps."""
+        return {} if self._training is None else {"training": self._training.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over how far the epoch is."""
+        self._position = state_dict.get("training")
+
+    def val_dataloader(self) -> Any:
+        """Return the validation batches of this process."""
+        return self._loader("val", training=False, in_fit=True, **self._share())
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch; Lightning's own way, which looks into anything, takes a tenth of a step."""
+        moved = {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
+        if "position" in moved:
+            moved["block"] = self._cut_on(device)(moved.pop("position"))
+        return moved
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training batches, on the device; others pass unchanged."""
+        trainer = self.trainer
+        if trainer is None or not trainer.training:
+            return batch
+        epoch, step, rank = trainer.current_epoch, trainer.global_step, trainer.global_rank
+        return self.augmentation(batch, epoch=epoch, step=step, rank=rank)
+
+    def _cut_on(self, device: torch.device) -> DeviceBlocks:
+        """Return what cuts the blocks of the split that the Trainer is at."""
+        assert self.trainer is not None
+        training = bool(self.trainer.training)
+        if training not in self._on_device:
+            reader = self.training_reader() if training else self.reader("val")
+            other = next(iter(self._on_device.values()), None)
+            self._on_device[training] = DeviceBlocks(reader, device, other)
+        return self._on_device[training]
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether training blocks are changed, beyond being turned, so that nothing can be kept."""
+        return self.noise > 0 or self.mixup > 0
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What becomes of a training batch."""
+        return Augmentation(
+            self.stage,
+            self.seed,
+            self.store.bit_depth(),
+            self.context,
+            symmetries=self.augment == "symmetries",
+            noise=self.noise,
+            mixup=self.mixup,
+            foreign=None if self.injection is None else self.injection.labels,
+        )
+
+    def _share(self) -> dict[str, int]:
+        trainer = self.trainer
+        if trainer is None:
+            return {"rank": 0, "ranks": 1}
+        return {"rank": trainer.global_rank, "ranks": trainer.world_size}
+
+    def training_reader(self) -> BlockReader:
+        """Return the blocks of train, and after them the foreign ones that may be drawn."""
+        reader = self.reader("train")
+        if self.injection is None:
+            return reader
+        return self._reader(np.concatenate([reader.nodes, self.foreign]))
+
+    def _loader(
+        self, split: str, *, training: bool, rank: int, ranks: int, in_fit: bool = False
+    ) -> BatchLoader:
+        reader = self.training_reader() if training else self.reader(split)
+        own, foreign, drawn = len(self.reader(split)), None, 0
+        balance = training and self.sampling == "balanced"
+        if training and self.injection is not None:
+            foreign = self.injection.weights(self._foreign_types)
+            drawn = self.injection.count(own)
+        served: Dataset[Batch] = reader
+        placed = None
+        if in_fit and split in self.features:
+            served = FeatureReader(reader, self.features[split])
+            if len(self.features[split]) > 1:
+                placed = partial(turned_places, nodes=reader.nodes, seed=self.seed)
+        elif in_fit and self.planes == "device":
+            served = NodeReader(reader)
+        sampler = EpochBatches(
+            own,
+            self.batch_size if training else self.eval_batch_size,
+            shuffle=training,
+            seed=self.seed,
+            weights=balanced(self.labels("train")) if balance else None,
+            foreign=foreign,
+            drawn=drawn,
+            rank=rank,
+            ranks=ranks,
+            placed=placed,
+        )
+        # A loader of its own generator leaves the global random state alone.
+        return BatchLoader(
+            served,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers if training else 0,
+            worker_init_fn=obey_parent_alone,
+            generator=torch.Generator().manual_seed(self.seed),
+            persistent_workers=training and self.num_workers > 0,
+        )
+
+    def _reader(self, nodes: NDArray[Any]) -> BlockReader:
+        return BlockReader(self.store, nodes.astype(np.int64), size=self.size, context=self.context)
+
+    @property
+    def _foreign_types(self) -> NDArray[Any]:
+        types: NDArray[Any] = self.store.nodes["partition"].to_numpy()[self.foreign]
+        return types

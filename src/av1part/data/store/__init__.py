@@ -1,0 +1,1 @@
+"""A dataset on disk: its schema, its reader and writer, its splits."""

@@ -1,0 +1,278 @@
+"""Which nodes are train, val and test: four protocols, the same for every stage.
+
+A node's split depends on its place in the source alone, never on its type, its qindex (except
+under `random_blocks`) or the training seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from av1part.system.errors import StoreError, first_line
+from av1part.system.files import expanded
+
+SPLITS = ("train", "val", "test")
+"""Names; a node's split is stored as the index, or `OUTSIDE`."""
+OUTSIDE = -1
+"""Split of nodes that lie in a gap between segments."""
+
+SHARES = (0.70, 0.15, 0.15)
+
+PROTOCOLS: Mapping[str, str] = {
+    "by_sequence": "every picture or clip lies wholly in train, val or test",
+    "by_segment": "ranges of frames (or bands of one frame) of the same clips, with a gap between "
+    "train, val and test; optimistic for new content",
+    "random_blocks": "the study's protocol, blocks of the same frames in train and val; for "
+    "comparison with its figures only",
+    "given": "the split the imported data came with; its sequences are unknown",
+}
+"""Protocol to what is said of it, in reports and in errors."""
+
+MIXED = ("by_segment", "random_blocks", "given")
+"""Protocols under which one picture or clip may lie in several splits."""
+
+DRAWN = ("by_sequence", "random_blocks")
+"""Protocols that draw by a seed; `by_sequence` where no list says the split."""
+
+_FEWEST_FRAMES = 5
+"""From here on a sequence is cut along time; three ranges and two gaps need five frames."""
+
+
+def assign_splits(
+    nodes: pl.DataFrame,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    protocol: str,
+    seed: int = 42,
+    listed: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> NDArray[np.int8]:
+    """Assign every node to a split.
+
+    Args:
+        nodes: Table with `sequence`, `frame`, `row`, `size`.
+        shapes: `(frames, height, width)` of each sequence.
+        protocol: A key of `PROTOCOLS`.
+        seed: Of the choice of sequences, or of blocks.
+        listed: Sequence to split name; required by `given`, optional for `by_sequence`.
+        groups: Sequence to the name of its group, such as the clip it is one block size of;
+            `by_sequence` never parts a group. None is a group each.
+
+    Returns:
+        int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
+
+    Raises:
+        StoreError: if the protocol does not suit the dataset.
+    """
+    if protocol == "random_blocks":
+        order = np.random.default_rng(seed).permutation(nodes.height)
+        split = np.zeros(nodes.height, dtype=np.int8)
+        split[order[round(0.8 * nodes.height) :]] = SPLITS.index("val")
+        return split
+    if protocol == "by_segment":
+        return _by_segment(nodes, shapes)
+    table = _whole_sequences(shapes, protocol, seed, listed, groups)
+    splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
+    assigned: NDArray[np.int8] = splits[sequence_codes(nodes, shapes)]
+    return assigned
+
+
+def division_sha256(
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    size: int,
+    protocol: str,
+    seed: int = 42,
+    listed: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> str:
+    """Hash which places of the sources are train, val and test: the same for nodes of any size.
+
+    Args:
+        shapes: As for `assign_splits`, like `protocol`, `seed`, `listed` and `groups`.
+        size: Of the nodes, on which `random_blocks` alone depends: it knows no places.
+        protocol: A key of `PROTOCOLS`.
+        seed: Of the choice.
+        listed: Sequence to split name.
+        groups: Sequence to the name of its group.
+
+    Returns:
+        SHA-256 as hexadecimal digits.
+
+    Raises:
+        StoreError: if the protocol does not suit the dataset.
+    """
+    places: Any
+    if protocol == "random_blocks":
+        places = {"size": size, "seed": seed}
+    elif protocol == "by_segment":
+        places = {name: _bounds(*shape) for name, shape in shapes.items()}
+    else:
+        places = _whole_sequences(shapes, protocol, seed, listed, groups)
+    return hashlib.sha256(json.dumps(places, sort_keys=True).encode()).hexdigest()
+
+
+def _whole_sequences(
+    shapes: Mapping[str, tuple[int, ...]],
+    protocol: str,
+    seed: int,
+    listed: Mapping[str, str] | None,
+    groups: Mapping[str, str] | None,
+) -> Mapping[str, str]:
+    """Return the split of each sequence.
+
+    Raises:
+        StoreError: if the protocol does not suit the dataset.
+    """
+    if protocol == "given" and listed is None:
+        raise StoreError("data.split=given: this dataset brings no split; use by_sequence")
+    if protocol not in PROTOCOLS:
+        raise StoreError(f"data.split must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    if groups is None:
+        groups = {name: name for name in shapes}
+    table = listed if listed is not None else _draw_sequences(groups, seed)
+    _check_list(table, shapes)
+    if protocol == "by_sequence":
+        _check_groups(table, groups)
+    return table
+
+
+def sequence_codes(nodes: pl.DataFrame, names: Iterable[str]) -> NDArray[Any]:
+    """Return each node's sequence as its number in `names`, unsigned integers."""
+    return nodes["sequence"].cast(pl.Enum(list(names))).to_physical().to_numpy()
+
+
+def read_split_list(path: str | Path) -> dict[str, str]:
+    """Read a split list: CSV with the header `sequence,split` and values train, val or test.
+
+    Args:
+        path: The file; `~` is expanded.
+
+    Returns:
+        Sequence to `train`, `val` or `test`.
+
+    Raises:
+        StoreError: if the file is missing or not of this form.
+    """
+    path = expanded(path)
+    try:
+        # A checkpoint names one too: a device or a pipe would be read without end.
+        if path.exists() and not path.is_file():
+            raise StoreError(f"split list {path} is not a file: name a CSV with sequence,split")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or NUL in the name
+        raise StoreError(f"split list {path} cannot be read ({first_line(error)})") from None
+    table: dict[str, str] = {}
+    for row in rows:
+        if set(row) != {"sequence", "split"} or row["split"] not in SPLITS:
+            raise StoreError(f"split list {path}: needs `sequence,split` with train|val|test")
+        if row["sequence"] in table:
+            raise StoreError(f"split list {path} names {row['sequence']} twice")
+        table[row["sequence"]] = row["split"]
+    return table
+
+
+def check_protocol(protocol: str, offered: Sequence[str] | None, name: str) -> None:
+    """Check that a dataset can be split in this way.
+
+    Args:
+        protocol: A key of `PROTOCOLS`.
+        offered: Those that the dataset's manifest says apply, if it says so.
+        name: What to call the dataset in an error.
+
+    Raises:
+        StoreError: naming those that apply.
+    """
+    if offered is not None and protocol not in offered:
+        ways = " or ".join(f"data.split={each} ({PROTOCOLS[each]})" for each in offered)
+        raise StoreError(
+            f"{name} does not know its sequences, so data.split={protocol} does not apply: "
+            f"add {ways}"
+        )
+
+
+def _draw_sequences(groups: Mapping[str, str], seed: int) -> dict[str, str]:
+    names = sorted(set(groups.values()))
+    if len(names) < 3:
+        raise StoreError(
+            f"data.split=by_sequence needs at least 3 sequences, this dataset has {len(names)}: "
+            "add sources, or use data.split=by_segment"
+        )
+    held = [max(1, round(share * len(names))) for share in SHARES[1:]]
+    order = np.random.default_rng(seed).permutation(len(names))
+    splits = ["val"] * held[0] + ["test"] * held[1]
+    splits += ["train"] * (len(names) - len(splits))
+    drawn = {names[i]: split for i, split in zip(order, splits, strict=True)}
+    return {sequence: drawn[group] for sequence, group in groups.items()}
+
+
+def _check_list(listed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing, extra = sorted(shapes.keys() - listed.keys()), sorted(listed.keys() - shapes.keys())
+    if missing or extra:
+        raise StoreError(
+            f"the split list does not fit the dataset: it lacks {missing}, and names {extra} "
+            "which the dataset has not"
+        )
+
+
+def _check_groups(listed: Mapping[str, str], groups: Mapping[str, str]) -> None:
+    first: dict[str, str] = {}
+    for sequence, group in groups.items():
+        other = first.setdefault(group, sequence)
+        if listed[sequence] != listed[other]:
+            raise StoreError(
+                f"the split list puts {other} into {listed[other]} and {sequence} into "
+                f"{listed[sequence]}, which show the same {group}: put both into one"
+            )
+
+
+def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int8]:
+    """Cut each sequence along time or, with few frames, into horizontal bands."""
+    code = sequence_codes(nodes, shapes)
+    along_time = np.array([frames >= _FEWEST_FRAMES for frames, *_ in shapes.values()])
+    bounds = np.array([_bounds(*shape) for shape in shapes.values()], dtype=np.int32)
+    frame, row, size = (nodes[c].to_numpy() for c in ("frame", "row", "size"))
+    timed = along_time[code]
+    first = np.where(timed, frame, row)
+    last = first + np.where(timed, 1, size)
+    split = np.full(nodes.height, OUTSIDE, dtype=np.int8)
+    for index in range(len(SPLITS)):
+        start, stop = bounds[:, index, 0][code], bounds[:, index, 1][code]
+        split[(first >= start) & (last <= stop)] = index
+    return split
+
+
+def _bounds(frames: int, height: int, width: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of each split in a sequence: frames of many, rows of few."""
+    if frames >= _FEWEST_FRAMES:
+        return segments(frames, max(1, round(frames / 50)))
+    return segments(height, min(64, max(16, height // 16)))
+
+
+def segments(length: int, gap: int) -> list[tuple[int, int]]:
+    """Cut 0..length into a train, a val and a test range with gaps between them.
+
+    Args:
+        length: Frames, or luma rows.
+        gap: Frames or rows left out between two ranges.
+
+    Returns:
+        (start, stop) of each of `SPLITS`.
+
+    >>> segments(100, 2)
+    [(0, 68), (70, 84), (86, 100)]
+    """
+    usable = length - 2 * gap
+    val, test = (max(1, round(share * usable)) for share in SHARES[1:])
+    train = usable - val - test
+    return [(0, train), (train + gap, train + gap + val), (train + 2 * gap + val, length)]

@@ -1,0 +1,1 @@
+"""A trained stage on data: attaching the data, running the stage, scoring it."""

@@ -1,0 +1,162 @@
+"""Attaching data to a checkpoint: the same data unless told otherwise, and never other pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from av1part import embedded
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.store import Store
+from av1part.stages.base import StageModule
+from av1part.system.errors import ConfigError, StoreError
+from av1part.system.files import expanded, sha256_file
+
+_SCALE_TOLERANCE = 3.0
+"""Factor by which mean and deviation may both differ in the same direction.
+
+Scaling twice, or by a wrong bit depth, multiplies both by the same factor (4 at least); a darker
+or a flatter video changes one of them, or both by less.
+"""
+
+
+def attach_data(
+    module: StageModule,
+    *,
+    stage: str | None = None,
+    path: str | None = None,
+    split: str | None = None,
+    split_list: str | None = None,
+) -> BlockDataModule:
+    """Open the data a checkpoint was trained on, or another dataset, and check that it fits.
+
+    Args:
+        module: The stage, as loaded.
+        stage: Whose nodes to serve; None is the module's own stage.
+        path: Dataset folder; None is the one recorded, whose manifest must not have changed.
+        split: Protocol for another dataset; None is the recorded one.
+        split_list: CSV for another dataset.
+
+    Returns:
+        The data, set up.
+
+    Raises:
+        StoreError: if the dataset or its split list is missing, or has changed.
+    """
+    facts = module.hparams["data"]
+    protocol = facts["split"] if split is None else split
+    data = BlockDataModule(
+        _dataset_path(facts) if path is None else path,
+        stage=module.stage_name if stage is None else stage,
+        taxonomy=module.taxonomy.name,
+        size=facts["size"],
+        context=facts["context"],
+        split=protocol,
+        split_seed=facts["split_seed"],
+        split_list=_split_list(facts, path, split_list, protocol),
+        eval_batch_size=facts["eval_batch_size"],
+        seed=module.hparams["seed"],
+    )
+    data.setup()
+    if path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:
+        raise StoreError(
+            f"{data.path} has changed since this checkpoint was trained (its manifest has another "
+            "SHA-256): give data.path=DIR to evaluate on other data"
+        )
+    same = data.store.manifest_sha256 == facts["manifest_sha256"]
+    if same and data.split_sha256 != facts["split_sha256"]:
+        raise StoreError(
+            f"the split of {data.path} is not the one this checkpoint was trained with "
+            f"({facts['split']}, {facts['split_list']}): its training nodes would be evaluated on"
+        )
+    return data
+
+
+def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None:
+    """Check that a split's pixels are on the scale the module was trained on.
+
+    Args:
+        module: The stage, as loaded.
+        data: The dataset, set up.
+        split: The split that is looked at.
+
+    Raises:
+        StoreError: if bit depth or scale differ.
+    """
+    facts = module.hparams["data"]
+    depth = data.store.bit_depth()
+    if depth != facts["bit_depth"]:
+        raise StoreError(
+            f"{data.path} has {depth}-bit samples, the checkpoint was trained on "
+            f"{facts['bit_depth']}-bit ones: use a checkpoint of that bit depth"
+        )
+    theirs, ours = facts["input_statistics"], data.input_statistics(split)
+    if not ours["mean"] or not ours["std"] or not theirs["mean"] or not theirs["std"]:
+        return
+    ratios = [ours[k] / theirs[k] for k in ("mean", "std")]
+    if min(ratios) > _SCALE_TOLERANCE or max(ratios) < 1 / _SCALE_TOLERANCE:
+        raise StoreError(
+            f"{data.path} has pixels of mean {ours['mean']:.1f} and deviation {ours['std']:.1f}, "
+            f"the checkpoint was trained on {theirs['mean']:.1f} and {theirs['std']:.1f}: they "
+            "look scaled; a store holds the source's own integers"
+        )
+
+
+def device_of(name: str) -> torch.device:
+    """Find a device that is really there.
+
+    Args:
+        name: Torch's name of it, such as `cuda:0`.
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: if there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _dataset_path(facts: Mapping[str, Any]) -> Path:
+    """Return where the recorded dataset is; the embedded one moves with the installation.
+
+    Raises:
+        StoreError: if it is not there.
+    """
+    path = Path(facts["path"])
+    if path.is_dir():
+        return path
+    if Store.open(embedded.STORE).manifest_sha256 == facts["manifest_sha256"]:
+        return embedded.STORE
+    raise StoreError(f"the dataset of this checkpoint, {path}, is not there: give data.path=DIR")
+
+
+def _split_list(
+    facts: Mapping[str, Any], path: str | None, given: str | None, protocol: str
+) -> str | Path | None:
+    if given is not None:
+        return given
+    recorded: str | None = facts["split_list"]
+    if recorded is None or {facts["split"], protocol} != {"by_sequence"}:
+        return None
+    if path is not None:
+        manifest = expanded(path) / "manifest.json"
+        if not manifest.is_file() or sha256_file(manifest) != facts["manifest_sha256"]:
+            return None
+    if Path(recorded).is_file():
+        return recorded
+    own = 3  # av1part/embedded/split.csv, of another installation
+    if Path(recorded).parts[-own:] == embedded.SPLIT_LIST.parts[-own:]:
+        return embedded.SPLIT_LIST
+    raise StoreError(
+        f"the split list of this checkpoint, {recorded}, is not there: restore it, or give "
+        "data.split_list=FILE"
+    )

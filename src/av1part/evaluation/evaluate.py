@@ -1,0 +1,125 @@
+"""Running a stage over batches: the one code path behind validation, verification and cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from av1part.data.serve.blocks import Batch
+from av1part.evaluation.trunk import SharedTrunk
+from av1part.metrics.scores import FlatMetrics, from_predictions
+from av1part.models.folded import while_nothing_changes
+from av1part.models.precision import computing_in
+from av1part.stages.base import StageModule
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a stage says of some nodes.
+
+    Attributes:
+        logits: float32, shape (n, k).
+        node: Row numbers in the node table, int64, shape (n,).
+        partition: True AV1 ids, int64, shape (n,).
+        qindex: int64, shape (n,).
+    """
+
+    logits: NDArray[np.float32]
+    node: NDArray[np.int64]
+    partition: NDArray[np.int64]
+    qindex: NDArray[np.int64]
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """Predicted class indices, int64, shape (n,)."""
+        return np.asarray(self.logits.argmax(1), dtype=np.int64)
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Softmax of the logits, float32, shape (n, k)."""
+        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        probabilities: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
+        return probabilities
+
+
+def evaluate(
+    module: StageModule,
+    batches: Iterable[Batch],
+    *,
+    limit: int | None = None,
+    precision: str = "32-true",
+) -> Evaluation:
+    """Run a stage in eval mode, on its own device, without gradients.
+
+    Args:
+        module: The stage; its training mode is restored.
+        batches: Batches of integer blocks.
+        limit: Only the first so many batches.
+        precision: To compute in, a key of `AUTOCASTS`.
+
+    Returns:
+        Logits and the nodes they are of, in the batches' order, on the CPU.
+    """
+    training = module.training
+    module.eval()
+    logits, kept = [], []
+    with _inference(module.device, precision):
+        for batch in islice(batches, limit):
+            block, qindex = (batch[k].to(module.device) for k in ("block", "qindex"))
+            logits.append(module(block, qindex).float().cpu())
+            kept.append({k: batch[k] for k in ("node", "partition", "qindex")})
+    module.train(training)
+    columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
+    return Evaluation(logits=torch.cat(logits).numpy(), **columns)
+
+
+def evaluate_together(
+    modules: Sequence[StageModule], batches: Iterable[Batch], *, precision: str = "32-true"
+) -> list[Evaluation]:
+    """Run several stages over the same batches; what their backbones share is computed once.
+
+    Args:
+        modules: The stages, in eval mode, on one device.
+        batches: Batches of integer blocks.
+        precision: To compute in, a key of `AUTOCASTS`.
+
+    Returns:
+        Of each module what `evaluate` would return.
+    """
+    trunk = SharedTrunk([module.classifier for module in modules])
+    device, kept = modules[0].device, []
+    logits: list[list[torch.Tensor]] = [[] for _ in modules]
+    with _inference(device, precision):
+        for batch in batches:
+            blocks, qindex = trunk.blocks(batch["block"].to(device)), batch["qindex"].to(device)
+            for member, said in enumerate(logits):
+                said.append(blocks.logits(member, qindex).float().cpu())
+            kept.append({k: batch[k] for k in ("node", "partition", "qindex")})
+    columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
+    return [Evaluation(logits=torch.cat(said).numpy(), **columns) for said in logits]
+
+
+@contextmanager
+def _inference(device: torch.device, precision: str) -> Iterator[None]:
+    with torch.inference_mode(), computing_in(precision, device), while_nothing_changes():
+        yield
+
+
+def stage_scores(module: StageModule, evaluation: Evaluation) -> FlatMetrics:
+    """Score a stage on the nodes of its own population.
+
+    Args:
+        module: Whose taxonomy gives the labels.
+        evaluation: Its output on nodes that all belong to the stage.
+
+    Returns:
+        The flat metrics.
+    """
+    labels = module.stage.labels[evaluation.partition]
+    return from_predictions(evaluation.predictions, labels, module.class_names)

@@ -1,0 +1,1 @@
+"""Scores, intervals by picture and paired tests, on arrays and confusion matrices."""

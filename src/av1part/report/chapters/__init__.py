@@ -1,0 +1,1 @@
+"""The chapters of a report: what each says, as text, tables and figures."""

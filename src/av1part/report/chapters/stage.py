@@ -1,0 +1,215 @@
+"""The chapter about one training run of a stage."""
+
+from __future__ import annotations
+
+from av1part.report.chapters.common import (
+    class_section,
+    environment_facts,
+    frame_caption,
+    gallery,
+    joined,
+    missing_frame,
+    protocol_facts,
+    provenance,
+)
+from av1part.report.chapters.scores import limits, read_scores, score_table, study_table, verdict
+from av1part.report.draw.curves import learning_curves
+from av1part.report.draw.pictures import class_figure, crop_window, nodes_in
+from av1part.report.render.document import Chapter, Facts, Item, Picture, Prose, Section, picture
+from av1part.report.render.tables import NOTHING, Table, count, percent, points, table
+from av1part.runs.fields import Fields
+from av1part.runs.read import StageRun
+
+
+def stage_chapter(
+    run: StageRun, anchor: str, prefix: str = "", *, pictures: bool = True
+) -> Chapter:
+    """Say everything a report says of one stage run.
+
+    Args:
+        run: The run.
+        anchor: Id of the chapter.
+        prefix: Of the pictures' names, unique to the run.
+        pictures: Also draw blocks and the frame, the largest part of a page.
+
+    Returns:
+        The chapter.
+
+    Raises:
+        ReportError: if a figure the chapter needs is not in the run's files.
+    """
+    sections = [_what(run), _result(run), class_section(run, prefix), _training(run, prefix)]
+    if pictures:
+        sections.append(Section("Blocks and a frame", _pictures(run, prefix)))
+    sections.append(provenance(run))
+    return Chapter(anchor, f"{run.stage}: {run.name}", tuple(sections))
+
+
+def _what(run: StageRun) -> Section:
+    m = run.metrics
+    trainable, total = m.number("trainable_parameters"), m.number("total_parameters")
+    facts = [
+        ("Stage", f"{run.stage}: {' | '.join(run.class_names)} (taxonomy {m.text('taxonomy')})"),
+        ("Method", m.text("method")),
+        *protocol_facts(m.text("split"), m.text("protocol")),
+        (
+            "Parameters",
+            f"{count(trainable)} trained of {count(total)} ({percent(trainable / total)}%)",
+        ),
+        *_foreign_blocks(run),
+        ("Epochs", f"{run.history.height}, best {best_epoch(run)} (counted from 0)"),
+        *(fact for fact in environment_facts(run) if fact[0] in ("Dataset", "Seed")),
+    ]
+    return Section("What was run", (Facts(tuple(facts)),))
+
+
+def _foreign_blocks(run: StageRun) -> list[tuple[str, str]]:
+    """Return what the run's noise injection was, if it had one."""
+    if not run.environment.get("dataset", "injection"):
+        return []
+    injected = run.environment.child("dataset", "injection")
+    foreign, own = (injected.integer(key) for key in ("foreign", "own"))
+    types = injected.child("expected").data
+    shares = {name: injected.number("expected", name) for name in types}
+    drawn = ", ".join(f"{name} {percent(share)}%" for name, share in shares.items())
+    said = (
+        f"{count(foreign)} of an epoch's {count(own + foreign)} blocks are not of this stage "
+        f"(source {injected.text('source')}, labels {injected.text('labels')}): {drawn}"
+    )
+    return [("Noise injection", said)]
+
+
+def best_epoch(run: StageRun) -> int:
+    """Return the epoch of best.ckpt."""
+    return run.metrics.integer("epoch")
+
+
+def _result(run: StageRun) -> Section:
+    scores = read_scores(run.metrics, run.metrics)
+    sequences = run.predictions.sequences
+    constant = str(run.metrics.get("baselines", "constant", "class") or "the same class")
+    nodes = int(run.confusion.sum())
+    return Section(
+        "Result",
+        joined(
+            Prose(verdict(scores, sequences)),
+            score_table(scores, nodes, sequences, constant),
+            study_table(run.stage, scores),
+            Prose(limits(sequences, run.metrics.text("protocol"))),
+        ),
+    )
+
+
+def _training(run: StageRun, prefix: str) -> Section:
+    best = best_epoch(run)
+    caption = (
+        "Learning curves, an epoch a point: loss on training and validation, macro-F1 and accuracy "
+        f"on validation with the epoch whose weights were kept ({best}) marked and the macro-F1 of "
+        "both guessers dotted, and the learning rate of each parameter group."
+    )
+    warnings: list[Item] = []
+    if run.history.height > 1 and best == run.history["epoch"][0]:
+        warnings.append(
+            Prose(
+                "The best epoch is the first: check whether the start is already as good as this "
+                "method gets, whether the learning rate is too high, and whether the schedule fits "
+                "the number of epochs.",
+                warns=True,
+            )
+        )
+    corrupt = sorted(path.name for path in run.path.glob("checkpoints/*.corrupt"))
+    if corrupt:
+        warnings.append(
+            Prose(f"Refused checkpoints lie in the run: {', '.join(corrupt)}.", warns=True)
+        )
+    guesses = {
+        "best constant": run.metrics.number("baselines", "constant", "macro_f1"),
+        "class prior": run.metrics.number("baselines", "prior", "macro_f1"),
+    }
+    drawing = learning_curves(run.history, best, guesses)
+    curves = picture(f"{prefix}learning", caption, drawing)
+    return Section("Training", (curves, *warnings, verification_table(run.verified, guesses)))
+
+
+_RECORD_COLUMNS = (
+    "<Checkpoint",
+    "Epoch",
+    "Live",
+    "Reloaded",
+    "Delta",
+    "Tolerance",
+    "Batches",
+    "Full split",
+    "<Verdict",
+)
+
+
+def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -> Table:
+    """Show what each checkpoint scored live and when read back from its file.
+
+    Args:
+        verified: Record per checkpoint; one that is missing is shown as not verified.
+        guesses: Macro-F1 of guessers on the full split by name, fractions.
+
+    Returns:
+        The table, a row a checkpoint.
+    """
+    rows = []
+    for stem in ("best", "last"):
+        record = verified.get(stem)
+        if record is None:
+            rows.append((f"`{stem}`", *[NOTHING] * 7, "NOT VERIFIED: no record"))
+            continue
+        batches = record.get("batches")
+        rows.append(
+            (
+                f"`{stem}`",
+                str(record.integer("epoch")),
+                percent(record.optional("macro_f1_live")),
+                percent(record.optional("macro_f1_reloaded")),
+                points(record.optional("delta_pp"), scale=1),
+                points(record.optional("tolerance_pp"), scale=1).lstrip("+"),
+                NOTHING if batches is None else str(batches),
+                percent(record.optional("macro_f1_full")),
+                _verdict(record),
+            )
+        )
+    caption = (
+        "Checkpoints read back from their files: macro-F1 of the live model and of a freshly built "
+        "one with the file's tensors, on the same validation batches, in percent; their difference "
+        "and what is tolerated in percentage points; macro-F1 on the full split, where "
+        + " and ".join(f"the {name} gets {percent(value)}" for name, value in guesses.items())
+        + "."
+    )
+    return table(caption, _RECORD_COLUMNS, rows)
+
+
+def _verdict(record: Fields) -> str:
+    if record.text("level") != "full":
+        return "tensors equal"
+    within = abs(record.number("delta_pp")) <= record.number("tolerance_pp")
+    return "verified" if within else "DIFFERS"
+
+
+def _pictures(run: StageRun, prefix: str) -> tuple[Item, ...]:
+    blocks = gallery(run, prefix, list(range(len(run.class_names))))
+    return joined(_frame(run, prefix) or missing_frame(), blocks)
+
+
+def _frame(run: StageRun, prefix: str) -> Picture | None:
+    samples = run.samples
+    if not len(samples.nodes):
+        return None
+    window = crop_window((samples.frame.shape[0], samples.frame.shape[1]), samples.nodes)
+    inside = nodes_in(samples.nodes, window)
+    inside = inside.where(inside.label >= 0)
+    wrong = int((inside.label != inside.prediction).sum())
+    caption = frame_caption(
+        run,
+        window,
+        wrong,
+        len(inside),
+        "Left the true class of each node that reaches the stage, with its true cut; right the "
+        "predicted class.",
+    )
+    return picture(f"{prefix}frame", caption, class_figure(samples, window, run.class_names))

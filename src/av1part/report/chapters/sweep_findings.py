@@ -1,0 +1,346 @@
+"""Further tables of a sweep: the criteria, early epochs, pictures, qindex, the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from av1part.metrics.scores import (
+    confusion_matrix,
+    f1_from_confusion,
+    macro_f1_from_confusion,
+)
+from av1part.metrics.statistics import LEVEL, against_baseline, mean_of
+from av1part.report.chapters.sweep_tables import (
+    difference_cells,
+    guess_cells,
+    guess_rows,
+    interval_text,
+)
+from av1part.report.render.tables import NOTHING, Table, percent, points, span, table
+from av1part.report.study import CITATION
+from av1part.report.sweep import Member, Sweep, Variant
+from av1part.runs.fields import Fields
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What the study wanted of Stage 2 for its method to count as a success.
+
+    Attributes:
+        macro_f1: Least macro-F1, a fraction.
+        class_f1: Each class above this, a fraction.
+        reload_pp: Every reloaded checkpoint within less than so many percentage points.
+    """
+
+    macro_f1: float
+    class_f1: float
+    reload_pp: float
+
+
+CRITERIA = Criteria(macro_f1=0.50, class_f1=0.40, reload_pp=1.0)
+
+EARLY = (1, 5, 10)
+"""Epochs, counted from 1, whose scores are held against the end; the study asked for these."""
+
+
+def criteria(sweep: Sweep) -> Table | None:
+    """Hold the variants of Stage 2 against what the study called a success."""
+    if sweep.variants[0].members[0].run.stage != "stage2":
+        return None
+    rows = []
+    for variant in sweep.variants:
+        f1 = np.mean([member.class_f1 for member in variant.members], axis=0)
+        weakest = int(f1.argmin())
+        delta = variant.reload_delta
+        passed = (
+            variant.best.mean >= CRITERIA.macro_f1,
+            delta is not None and delta < CRITERIA.reload_pp,
+            bool(f1[weakest] > CRITERIA.class_f1),
+        )
+        runs = sum(_passes(member) for member in variant.members)
+        rows.append(
+            [
+                variant.name,
+                f"{percent(variant.best.mean)} {_verdict(passed[0])}",
+                f"{NOTHING if delta is None else f'{delta:.2f}'} {_verdict(passed[1])}",
+                f"{sweep.class_names[weakest]} {percent(f1[weakest])} {_verdict(passed[2])}",
+                _verdict(all(passed)),
+                f"{runs} of {len(variant.members)}",
+            ]
+        )
+    return table(
+        f"The success criteria of the study ({CITATION}), of means over seeds and folds: "
+        f"macro-F1 of {100 * CRITERIA.macro_f1:.0f} % or more, every reloaded checkpoint within "
+        f"{CRITERIA.reload_pp:.0f} point, every class above {100 * CRITERIA.class_f1:.0f} %; and "
+        "how many runs pass all three. The guessers, of which the constant always says the most "
+        "frequent class, have nothing to reload.",
+        ("<Variant", "<Macro-F1", "<Reload delta", "<Weakest class", "<All", "Runs"),
+        [*rows, *guess_rows(sweep, _guessed_criteria)],
+    )
+
+
+def _guessed_criteria(members: Sequence[Member], guesser: str) -> list[str]:
+    macro = float(np.mean([member.guessed(guesser) for member in members]))
+    told = [member.guess(guesser, member.run.confusion.sum(1)) for member in members]
+    known = [f1_from_confusion(guess) for guess in told if guess is not None]
+    passed, weakest_cell = [macro >= CRITERIA.macro_f1], NOTHING
+    if known:
+        f1 = np.mean(known, axis=0)
+        weakest = int(f1.argmin())
+        passed.append(bool(f1[weakest] > CRITERIA.class_f1))
+        name = members[0].run.class_names[weakest]
+        weakest_cell = f"{name} {percent(f1[weakest])} {_verdict(passed[1])}"
+    first = f"{percent(macro)} {_verdict(passed[0])}"
+    return [first, NOTHING, weakest_cell, _verdict(all(passed)), NOTHING]
+
+
+def _passes(member: Member) -> bool:
+    return bool(
+        member.best >= CRITERIA.macro_f1
+        and member.reload_delta is not None
+        and member.reload_delta < CRITERIA.reload_pp
+        and member.class_f1.min() > CRITERIA.class_f1
+    )
+
+
+def _verdict(passed: bool) -> str:
+    return "pass" if passed else "fail"
+
+
+def early(sweep: Sweep) -> Table | None:
+    """Tell what the first epochs say of the end."""
+    members = [member for variant in sweep.variants for member in variant.members]
+    rows = []
+    for epoch in EARLY:
+        reached = [member for member in members if len(member.curve) > epoch]
+        if len(reached) < 3:
+            continue
+        then = np.array([member.curve[epoch - 1] for member in reached])
+        best, final = (
+            np.array([getattr(member, key) for member in reached]) for key in ("best", "final")
+        )
+        rows.append(
+            [
+                str(epoch),
+                str(len(reached)),
+                percent(float(then.mean())),
+                *guess_cells(reached),
+                points(float((final - then).mean())),
+                points(float((best - then).mean())),
+                _correlation(*(_within_folds(each, reached) for each in (then, final))),
+                _correlation(*(_within_folds(each, reached) for each in (then, best))),
+            ]
+        )
+    if not rows:
+        return None
+    return table(
+        "What early epochs, counted from 1, tell of the end, over the runs of all variants that "
+        "had not stopped by then: macro-F1 then, beside the best constant and the class-prior "
+        "guesser; how much the last and the best epoch are above it in points; and Spearman's rank "
+        "correlation with both, of differences to the mean of each fold. 1 would rank the runs as "
+        "the end does, 0 tells nothing of it.",
+        (
+            *("<Epoch", "Runs", "Macro-F1", "Constant", "Prior"),
+            *("To the last", "To the best", "ρ (last)", "ρ (best)"),
+        ),
+        rows,
+    )
+
+
+def first_best(sweep: Sweep) -> Table | None:
+    """Compare runs whose first epoch was the best with the others."""
+    rows = []
+    for variant in sweep.variants:
+        first = [m for m in variant.members if m.best_epoch == 0]
+        others = [m for m in variant.members if m.best_epoch > 0]
+        if first:
+            rows.append(
+                [
+                    variant.name,
+                    f"{len(first)} of {len(variant.members)}",
+                    percent(mean_of([m.best for m in first]).mean),
+                    percent(mean_of([m.best for m in others]).mean) if others else NOTHING,
+                    *guess_cells(variant.members),
+                ]
+            )
+    if not rows:
+        return None
+    return table(
+        "Variants of which a run was best after its first epoch, which the study took for a "
+        "warning: how many, their macro-F1, that of the variant's other runs, and what the best "
+        "constant and the class-prior guesser get, in percent.",
+        ("<Variant", "Runs", "Best first", "Best later", "Constant", "Prior"),
+        rows,
+    )
+
+
+def _within_folds(values: NDArray[np.float64], members: Sequence[Member]) -> NDArray[np.float64]:
+    """Subtract the mean of each fold, which says how hard its pictures are."""
+    folds = np.array([member.name.partition("_seed-")[0] for member in members])
+    if not any(fold.startswith("fold-") for fold in folds):
+        return values
+    means = {fold: values[folds == fold].mean() for fold in np.unique(folds)}
+    centred = np.array([value - means[fold] for value, fold in zip(values, folds, strict=True)])
+    return centred.round(9)  # so that equal ones share a rank
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return NOTHING
+    return f"{float(stats.spearmanr(a, b).statistic):+.2f}".replace("-", "−")
+
+
+def by_picture(sweep: Sweep) -> Table:
+    """Give the interval that other pictures would make, of each variant's middle run."""
+    rows = []
+    for variant in sweep.variants:
+        member = _middle(variant)
+        metrics = member.run.metrics
+        rows.append(
+            [
+                variant.name,
+                member.name,
+                percent(member.best),
+                span(metrics.interval("intervals", "macro_f1", "value")),
+                *(
+                    cell
+                    for guesser in ("constant", "prior")
+                    for cell in (
+                        points(member.best - metrics.number("baselines", guesser, "macro_f1")),
+                        span(
+                            metrics.interval("intervals", "macro_f1", f"margin_{guesser}"),
+                            signed=True,
+                        ),
+                    )
+                ),
+                str(member.run.predictions.sequences),
+            ]
+        )
+    return table(
+        f"One run of each variant, the middle one by macro-F1, with {LEVEL:.0%} intervals by "
+        "picture: a bootstrap that draws the val pictures anew, of which the last column says how "
+        "many (with fewer than ten it is too narrow); its margins over the best constant and over "
+        "the class-prior guesser in points.",
+        (
+            *("<Variant", "<Run", "Macro-F1", "95% interval"),
+            *("Over constant", "95% interval", "Over prior", "95% interval", "Pictures"),
+        ),
+        rows,
+    )
+
+
+def _middle(variant: Variant) -> Member:
+    """Return the run with the median macro-F1, of two the lower."""
+    ranked = sorted(variant.members, key=lambda m: (m.best, m.name))
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def by_qindex(sweep: Sweep) -> Table | None:
+    """Give macro-F1 at each qindex, where the nodes are known and have several."""
+    members = [member for variant in sweep.variants for member in variant.members]
+    levels = sorted({int(q) for m in members for q in np.unique(m.run.predictions.qindex)})
+    if len(levels) < 2 or levels[0] < 0:
+        return None
+    rows = []
+    for variant in sweep.variants:
+        cells = []
+        for level in levels:
+            values = [f1 for m in variant.members if (f1 := _f1_at(m, level)) is not None]
+            told = mean_of(values) if values else None
+            cells.append(NOTHING if told is None else f"{percent(told.mean)} ± {percent(told.sd)}")
+        rows.append([variant.name, *cells])
+
+    def guessed(members: Sequence[Member], guesser: str) -> list[str]:
+        at_levels = ([_guess_at(m, level, guesser) for m in members] for level in levels)
+        known = [[f1 for f1 in at if f1 is not None] for at in at_levels]
+        return [percent(float(np.mean(at))) if at else NOTHING for at in known]
+
+    return table(
+        "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "
+        "folds; and what the best constant there and the class-prior guesser get.",
+        ("<Variant", *(f"qindex {level}" for level in levels)),
+        [*rows, *guess_rows(sweep, guessed)],
+    )
+
+
+def _f1_at(member: Member, level: int) -> float | None:
+    said = member.run.predictions
+    here = said.qindex == level
+    if not here.any():
+        return None
+    k = len(member.run.class_names)
+    return float(
+        macro_f1_from_confusion(confusion_matrix(said.prediction[here], said.label[here], k))
+    )
+
+
+def _guess_at(member: Member, level: int, guesser: str) -> float | None:
+    here = member.run.predictions.qindex == level
+    if not here.any():
+        return None
+    support = np.bincount(member.run.predictions.label[here], minlength=len(member.run.class_names))
+    guesses = member.guess(guesser, support)
+    return None if guesses is None else float(macro_f1_from_confusion(guesses))
+
+
+def on_test(sweep: Sweep) -> Table | None:
+    """Give what the kept checkpoints score on test, if it was opened."""
+    if sweep.test is None:
+        return None
+    rows, stale = [], []
+    found: dict[str, dict[str, float]] = {}
+    for variant in sweep.variants:
+        scores: list[tuple[float, Fields]] = []
+        for member in variant.members:
+            if sweep.test.get("runs", member.run.name) is None:
+                continue
+            test = sweep.test.child("runs", member.run.name)
+            kept = member.run.verified.get("best")
+            if kept is None or test.text("checkpoint_sha256") != kept.text("sha256"):
+                stale.append(member.run.name)
+            else:
+                scores.append((member.best, test))
+                found.setdefault(variant.name, {})[member.name] = test.number("macro_f1")
+        if scores:
+            rows.append([variant.name, *_test_cells(scores)])
+    tested = against_baseline(found, sweep.baseline) if sweep.baseline in found else {}
+    for row in rows:
+        row += difference_cells(tested.get(row[0]))
+    times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
+    since = (
+        f" Left out, since they were trained again after that: {', '.join(stale)}." if stale else ""
+    )
+    return table(
+        f"The test split, opened {times}: macro-F1 of the kept checkpoints in percent beside that "
+        "on val, standard deviation and interval over seeds and folds, and what the best constant "
+        "and the class-prior guesser get; the same of accuracy; of macro-F1 the paired difference "
+        f"to `{sweep.baseline}` in points, its interval, and p (Holm) over these rows.{since}",
+        (
+            *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Constant", "Prior"),
+            *("Accuracy", "Constant", "Prior", "Difference", "95% interval", "p (Holm)"),
+        ),
+        rows,
+    )
+
+
+def _test_cells(scores: Sequence[tuple[float, Fields]]) -> list[str]:
+    macro = mean_of([test.number("macro_f1") for _, test in scores])
+    return [
+        str(macro.n),
+        percent(mean_of([val for val, _ in scores]).mean),
+        percent(macro.mean),
+        percent(macro.sd),
+        interval_text(macro),
+        *(_mean(scores, "baselines", guesser, "macro_f1") for guesser in ("constant", "prior")),
+        _mean(scores, "accuracy"),
+        *(_mean(scores, "baselines", guesser, "accuracy") for guesser in ("constant", "prior")),
+    ]
+
+
+def _mean(scores: Sequence[tuple[float, Fields]], *path: str) -> str:
+    return percent(float(np.mean([test.number(*path) for _, test in scores])))

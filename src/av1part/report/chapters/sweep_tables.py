@@ -1,0 +1,228 @@
+"""The tables of a sweep: comparison, course of training, classes, cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from av1part.metrics.statistics import LEVEL, Difference, Mean
+from av1part.report.render.tables import NOTHING, Table, count, percent, points, table
+from av1part.report.sweep import Member, Sweep, Variant
+
+GUESSERS = {"constant": "(best constant)", "prior": "(class prior)"}
+"""The guessers' keys in metrics.json, and what a row of one is called."""
+
+_MOST_NAMED = 3
+"""Variants that a guesser's row names, where it needs one for each set of nodes."""
+
+
+def guess_rows(
+    sweep: Sweep, cells: Callable[[Sequence[Member], str], Sequence[str]]
+) -> list[list[str]]:
+    """Return the rows of both guessers below those of the variants.
+
+    Args:
+        sweep: Whose variants.
+        cells: What a guesser's row says of the nodes of a variant's members, beside its name.
+
+    Returns:
+        A row a guesser; several, with the variants they are of, where variants were validated on
+        different nodes, of which a mean would be that of none.
+    """
+    rows = []
+    for guesser, name in GUESSERS.items():
+        found: dict[tuple[str, ...], list[str]] = {}
+        for variant in sweep.variants:
+            found.setdefault(tuple(cells(variant.members, guesser)), []).append(variant.name)
+        for told, variants in found.items():
+            more = len(variants) - _MOST_NAMED
+            named = [*variants[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
+            of = f" for {', '.join(named)}" if len(found) > 1 else ""
+            rows.append([f"{name}{of}", *told])
+    return rows
+
+
+def comparison(sweep: Sweep) -> Table:
+    """Put the variants side by side, and test each against the baseline."""
+    rows = []
+    for variant in sweep.variants:
+        best, against = variant.best, sweep.differences.get(variant.name)
+        tested = [NOTHING] * 6
+        if against is not None:
+            tested = [
+                str(against.n),
+                points(against.mean),
+                interval_text(against, signed=True),
+                *(p_text(p) for p in (against.p, against.p_holm)),
+                "yes" if against.significant else "no",
+            ]
+        rows.append(
+            [
+                variant.name,
+                str(best.n),
+                percent(best.mean),
+                percent(best.sd),
+                interval_text(best),
+                *guess_cells(variant.members),
+                *tested,
+            ]
+        )
+    named = [variant.name for variant in sweep.variants]
+    of = f"`{sweep.baseline}`" if sweep.baseline else "a baseline, of which there is none"
+    return table(
+        f"Macro-F1 on val of the kept checkpoints, percent, over seeds and folds: mean, standard "
+        f"deviation and {LEVEL:.0%} interval (Student's t); the best constant and the class-prior "
+        f"guesser; the difference to {of} in points over the runs that both have, its interval "
+        "(of this row alone), the two-sided p of the paired t test, corrected by Holm for all "
+        "rows, and whether that is below 0.05.",
+        (
+            *("<Variant", "n", "Macro-F1", "s.d.", "95% interval", "Constant", "Prior"),
+            *("Pairs", "Difference", "95% interval", "p", "p (Holm)", "<Significant"),
+        ),
+        rows,
+        named.index(sweep.baseline) if sweep.baseline else None,
+    )
+
+
+def guess_cells(members: Sequence[Member]) -> list[str]:
+    """Return the mean macro-F1 of both guessers on the same nodes, in percent."""
+    return [percent(float(np.mean([m.guessed(guesser) for m in members]))) for guesser in GUESSERS]
+
+
+def course(sweep: Sweep) -> Table:
+    """Tell how the trainings went: best, final, the drop between, and over the epochs."""
+    rows = []
+    for variant in sweep.variants:
+        members = variant.members
+        curves = [member.curve for member in members]
+        epochs = Counter(member.best_epoch for member in members)
+        rows.append(
+            [
+                variant.name,
+                percent(variant.best.mean),
+                percent(float(np.mean([member.final for member in members]))),
+                points(float(np.mean([member.final - member.best for member in members]))),
+                percent(float(np.mean([curve.mean() for curve in curves]))),
+                percent(float(np.mean([curve.std() for curve in curves]))),
+                percent(float(np.min([curve.min() for curve in curves]))),
+                percent(float(np.max([curve.max() for curve in curves]))),
+                f"{np.mean([len(curve) for curve in curves]):.1f}",
+                ", ".join(f"{e}×{n}" if n > 1 else str(e) for e, n in sorted(epochs.items())),
+            ]
+        )
+    return table(
+        "How training went, macro-F1 on val in percent: best and final epoch and the drop between "
+        "them in points; mean, standard deviation, least and greatest over the epochs (means over "
+        "runs, extremes of all); epochs trained; the best epochs, from 0, `e×n` where n runs share "
+        "one. The guessers are the same in every epoch.",
+        (
+            *("<Variant", "Best", "Final", "Drop", "Mean", "s.d.", "Min", "Max"),
+            *("Epochs", "<Best epochs"),
+        ),
+        [*rows, *guess_rows(sweep, _guessed_course)],
+    )
+
+
+def _guessed_course(members: Sequence[Member], guesser: str) -> list[str]:
+    scores = [member.guessed(guesser) for member in members]
+    mean, least, most = (percent(float(of(scores))) for of in (np.mean, np.min, np.max))
+    return [mean, mean, NOTHING, mean, NOTHING, least, most, NOTHING, NOTHING]
+
+
+def classes(sweep: Sweep) -> Table:
+    """Give the F1 of each class, mean and standard deviation over members."""
+    rows = []
+    for variant in sweep.variants:
+        f1 = np.array([member.class_f1 for member in variant.members])
+        spread = f1.std(0, ddof=1) if len(f1) > 1 else [None] * f1.shape[1]
+        rows.append(
+            [
+                variant.name,
+                *(f"{percent(m)} ± {percent(s)}" for m, s in zip(f1.mean(0), spread, strict=True)),
+            ]
+        )
+    return table(
+        "F1 of each class on val in percent, mean ± standard deviation over seeds and folds; and "
+        "what the guessers get, of which the best constant for a class always says that class.",
+        ("<Variant", *sweep.class_names),
+        [*rows, *guess_rows(sweep, _guessed_classes)],
+    )
+
+
+def _guessed_classes(members: Sequence[Member], guesser: str) -> list[str]:
+    told = [member.guessed_class_f1(guesser) for member in members]
+    known = [f1 for f1 in told if f1 is not None]
+    if not known:
+        return [NOTHING] * len(members[0].run.class_names)
+    return [percent(float(mean)) for mean in np.mean(known, axis=0)]
+
+
+def cost(sweep: Sweep, full: str = "finetune") -> Table:
+    """Give what each variant trains, what share of full fine-tuning it reaches, and its cost."""
+    reached = {v.name: v.best.mean for v in sweep.variants}.get(full)
+    # What older runs recorded is the peak of their process, which may be that of an earlier job.
+    memory = [_median(variant, "fit_peak_memory_bytes", 2**20) for variant in sweep.variants]
+    measured = any(cell != NOTHING for cell in memory)
+    rows = []
+    for variant, peak in zip(sweep.variants, memory, strict=True):
+        trained = variant.number("trainable_parameters")
+        share = trained / variant.number("total_parameters")
+        rows.append(
+            [
+                variant.name,
+                count(trained),
+                percent(share),
+                NOTHING if reached is None else f"{100 * variant.best.mean / reached:.1f}",
+                _median(variant, "seconds", 1),
+                _median(variant, "blocks_per_second", 1),
+                *([peak] if measured else []),
+                NOTHING if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
+            ]
+        )
+    return table(
+        "Cost: trained parameters and their share in percent; macro-F1 in percent of "
+        f"`{full}`'s; medians of seconds a training (with its evaluation, without features), of "
+        f"blocks a second{' and of peak memory in MiB' if measured else ''}; the largest "
+        "difference of a checkpoint when it was read back, in points.",
+        (
+            *("<Variant", "Trained", "Share", "Of full", "Seconds", "Blocks/s"),
+            *(["MiB"] if measured else []),
+            "Reload delta",
+        ),
+        rows,
+    )
+
+
+def _median(variant: Variant, key: str, unit: float) -> str:
+    known = [
+        member.run.timing.optional(key)
+        for member in variant.members
+        if member.run.timing is not None
+    ]
+    values = [value for value in known if value is not None]
+    return count(float(np.median(values)) / unit) if values else NOTHING
+
+
+def interval_text(mean: Mean, *, signed: bool = False) -> str:
+    """Return the ends of an interval, in percent or as signed points."""
+    if mean.low is None or mean.high is None:
+        return NOTHING
+    show = points if signed else percent
+    return f"[{show(mean.low)}, {show(mean.high)}]"
+
+
+def difference_cells(difference: Difference | None) -> list[str]:
+    """Return a difference in points, its interval and its corrected p; dashes for none."""
+    if difference is None:
+        return [NOTHING] * 3
+    interval = interval_text(difference, signed=True)
+    return [points(difference.mean), interval, p_text(difference.p_holm)]
+
+
+def p_text(value: float | None) -> str:
+    """Return a p value with four decimals."""
+    if value is None:
+        return NOTHING
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

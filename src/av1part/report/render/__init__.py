@@ -1,0 +1,1 @@
+"""Setting a report as HTML, Markdown, LaTeX or CSV."""

@@ -1,0 +1,149 @@
+"""The blocks and the frame a run left behind, so that a report needs no dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from av1part.system.errors import ReportError
+from av1part.runs.fields import REMEDY
+
+_BLOCK_KEYS = ("node", "qindex", "partition", "label", "prediction")
+_NODE_KEYS = ("row", "col", "size", "partition", "label", "prediction")
+_SCALAR_KEYS = ("frame_sequence", "frame_qindex", "bit_depth")
+_KEYS = ("block", *_BLOCK_KEYS, "frame", *_SCALAR_KEYS, *(f"frame_{key}" for key in _NODE_KEYS))
+
+
+@dataclass(frozen=True)
+class FrameNodes:
+    """Square nodes of a frame, shape (m,) each: place, true type, true and predicted class."""
+
+    row: NDArray[np.int64]
+    col: NDArray[np.int64]
+    size: NDArray[np.int64]
+    partition: NDArray[np.int64]
+    label: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+
+    def where(self, mask: NDArray[np.bool_]) -> FrameNodes:
+        """Return the nodes a mask of shape (m,) picks."""
+        return FrameNodes(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What samples.npz holds, luma brought to 8 bits.
+
+    Attributes:
+        block: Luma of shape (n, s, s), uint8.
+        margin: Luma samples around the node on each side of a block.
+        node: Row number of each block in the node table, shape (n,).
+        partition: True type of each block, shape (n,).
+        label: True class of each block, shape (n,).
+        prediction: Predicted class of each block, shape (n,).
+        frame: Luma of shape (h, w), uint8.
+        sequence: Name of the frame's picture or clip.
+        qindex: Of the frame.
+        nodes: The nodes of the frame, of the one size that is drawn.
+    """
+
+    block: NDArray[np.uint8]
+    margin: int
+    node: NDArray[np.int64]
+    partition: NDArray[np.int64]
+    label: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+    frame: NDArray[np.uint8]
+    sequence: str
+    qindex: int
+    nodes: FrameNodes
+
+
+NO_SAMPLES = Samples(
+    block=np.zeros((0, 1, 1), np.uint8),
+    margin=0,
+    **{key: np.zeros(0, np.int64) for key in ("node", "partition", "label", "prediction")},
+    frame=np.zeros((0, 0), np.uint8),
+    sequence="",
+    qindex=0,
+    nodes=FrameNodes(*(np.zeros(0, np.int64) for _ in _NODE_KEYS)),
+)
+"""Of a run whose pictures were left out."""
+
+
+def read_samples(file: Path) -> Samples:
+    """Read samples.npz.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its contents, luma as 8 bits.
+
+    Raises:
+        ReportError: if it is missing, damaged, or its arrays do not fit each other.
+    """
+    if not file.is_file():
+        raise ReportError(f"{file} is missing: {REMEDY}")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            data = {key: archive[key] for key in archive.files}
+    except Exception as error:  # zipfile, zlib, numpy and OS errors: all mean a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ReportError(f"{file} is not a readable .npz archive ({reason}): {REMEDY}") from None
+    missing = [key for key in _KEYS if key not in data]
+    if missing:
+        raise ReportError(f"{file} lacks `{missing[0]}`: {REMEDY}")
+    _check_shapes(file, data)
+    depth = int(data["bit_depth"])
+    nodes = _one_size(FrameNodes(*(data[f"frame_{key}"].astype(np.int64) for key in _NODE_KEYS)))
+    block = data["block"][:, 0]
+    spare = block.shape[-1] - int(nodes.size[0]) if len(nodes) and len(block) else 0
+    return Samples(
+        block=_to_8_bits(block, depth),
+        margin=spare // 2 if spare > 0 and spare % 2 == 0 else 0,
+        node=data["node"].astype(np.int64),
+        partition=data["partition"].astype(np.int64),
+        label=data["label"].astype(np.int64),
+        prediction=data["prediction"].astype(np.int64),
+        frame=_to_8_bits(data["frame"], depth),
+        sequence=str(data["frame_sequence"]),
+        qindex=int(data["frame_qindex"]),
+        nodes=nodes,
+    )
+
+
+def _check_shapes(file: Path, data: dict[str, NDArray[Any]]) -> None:
+    block, frame = data["block"], data["frame"]
+    n, m = len(block), data["frame_row"].size
+    fits = block.ndim == 4 and block.shape[1] == 1 and frame.ndim == 2
+    fits &= all(data[k].shape == (n,) for k in _BLOCK_KEYS)
+    fits &= all(data[f"frame_{k}"].shape == (m,) for k in _NODE_KEYS)
+    fits &= all(data[k].size == 1 for k in _SCALAR_KEYS)
+    fits &= block.dtype.kind in "ui" and frame.dtype.kind in "ui"
+    if not fits:
+        raise ReportError(f"{file} holds arrays that do not fit each other: {REMEDY}")
+    size = data["frame_size"]
+    bottom, right = data["frame_row"] + size, data["frame_col"] + size
+    if m and (bottom.max() > frame.shape[0] or right.max() > frame.shape[1]):
+        raise ReportError(f"{file} has a node outside its frame: {REMEDY}")
+
+
+def _to_8_bits(luma: NDArray[Any], depth: int) -> NDArray[np.uint8]:
+    return (luma.astype(np.int64) >> max(0, depth - 8)).clip(0, 255).astype(np.uint8)
+
+
+def _one_size(nodes: FrameNodes) -> FrameNodes:
+    """Keep 16x16 nodes where there are any, else those of the most frequent size."""
+    if not len(nodes):
+        return nodes
+    sizes, counts = np.unique(nodes.size, return_counts=True)
+    chosen = 16 if 16 in sizes else int(sizes[np.argmax(counts)])
+    return nodes.where(nodes.size == chosen)

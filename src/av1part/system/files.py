@@ -1,0 +1,178 @@
+"""Writing files so that a final name never holds half a file, and hashing them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from av1part.system.errors import ConfigError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of the system's errors those of a full disk, or quota."""
+
+PART_SUFFIX = ".part"
+"""Ending of a file, or `.partial` of a folder, that is still being written."""
+
+
+def expanded(path: str | Path) -> Path:
+    """Write out a leading `~` or `~user`.
+
+    Args:
+        path: As it was given.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: if the system knows no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{path}: the system does not know that home folder: write the path out"
+        ) from None
+
+
+def cache_folder() -> Path:
+    """Find the user's folder for what can be made again.
+
+    Returns:
+        AV1PART_CACHE, or as XDG has it.
+
+    Raises:
+        ConfigError: if it would be in a home that the system does not know.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return expanded(os.environ.get("AV1PART_CACHE") or Path(base) / "av1part")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` if the block succeeds.
+
+    The file is flushed to disk before the rename, and removed if the block raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART_SUFFIX}")
+    try:
+        with naming(path):
+            yield part
+            flush(part)
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def remove_parts(folder: Path, *, below: bool) -> None:
+    """Remove what was being written in a folder when a process was killed.
+
+    Args:
+        folder: A folder that no other process writes to.
+        below: Whether that is so of the folders in it, too.
+    """
+    for part in folder.glob(f"{'**/' if below else ''}*{PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the errors of a full disk name what was being written; a write's own name nothing.
+
+    Args:
+        path: The final name.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: with `path` as its file.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in FULL or any(os.strerror(code) in str(error) for code in FULL)
+        if not full:
+            raise
+        code = error.errno or errno.ENOSPC  # polars gives the words alone
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def reserve(path: Path) -> None:
+    """Have the disk keep all of a file's bytes, which a map of it would otherwise only ask for.
+
+    Writing to a map of a file that the disk has no room for ends the process.
+
+    Args:
+        path: The file, as long as it is to be.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+@contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a run folder if its input is refused before anything is in it.
+
+    With it go the folders around it that are then empty, as far as the current one.
+    """
+    try:
+        yield
+    except BaseException:
+        here = Path.cwd()
+        for made in (folder, *folder.parents):
+            inside = made.resolve().is_relative_to(here) and made.resolve() != here
+            if not inside or not made.is_dir() or any(made.iterdir()):
+                break
+            made.rmdir()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, with the keys in the order given; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows atomically as CSV; the first row's keys are the header."""
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Return whether a path, its links followed, is not inside a folder, its own links followed."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle lead nowhere
+        return True

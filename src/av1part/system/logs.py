@@ -1,0 +1,153 @@
+"""Log lines: coloured on a terminal, plain when piped, and timed in a file of each run."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+
+from rich.console import Console
+from rich.highlighter import ReprHighlighter
+from rich.text import Text
+
+from av1part.system.terminal import printable
+
+log = logging.getLogger(__name__)
+
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))")
+"""Colours and titles that a library may put into its messages."""
+
+_LIGHTNING = ("pytorch_lightning", "lightning_fabric")
+"""Loggers that keep their lines to themselves if they are imported before logging is set up."""
+
+_SWEEPS = "av1part.sweeps"
+"""Logger of what is said of a sweep as a whole, by a thread beside its jobs."""
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats records without anything that a terminal would act on, line breaks apart."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        text = _ESCAPE.sub("", super().format(record)).expandtabs()
+        return "\n".join(map(printable, text.split("\n")))
+
+
+class ConsoleHandler(logging.Handler):
+    """Shows lines on stderr; conf/hydra/job_logging/av1part.yaml names it.
+
+    What is stderr is asked at each line: a progress bar puts itself before it.
+    """
+
+    def __init__(self, level: int | str = logging.NOTSET) -> None:
+        super().__init__(level)
+        self.setFormatter(PlainFormatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line, its colour by its level."""
+        try:
+            said = self.format(record)
+            if record.levelno >= logging.WARNING:
+                said = f"{record.levelname.lower()}: {said}"
+            sys.stderr.write(f"{_coloured(said, record.levelno)}\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def _coloured(said: str, level: int) -> str:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return said
+    if level >= logging.WARNING:
+        text = Text(said, "bold red" if level >= logging.ERROR else "yellow")
+    else:
+        text = ReprHighlighter()(said)
+    with console.capture() as capture:
+        console.print(text, soft_wrap=True, end="")
+    return capture.get()
+
+
+@contextmanager
+def run_log(path: Path, *, logger: str = "", always: bool = False) -> Iterator[None]:
+    """Also write what is logged into a file, for as long as the context lasts.
+
+    Warnings that Python code raises are lines like others then, on the terminal too, and the error
+    that ends a run is the last line of its log.
+
+    Args:
+        path: The file; made, with its folder, by the first line, and appended to.
+        logger: Whose lines; all but those of a sweep as a whole unless named.
+        always: Also write an error with which nothing has been logged before: else a run that is
+            refused at once leaves no log.
+
+    Yields:
+        Nothing.
+    """
+    handler = _File(path, delay=True, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    if not logger:
+        handler.addFilter(lambda record: not record.name.startswith(_SWEEPS))
+    for name in _LIGHTNING:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    source = logging.getLogger(logger)
+    source.addHandler(handler)
+    try:
+        with _warnings_as_lines():
+            yield
+    except BaseException as error:
+        if always or handler.written:
+            handler.handle(_last_line(error))
+        raise
+    finally:
+        source.removeHandler(handler)
+        handler.close()
+
+
+class _File(logging.FileHandler):
+    """A log file whose folder is made with it."""
+
+    written = False
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        self.written = True
+        return super()._open()
+
+
+def _last_line(error: BaseException) -> logging.LogRecord:
+    """Return the record of the error that ends a run; one that no user can mend is told whole."""
+    from av1part.system.errors import Av1partError
+
+    expected = isinstance(error, (Av1partError, OSError, KeyboardInterrupt, SystemExit))
+    said = " ".join(str(error).split()) or type(error).__name__
+    trace = None if expected else (type(error), error, error.__traceback__)
+    return log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (said,), trace)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: object = None,
+        line: str | None = None,
+    ) -> None:
+        said = " ".join(str(message).split())
+        log.warning("%s (%s, %s:%d)", said, category.__name__, filename, lineno)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,1 @@
+"""One training run: settings to a verified run folder."""

@@ -1,0 +1,332 @@
+"""Checkpoints that count as saved only once they have been read back and found the same.
+
+    write <name>.ckpt.part -> load into a fresh module -> tensors bit for bit -> same batches,
+    same macro-F1 as the live model had -> rename to <name>.ckpt, record <name>.verified.json
+
+The record is written before both are renamed, so that a process killed in between has left it.
+
+The live figures come from the training loop's own validation, the reloaded ones from
+`evaluation.evaluate`, the code path of `av1part validate`: so scaling that happens outside the
+module, a forgotten buffer or a forward that is not deterministic shows as a difference. With
+`verify=process` a new Python process loads and evaluates (`readback`), so that not even an
+imported module of the training run takes part.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from av1part.checkpoints.load import calibration_path, load_stage, sidecar_path
+from av1part.evaluation.evaluate import evaluate, stage_scores
+from av1part.metrics.scores import from_predictions
+from av1part.models.freeze import differing, state_sha256, tensor_hashes
+from av1part.options import Verification
+from av1part.stages.base import StageModule
+from av1part.system.environment import versions
+from av1part.system.errors import CheckpointError, CheckpointMismatchError
+from av1part.system.files import PART_SUFFIX, flush, naming, sha256_file, write_json
+from av1part.training.callbacks.readback import ReadBack, read_back_in_new_process
+
+log = logging.getLogger(__name__)
+
+Level = Literal["full", "tensors"]
+
+MONITOR = "val/macro_f1"
+"""The metric by which `best` is chosen."""
+
+
+class LivePredictions(Callback):
+    """Keeps what the live model said of the first validation batches, in the loop itself."""
+
+    def __init__(self, batches: int | None) -> None:
+        """Keep the first `batches` batches, or all of them if None."""
+        self.batches = batches
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the epoch before."""
+        self._kept = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep predictions and labels of a batch."""
+        if self.batches is None or batch_idx < self.batches:
+            self._kept.append((outputs["logits"].argmax(1).cpu(), outputs["labels"].cpu()))
+
+    def macro_f1(self, module: StageModule) -> float:
+        """Return the live model's macro-F1 on the kept batches, as a fraction."""
+        predictions, labels = (torch.cat(x).numpy() for x in zip(*self._kept, strict=True))
+        return float(from_predictions(predictions, labels, module.class_names)["macro_f1"])
+
+
+class VerifiedCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint whose files have been read back before they get their name.
+
+    Two are used together: `best` follows `MONITOR`, `last` is every epoch's end, for resuming.
+    Both write on rank 0 while the other ranks wait. `seconds` is what reading back has taken.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        live: LivePredictions,
+        *,
+        monitor: str | None = None,
+        level: Level = "full",
+        verify: Verification = "module",
+        tolerance_pp: float = 1.0,
+        keep_all: bool = False,
+    ) -> None:
+        """Set up one kind of checkpoint.
+
+        Args:
+            folder: Where checkpoints go.
+            name: File stem, `best` or `last`.
+            live: What the live model said.
+            monitor: Metric to maximise; None saves every epoch.
+            level: `full` reloads and validates each file; `tensors` compares tensors only, and
+                validates the file that is there when training ends.
+            verify: Where a file is reloaded and validated: in a fresh `module` of this process,
+                or in a new `process`. Tensors alone are always compared in this one.
+            tolerance_pp: Largest difference of macro-F1 between live and reloaded model, in
+                percentage points.
+            keep_all: Keep a file of every epoch, `<name>-<epoch>`.
+        """
+        super().__init__(
+            dirpath=folder,
+            filename=f"{name}-{{epoch:04d}}" if keep_all else name,
+            monitor=monitor,
+            mode="max",
+            save_top_k=-1 if keep_all else 1,
+            every_n_epochs=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        self.name = name
+        self.live = live
+        self.level: Level = level
+        self.verify: Verification = verify
+        self.tolerance_pp = tolerance_pp
+        self.seconds = 0.0
+        self._saved_epoch = -1
+
+    @property
+    def state_key(self) -> str:
+        """Key of this callback's state in a checkpoint; `best` and `last` must not share it."""
+        return f"{type(self).__name__}[{self.name}]"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was best so far, also where the run folder has been moved since."""
+        folder = str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(Path(folder) / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_k_models": {moved(k): v for k, v in state_dict["best_k_models"].items()},
+                **{key: moved(state_dict[key]) for key in paths},
+            }
+        )
+
+    def save_now(self, trainer: pl.Trainer) -> None:
+        """Save from inside an epoch; the tensors are read back, and no scores are compared.
+
+        What the live model said is of the epoch before, so there is nothing to compare with.
+        """
+        self._save(trainer, self._own_file, "tensors")
+
+    @property
+    def _own_file(self) -> Path:
+        return Path(str(self.dirpath)) / f"{self.name}{self.FILE_EXTENSION}"
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self._save(trainer, Path(filepath), self.level)
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+
+    def _save(self, trainer: pl.Trainer, final: Path, level: Level) -> None:
+        part = final.with_name(f"{final.name}{PART_SUFFIX}")
+        try:
+            with naming(final):  # it is put together elsewhere, and brought here
+                trainer.save_checkpoint(part, self.save_weights_only)
+            if trainer.is_global_zero:
+                self._verify_and_name(trainer, part, final, level)
+        finally:
+            if trainer.is_global_zero:
+                part.unlink(missing_ok=True)
+        trainer.strategy.barrier()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the file that was only read back while training went on."""
+        pending = self.level == "tensors" and self._saved_epoch >= 0
+        if pending and trainer.is_global_zero and self._own_file.is_file():
+            self._verify_and_name(trainer, self._own_file, self._own_file, "full")
+        trainer.strategy.barrier()
+
+    def _verify_and_name(self, trainer: pl.Trainer, part: Path, final: Path, level: Level) -> None:
+        module = trainer.lightning_module
+        assert isinstance(module, StageModule)
+        started = time.perf_counter()
+        try:
+            record = self._verify(trainer, module, part, final, level)
+            self.seconds += time.perf_counter() - started
+        except CheckpointError:
+            part.replace(final.with_name(f"{final.stem}.corrupt"))
+            if part == final:
+                sidecar_path(final).unlink(missing_ok=True)
+            raise
+        pending = _pending_record(final)
+        with naming(sidecar_path(final)):
+            write_json(pending, record)
+        # Without a record a checkpoint is merely unverified; a stale record would refuse it. So
+        # would a calibration of the file before.
+        sidecar_path(final).unlink(missing_ok=True)
+        if part != final:
+            calibration_path(final).unlink(missing_ok=True)
+            flush(part)
+        part.replace(final)
+        pending.replace(sidecar_path(final))
+
+    def _verify(
+        self, trainer: pl.Trainer, module: StageModule, part: Path, final: Path, level: Level
+    ) -> dict[str, Any]:
+        """Read a file back and compare it with the live model.
+
+        Raises:
+            CheckpointMismatchError: naming what differs.
+        """
+        try:
+            back = self._read_back(trainer, module, part, level)
+        except CheckpointError as error:
+            where = " in a new process" if self._in_new_process(level) else ""
+            raise CheckpointMismatchError(
+                f"{final} does not read back{where} ({error}); the file is kept as "
+                f"{final.stem}.corrupt: check disk and memory"
+            ) from error
+        # When training has ended, Lightning's counter is past the epoch that was saved.
+        epoch = self._saved_epoch if part == final else trainer.current_epoch
+        self._saved_epoch = epoch
+        live_state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
+        file_sha256 = sha256_file(part)
+        moved = differing(tensor_hashes(live_state), back.tensors)
+        if moved:
+            raise CheckpointMismatchError(
+                f"{final} reads back with other tensors than the live model's: "
+                f"{', '.join(moved[:4])} ({len(moved)} in all); the file is kept as "
+                f"{final.stem}.corrupt"
+            )
+        if back.file_sha256 != file_sha256:
+            raise CheckpointMismatchError(
+                f"{final} changed while it was read back; the file is kept as {final.stem}.corrupt"
+            )
+        record = {
+            "file": final.name,
+            "sha256": state_sha256(live_state),
+            "file_sha256": file_sha256,
+            "epoch": epoch,
+            "level": level,
+            "process": "new" if back.pid != os.getpid() else "same",
+            "python": back.python,
+        }
+        if back.macro_f1 is not None:
+            record |= self._compare_scores(module, back.macro_f1, final)
+        return {**record, "versions": versions()}
+
+    def _in_new_process(self, level: Level) -> bool:
+        return self.verify == "process" and level == "full"
+
+    def _read_back(
+        self, trainer: pl.Trainer, live: StageModule, part: Path, level: Level
+    ) -> ReadBack:
+        if self._in_new_process(level):
+            back = read_back_in_new_process(
+                part,
+                batches=self.live.batches,
+                ranks=trainer.world_size,
+                device=str(live.device),
+                precision=str(trainer.precision),
+            )
+            log.info("%s read back by process %d", part.name, back.pid)
+            return back
+        file_sha256 = sha256_file(part)
+        # Building a module draws initial weights, which must not disturb the training.
+        with isolate_rng():
+            fresh = load_stage(part, cls=type(live))
+        tensors, macro_f1 = tensor_hashes(fresh.state_dict()), None
+        if level == "full":
+            # Blocks, where training may have used features: a stale cache would show here.
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            batches = data.batches("val", ranks=trainer.world_size)
+            found = evaluate(
+                fresh.to(live.device),
+                batches,
+                limit=self.live.batches,
+                precision=str(trainer.precision),  # like with like
+            )
+            macro_f1 = float(stage_scores(fresh, found)["macro_f1"])
+        return ReadBack(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
+
+    def _compare_scores(self, live: StageModule, reloaded: float, final: Path) -> dict[str, Any]:
+        live_f1 = self.live.macro_f1(live)
+        delta = 100 * (reloaded - live_f1)
+        # `not <=` also refuses a difference that is not a number.
+        if not abs(delta) <= self.tolerance_pp:
+            raise CheckpointMismatchError(
+                f"{final} scores macro-F1 {100 * reloaded:.2f} % when reloaded, the live model "
+                f"{100 * live_f1:.2f} % on the same batches: {delta:+.2f} pp, tolerance "
+                f"{self.tolerance_pp} pp; the file is kept as {final.stem}.corrupt"
+            )
+        return {
+            "macro_f1_live": live_f1,
+            "macro_f1_reloaded": reloaded,
+            "macro_f1_full": float(live.val_result["macro_f1"]),
+            "delta_pp": delta,
+            "tolerance_pp": self.tolerance_pp,
+            "batches": self.live.batches if self.live.batches is not None else "all",
+        }
+
+
+def _pending_record(checkpoint: Path) -> Path:
+    record = sidecar_path(checkpoint)
+    return record.with_name(f"{record.name}{PART_SUFFIX}")
+
+
+def adopt_records(folder: Path) -> None:
+    """Give checkpoints their records that a process was killed before it could.
+
+    Args:
+        folder: The checkpoints' folder.
+    """
+    for checkpoint in folder.glob("*.ckpt"):
+        pending = _pending_record(checkpoint)
+        try:
+            said = json.loads(pending.read_text(encoding="utf-8"))
+            missing = not sidecar_path(checkpoint).exists()
+            if missing and said["file_sha256"] == sha256_file(checkpoint):
+                pending.replace(sidecar_path(checkpoint))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue

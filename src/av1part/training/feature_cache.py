@@ -1,0 +1,298 @@
+"""Features of the frozen trunk, computed once and kept on disk for every epoch and every run.
+
+    store + frozen trunk -> <folder>/<key>.npy, [turns, blocks, h, w, c], memory-mapped
+
+What lies below the first trained part of a stage computes the same in every epoch of every run
+that starts from the same backbone. Where training turns blocks by the eight symmetries there are
+eight of each. The key is a hash of all it depends on: the trunk's tensors and shape, the dataset's
+manifest, the nodes, the cut, the precision. Nothing has to be invalidated by hand; the oldest files
+that no run uses go when the folder outgrows its limit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from av1part.data.serve.augment import apply_symmetries
+from av1part.data.serve.blocks import BlockReader
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.store import Store
+from av1part.models.backbone import LEVELS, layer_of
+from av1part.models.classifier import Classifier
+from av1part.models.freeze import state_sha256
+from av1part.models.precision import computing_in
+from av1part.partition import SYMMETRIES
+from av1part.stages.base import StageModule
+from av1part.system.files import PART_SUFFIX, atomic_path, cache_folder, expanded, reserve
+from av1part.system.locks import NO_LOCKS, file_lock
+
+log = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Version of the key and of the files."""
+
+_BATCH = 1024
+_HEADER = 128
+"""Bytes before the data of a .npy file of few dimensions."""
+_BITS = {torch.bfloat16: torch.int16}
+_CHECKED = 64
+"""Blocks whose features are computed anew when a file is used again."""
+_TOLERANCE = 1e-3
+"""Largest difference of those, by the size of the features: other machines round otherwise."""
+
+
+def default_folder() -> Path:
+    """Return where features are kept unless told otherwise."""
+    return cache_folder() / "features"
+
+
+class FeatureCache:
+    """A folder of features, shared by the runs of one machine."""
+
+    def __init__(self, folder: Path, limit_bytes: float) -> None:
+        """Use a folder; it is made with its first file.
+
+        Args:
+            folder: Where the files are.
+            limit_bytes: Of all files together, or inf; those not used for longest are removed.
+        """
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def features(
+        self,
+        classifier: Classifier,
+        reader: BlockReader,
+        store: Store,
+        *,
+        turned: bool = False,
+        precision: str = "32-true",
+    ) -> Tensor | None:
+        """Return the features of a reader's blocks, computing them if no run has before.
+
+        Args:
+            classifier: Whose trunk, up to its `cut`, on the device that is to compute it.
+            reader: The blocks.
+            store: What they are of.
+            turned: Whether each block is wanted under all of `SYMMETRIES`, or only as it is.
+            precision: That training computes in, a key of `AUTOCASTS`.
+
+        Returns:
+            The features in the dtype that the trunk leaves them in, shape (t, n, c) or
+            (t, n, h, w, c), with t = 8 if turned, else 1; backed by the file, not to be written to.
+            None if they would not fit the limit, beside what other runs use.
+
+        Raises:
+            OSError: if the folder cannot be written, or the disk is full.
+        """
+        job = _Job(classifier, reader, len(SYMMETRIES) if turned else 1, precision)
+        if job.file_bytes > self.limit_bytes:
+            log.warning(
+                "features of %s blocks take %.1f GiB, more than cache.limit_gb: not cached",
+                f"{job.turns * len(reader):,}",
+                job.file_bytes / 2**30,
+            )
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{job.key(store)}.npy"
+        # A second run that wants the same waits here, and finds it made.
+        with file_lock(self.folder / f"{file.name}.lock"):
+            found = job.open(file)
+            if found is None or not job.agrees(found):
+                for left in self.folder.glob(f"{file.name}.*{PART_SUFFIX}"):
+                    left.unlink()  # by a run that was killed
+                if not self._make_room(job.file_bytes):
+                    log.warning("%s is full of features that runs use: not cached", self.folder)
+                    return None
+                job.compute(file)
+                found = job.open(file)
+            if found is not None:
+                file.touch()
+        return found
+
+    def _make_room(self, size: int) -> bool:
+        """Remove what was not used for longest and is not in use; return whether that is enough."""
+        files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+        held = sum(file.stat().st_size for file in files)
+        for file in files:
+            if held + size <= self.limit_bytes:
+                break
+            bytes_ = file.stat().st_size
+            if _remove_unused(file):
+                held -= bytes_
+        return held + size <= self.limit_bytes
+
+
+class _Job:
+    """Features to be had: of which blocks, by which trunk, how often turned, how precise."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        reader: BlockReader,
+        turns: int,
+        precision: str,
+    ) -> None:
+        assert classifier.cut is not None
+        self.classifier, self.cut = classifier, classifier.cut
+        self.reader, self.turns, self.precision = reader, turns, precision
+        one = self._trunk(np.arange(1), 0)
+        self.dtype = one.dtype
+        self.shape = (turns, len(reader), *one.shape[1:])
+        self.file_bytes = _HEADER + math.prod(self.shape) * one.element_size()
+
+    def key(self, store: Store) -> str:
+        """Hash everything that the features depend on."""
+        kept = {"stem", *(f"layer{level}" for level in LEVELS if level <= self.cut)}
+        backbone = self.classifier.backbone
+        state = {n: t for n, t in backbone.state_dict().items() if layer_of(n) in kept}
+        facts = {
+            "format": FORMAT,
+            "trunk": state_sha256(state),
+            "bit_depth_peak": float(self.classifier.normalise.peak),
+            "pooled_stem": not isinstance(backbone.maxpool, nn.Identity),
+            "cut": self.cut,
+            "precision": self.precision,
+            "turns": self.turns,
+            "manifest": store.manifest_sha256,
+            "nodes": hashlib.sha256(self.reader.nodes.astype(np.int64).tobytes()).hexdigest(),
+            "size": self.reader.size,
+            "context": self.reader.context,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def open(self, file: Path) -> Tensor | None:
+        """Map a file of features; None if it is not there, or not one of these."""
+        try:
+            # Copy on write: a tensor cannot be read-only, and the file must not change.
+            found = np.lib.format.open_memmap(file, mode="c")
+            if found.dtype != self._stored or found.shape != self.shape:
+                return None
+            _use(file, found)
+        except (OSError, ValueError):
+            return None
+        return torch.from_numpy(found).view(self.dtype)
+
+    def agrees(self, found: Tensor) -> bool:
+        """Compute some features anew: a damaged file must not be trained on."""
+        index = np.unique(np.linspace(0, len(self.reader) - 1, _CHECKED).astype(np.int64))
+        turn = len(self.reader) % self.turns
+        fresh, kept = self._trunk(index, turn).float(), found[turn, index].float()
+        limit = _TOLERANCE * max(1e-6, float(fresh.abs().max()))
+        return bool((fresh - kept).abs().max() <= limit)
+
+    def compute(self, file: Path) -> None:
+        """Write the file."""
+        with atomic_path(file) as part:
+            out = np.lib.format.open_memmap(part, mode="w+", dtype=self._stored, shape=self.shape)
+            reserve(part)
+            for start in range(0, len(self.reader), _BATCH):
+                index = np.arange(start, min(start + _BATCH, len(self.reader)))
+                for turn in range(self.turns):
+                    features = self._trunk(index, turn)
+                    out[turn, index] = features.view(_BITS.get(self.dtype, self.dtype)).numpy()
+            out.flush()
+
+    @property
+    def _stored(self) -> np.dtype[Any]:
+        """The dtype of the file: numpy has no bfloat16, so those are kept as bits."""
+        kept: np.dtype[Any] = torch.empty(0, dtype=_BITS.get(self.dtype, self.dtype)).numpy().dtype
+        return kept
+
+    def _trunk(self, index: NDArray[np.int64], turn: int) -> Tensor:
+        """Compute features, (b, c) or (b, h, w, c), on the CPU."""
+        batch = self.reader[index]
+        if turn:
+            batch = apply_symmetries(batch, torch.full((len(index),), turn))
+        device = next(self.classifier.parameters()).device
+        with torch.inference_mode(), computing_in(self.precision, device):
+            features = self.classifier.trunk(batch["block"].to(device), self.cut).cpu()
+        return (features.permute(0, 2, 3, 1) if features.dim() == 4 else features).contiguous()
+
+
+def serve_features(
+    options: Mapping[str, Any], module: StageModule, data: BlockDataModule, trainer: pl.Trainer
+) -> None:
+    """Have the Trainer served the features of the frozen trunk, where there is one to cache.
+
+    Args:
+        options: `mode`, `folder` and `limit_gb`, the config group `cache`.
+        module: Whose trunk; moved to the Trainer's device.
+        data: Gets the features of train and val; none if they cannot be kept, which is logged.
+        trainer: That will train.
+    """
+    if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
+        return
+    folder = expanded(options["folder"] or default_folder())
+    cache = FeatureCache(folder, options["limit_gb"] * 2**30)
+    classifier = module.to(trainer.strategy.root_device).classifier.eval()
+    wanted = {
+        "train": (data.training_reader(), data.augment == "symmetries"),
+        "val": (data.reader("val"), False),
+    }
+    try:
+        for split, (reader, turned) in wanted.items():
+            features = cache.features(
+                classifier, reader, data.store, turned=turned, precision=str(trainer.precision)
+            )
+            if features is None:
+                data.features.clear()
+                return
+            data.features[split] = features
+    except OSError as error:
+        log.warning("features are not cached: %s (%s)", folder, error.strerror or error)
+        data.features.clear()
+        return
+    finally:
+        module.train()
+    log.info("features of the frozen trunk: cached in %s", folder)
+
+
+def _use(file: Path, features: NDArray[Any]) -> None:
+    """Keep a file while its features are in memory.
+
+    A map of a removed file stays whole on one machine only: another one that removes it through
+    NFS takes the pages from under the run, which ends by SIGBUS.
+
+    Raises:
+        FileNotFoundError: if the file has just been removed.
+    """
+    reading = os.open(file, os.O_RDONLY)
+    weakref.finalize(features, os.close, reading)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(reading, fcntl.LOCK_SH)
+    if not os.fstat(reading).st_nlink:
+        raise FileNotFoundError(file)
+
+
+def _remove_unused(file: Path) -> bool:
+    """Remove a file that no run has in use; return whether it is gone."""
+    try:
+        with file.open("r+b") as held:  # for writing, or NFS would give no exclusive lock
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    return False
+            file.unlink()
+    except FileNotFoundError:
+        pass
+    except PermissionError:  # another user's
+        return False
+    return True

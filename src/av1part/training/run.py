@@ -1,0 +1,395 @@
+"""Training one stage: settings in, a verified run folder out.
+
+settings -> BlockDataModule, StageModule, Trainer -> fit -> best.ckpt -> metrics on val -> files
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from av1part.checkpoints.load import load_backbone, load_stage, read_checkpoint, sidecar_path
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.injection import describe
+from av1part.evaluation.evaluate import evaluate, stage_scores
+from av1part.metrics.intervals import flatten_intervals, metric_intervals
+from av1part.metrics.scores import FlatMetrics, baselines
+from av1part.models.freeze import frozen_text, state_sha256
+from av1part.models.losses import build_loss
+from av1part.models.summary import count_parameters, count_trainable, summarise
+from av1part.models.weights import load_pretrained
+from av1part.partition import taxonomy
+from av1part.runs.write import (
+    changed_settings,
+    node_columns,
+    write_config,
+    write_confusion,
+    write_environment,
+    write_predictions,
+    write_samples,
+)
+from av1part.stages.base import StageModule, stage_class
+from av1part.system.errors import CheckpointError, CheckpointMismatchError, ConfigError
+from av1part.system.files import write_json
+from av1part.training.callbacks.timing import Timing
+from av1part.training.feature_cache import serve_features
+from av1part.training.stage2_errors import build_injection
+from av1part.training.trainer import Settings, build_trainer, fit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        folder: The run folder.
+        best: Its best checkpoint.
+        metrics: What metrics.json holds.
+    """
+
+    folder: Path
+    best: Path
+    metrics: FlatMetrics
+
+
+def train_stage(
+    settings: Settings, folder: Path, draw: Callable[[FlatMetrics], None]
+) -> TrainResult | None:
+    """Train one stage and write its run folder.
+
+    Args:
+        settings: The composed configuration, plain values.
+        folder: Run folder; must exist.
+        draw: Called with what metrics.json will hold, or holds, when all else is written.
+
+    Returns:
+        The result, or None in the further processes of a distributed run.
+
+    Raises:
+        ConfigError: if the settings do not fit the data, each other or the machine; as for the
+            further errors, nothing is written before they have been checked.
+        Av1partError: if the data or a checkpoint are at fault.
+    """
+    last = _resumable(settings, folder)
+    pl.seed_everything(int(settings["seed"]), workers=True, verbose=False)
+    data = build_datamodule(settings)
+    facts = data.facts()
+    _check_settings(settings, facts)
+    if facts["injection"] is not None:
+        log.info("%s", describe(facts["injection"]))
+    module = build_module(settings, facts)
+    if last is not None:
+        _check_same_run(settings, read_checkpoint(last), module, last)
+        finished = folder / "metrics.json"
+        if finished.is_file():
+            log.info("%s holds this run, finished: it stays as it is", folder)
+            best = folder / "checkpoints" / "best.ckpt"
+            metrics = json.loads(finished.read_text(encoding="utf-8"))
+            draw(metrics)
+            return TrainResult(folder, best, metrics)
+    timing = Timing(folder / "timing.json")
+    trainer = build_trainer(settings, folder, timing)
+    if trainer.world_size > 1 and any(module.classifier.thaw.values()):
+        raise ConfigError(
+            f"method={settings['method']['name']} thaws layers while it trains, which several "
+            "processes cannot follow: use trainer.devices=1"
+        )
+    if last is None:
+        write_config(folder, settings)
+    log_summary(module, facts["size"] + 2 * facts["context"])
+    _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
+    started = time.perf_counter()
+    serve_features(settings["cache"], module, data, trainer)
+    timing.features_seconds = time.perf_counter() - started
+    if settings["trainer"]["compile"]:
+        module.classifier.compile_trained()
+    fit(trainer, module, data, last)
+    if not trainer.is_global_zero:
+        return None
+    result = _finish(settings, folder, data, facts, timing, trainer.strategy.root_device)
+    draw(result.metrics)
+    # The last of all: a sweep does not come back to a folder that has it.
+    write_json(folder / "metrics.json", result.metrics)
+    return result
+
+
+def build_datamodule(settings: Settings) -> BlockDataModule:
+    """Return the data module of a configuration."""
+    arguments = {
+        **settings["data"],
+        "stage": settings["stage"]["name"],
+        "taxonomy": settings["taxonomy"],
+        "seed": settings["seed"],
+    }
+    injection = build_injection(settings["injection"], arguments)
+    return BlockDataModule(**arguments, injection=injection)
+
+
+def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
+    """Build a stage and give its backbone the weights it starts from.
+
+    Args:
+        settings: The configuration of the run.
+        facts: What the checkpoint shall know of the data.
+
+    Returns:
+        The stage, on the CPU; its hyper-parameter `start` says where the weights are from.
+
+    Raises:
+        ConfigError: if the method needs a start that is not given, or trains without a rate.
+        CheckpointError: if the start cannot be loaded, strictly.
+    """
+    method_options = dict(settings["method"])
+    method, stage = str(method_options.pop("name")), settings["stage"]["name"]
+    del method_options["lr_backbone"]  # the optimizer's
+    options = dict(settings["backbone"])
+    weights, stage1 = options.pop("weights"), settings["stage1"]
+    if method == "scratch" and (stage1 is not None or weights != "none"):
+        raise ConfigError("method=scratch starts at random: leave out stage1 and backbone.weights")
+    if method != "scratch" and stage1 is None and weights == "none":
+        raise ConfigError(
+            f"method={method} of {stage} needs a trained backbone: give stage1=CKPT (or "
+            "backbone.weights), or use method=scratch"
+        )
+    if stage1 is not None and weights != "none":
+        raise ConfigError("give stage1=CKPT or backbone.weights, not both")
+    module = stage_class(stage)(
+        taxonomy=settings["taxonomy"],
+        method=method,
+        backbone=options,
+        head=settings["head"],
+        loss=settings["loss"],
+        optimizer=settings["optimizer"],
+        scheduler=settings["scheduler"],
+        data=dict(facts),
+        adapter=settings["adapter"] if method == "adapter" else None,
+        conditioning=settings["conditioning"],
+        method_options=method_options,
+        seed=settings["seed"],
+    )
+    _check_rates(module, settings["optimizer"]["lr"])
+    start: dict[str, Any] = {"weights": str(weights)}
+    if stage1 is not None:
+        start |= load_backbone(module, stage1)
+    else:
+        load_pretrained(module.classifier.backbone, weights)
+        start["sha256"] = state_sha256(module.classifier.backbone.state_dict())
+    module.hparams["start"] = start
+    return module
+
+
+def log_summary(module: StageModule, side: int) -> None:
+    """Log the layers with their spatial size, and what is trained and what is frozen."""
+    total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
+    log.info(
+        "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",
+        module.stage_name,
+        module.hparams["method"],
+        f"{trainable:,}",
+        f"{total:,}",
+        100 * trainable / total,
+        frozen_text(module.classifier.thaw),
+    )
+    for row in summarise(module.classifier, side):
+        where = f"{row.side}x{row.side}" if row.side else "-"
+        log.info(
+            "  %-12s %4d channels, map %-6s %11s parameters, %11s trained",
+            row.name,
+            row.channels,
+            where,
+            f"{row.parameters:,}",
+            f"{row.trainable:,}",
+        )
+
+
+def _check_rates(module: StageModule, rates: Mapping[str, float | None]) -> None:
+    missing = [part for part in module.classifier.parameter_groups() if rates[part] is None]
+    if missing:
+        raise ConfigError(
+            f"optimizer.lr.{missing[0]} is null, but method={module.hparams['method']} trains it: "
+            "give a rate (of the backbone, method.lr_backbone=1e-4)"
+        )
+
+
+def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
+    late = [k for k, first in module.classifier.thaw.items() if first and first >= epochs]
+    if late:
+        log.warning(
+            "%s would thaw only after the last of %d epochs, and so is never trained: lower "
+            "method.unfreeze or raise trainer.max_epochs",
+            ", ".join(late),
+            epochs,
+        )
+
+
+def split_scores(
+    module: StageModule, data: BlockDataModule, split: str, *, precision: str = "32-true"
+) -> tuple[FlatMetrics, dict[str, Any]]:
+    """Evaluate a stage on a split, as `av1part validate` does.
+
+    Args:
+        module: The stage.
+        data: Its data, set up for the same stage.
+        split: `train`, `val` or `test`.
+        precision: To compute in, a key of `AUTOCASTS`.
+
+    Returns:
+        The flat metrics with baselines and intervals, and the arrays behind them: `evaluation`,
+        `labels` and `nodes` (node, sequence, qindex).
+    """
+    evaluation = evaluate(module, data.batches(split), precision=precision)
+    data.store.check_unchanged()
+    scores = stage_scores(module, evaluation)
+    labels = module.stage.labels[evaluation.partition]
+    nodes = node_columns(data.store, evaluation.node)
+    train_counts = module.hparams["data"]["class_counts"]
+    for guesser, figures in baselines(train_counts, labels, module.class_names).items():
+        scores |= {f"baselines.{guesser}.{name}": value for name, value in figures.items()}
+    intervals = metric_intervals(
+        evaluation.predictions, labels, nodes["sequence"].to_numpy(), train_counts
+    )
+    scores |= flatten_intervals(intervals)
+    scores |= {"split": split, "protocol": data.split}
+    return scores, {"evaluation": evaluation, "labels": labels, "nodes": nodes}
+
+
+def _resumable(settings: Settings, folder: Path) -> Path | None:
+    """Return the checkpoint to resume from, or None for a new run.
+
+    Raises:
+        ConfigError: if the folder holds a run that is not to be resumed.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    finished = (folder / "metrics.json").exists()
+    if settings["resume"]:
+        if finished and not last.is_file():
+            raise ConfigError(
+                f"{folder} holds a finished run without its last.ckpt: there is nothing to go on "
+                "with, use another name=..."
+            )
+        return last if last.is_file() else None
+    if last.exists() or finished:
+        raise ConfigError(
+            f"{folder} already holds a run: use resume=true to go on with it, or another name=..."
+        )
+    return None
+
+
+def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
+    if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
+        raise ConfigError(
+            f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
+            "constant tells nothing; use conditioning=none or build at several cq_levels"
+        )
+    root = taxonomy(settings["taxonomy"]).root.name
+    if settings["loss"]["kind"] == "hard_negative" and settings["stage"]["name"] != root:
+        raise ConfigError(
+            f"loss=hard_negative keeps all PARTITION and the hardest NONE, so it is for {root} "
+            f"alone: use another loss with stage={settings['stage']['name']}"
+        )
+    try:
+        balances = build_loss(facts["class_counts"], **settings["loss"]).balances
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if balances and settings["data"]["sampling"] == "balanced":
+        raise ConfigError(
+            "data.sampling=balanced with a loss that balances classes balances twice: use "
+            "loss=focal or loss=cross_entropy, or data.sampling=natural"
+        )
+
+
+def _check_same_run(
+    settings: Settings, checkpoint: Mapping[str, Any], module: StageModule, last: Path
+) -> None:
+    """Refuse to resume a run under another configuration, data or start than it was begun with.
+
+    Raises:
+        ConfigError: if the configuration differs.
+        CheckpointError: if data or start differ.
+    """
+    changed = changed_settings(last.parent.parent, settings)
+    if changed:
+        raise ConfigError(
+            f"{last.parent.parent} was begun with another {', '.join(changed)}: resume=true goes "
+            "on with the same configuration; choose another name=... for a new one"
+        )
+    theirs, ours = (_without_paths(h) for h in (checkpoint["hyper_parameters"], module.hparams))
+    differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
+    if differing:
+        raise CheckpointError(
+            f"{last} was trained with another {', '.join(differing)}: resume=true goes on with the "
+            "same configuration; choose another name=... for a new one"
+        )
+
+
+def _without_paths(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters without where files lie; their hashes say what they are."""
+    paths = ("path", "split_list", "stage1", "weights", "division_sha256")
+    return {
+        key: {k: v for k, v in value.items() if k not in paths}
+        if key in ("data", "start") and value
+        else value
+        for key, value in hyper_parameters.items()
+    }
+
+
+def _finish(
+    settings: Settings,
+    folder: Path,
+    data: BlockDataModule,
+    facts: Mapping[str, Any],
+    timing: Timing,
+    device: torch.device,
+) -> TrainResult:
+    """Evaluate the best checkpoint, as read from disk, on all of val; write what it came to."""
+    best = folder / "checkpoints" / "best.ckpt"
+    record = read_checkpoint(best)
+    module = load_stage(best).to(device)
+    scores, arrays = split_scores(module, data, "val")
+    if settings["trainer"]["precision"] == "32-true":  # others round otherwise than these scores
+        _check_recorded(best, scores)
+    evaluation, labels = arrays["evaluation"], arrays["labels"]
+    names = module.class_names
+    write_confusion(folder, names, scores["confusion_matrix"])
+    predicted = {"label": labels, "prediction": evaluation.predictions}
+    write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
+    write_samples(folder, data.reader("val"), labels, evaluation.predictions)
+    write_environment(folder, seed=settings["seed"], dataset=facts)
+    write_json(timing.path, timing.summary())
+    total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
+    metrics = {
+        "stage": module.stage_name,
+        "method": settings["method"]["name"],
+        "taxonomy": module.taxonomy.name,
+        "class_names": list(names),
+        **scores,
+        "epoch": int(record["epoch"]),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+    }
+    return TrainResult(folder, best, metrics)
+
+
+def _check_recorded(best: Path, scores: FlatMetrics) -> None:
+    """Compare the full validation of best.ckpt with what training recorded for it.
+
+    Raises:
+        CheckpointMismatchError: if they differ by more than the tolerance.
+    """
+    said = json.loads(sidecar_path(best).read_text(encoding="utf-8"))
+    delta = 100 * (scores["macro_f1"] - said["macro_f1_full"])
+    if not abs(delta) <= said["tolerance_pp"]:
+        raise CheckpointMismatchError(
+            f"{best} scores {100 * scores['macro_f1']:.2f} % on all of val, training recorded "
+            f"{100 * said['macro_f1_full']:.2f} %: {delta:+.2f} pp"
+        )

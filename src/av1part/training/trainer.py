@@ -1,0 +1,181 @@
+"""The Trainer of a run: callbacks, verified checkpoints, loggers, and what not to warn of."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
+from rich.console import Console
+
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.stages.base import StageModule
+from av1part.system.errors import ConfigError
+from av1part.training.callbacks.data_guard import DataGuard
+from av1part.training.callbacks.freeze_guard import FreezeGuard
+from av1part.training.callbacks.history import BestEpochWarning, History
+from av1part.training.callbacks.preemption import Preemption
+from av1part.training.callbacks.rank_watch import RankWatch
+from av1part.training.callbacks.stopping import ResumableEarlyStopping
+from av1part.training.callbacks.timing import Timing
+from av1part.training.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
+
+# Lightning lists devices and advertises; what a run needs to say it says itself.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+_EXPECTED_WARNINGS = (
+    r"Found \d+ module\(s\) in eval mode",  # the frozen part, on purpose
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run
+    r"The 'train_dataloader' does not have many workers",  # batches are gathered in bulk
+    r"The 'val_dataloader' does not have many workers",
+    r"It is recommended to use `self.log\('(train|val)/loss'",  # it is reduced already
+    r"Grad strides do not match bucket view strides",  # of DDP and 1x1 convolutions
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"The `srun` command is available on your system but is not used",  # a sweep's job, or a shell
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
+)
+
+_PROFILERS = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+
+Settings = Mapping[str, Any]
+"""A composed train configuration as plain values; conf/train.yaml names its keys."""
+
+
+def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Trainer:
+    """Build the Trainer of a run folder, with everything that watches over a run.
+
+    Args:
+        settings: The configuration of the run.
+        folder: The run folder.
+        timing: The callback that times the run.
+
+    Returns:
+        The Trainer.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument, or a logger is unknown.
+    """
+    live = LivePredictions(settings["callbacks"]["verify_batches"])
+    history = History(folder / "history.csv")
+    callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
+    callbacks += [DataGuard(), RankWatch(folder)]
+    callbacks += _stopping_and_progress(settings)
+    checkpoints = _checkpoints(settings, folder / "checkpoints", live)
+    callbacks += [*checkpoints, Preemption(checkpoints[-1])]
+    with _without_expected_warnings():
+        return _trainer(settings, folder, callbacks)
+
+
+def fit(trainer: pl.Trainer, module: StageModule, data: BlockDataModule, last: Path | None) -> None:
+    """Train, from the checkpoint `last` if there is one, without warnings of what is meant."""
+    with _without_expected_warnings():
+        # In a context of its own, for one that ends inside a validation to leave nothing folded.
+        copy_context().run(
+            trainer.fit,
+            module,
+            datamodule=data,
+            ckpt_path=None if last is None else str(last),
+            weights_only=True,
+        )
+
+
+@contextmanager
+def _without_expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for expected in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        yield
+
+
+def _stopping_and_progress(settings: Settings) -> list[Callback]:
+    options = settings["callbacks"]
+    callbacks: list[Callback] = []
+    if options["patience"] is not None:
+        patience = options["patience"]
+        callbacks.append(ResumableEarlyStopping(monitor=MONITOR, mode="max", patience=patience))
+    # In a log file the bar would be thousands of lines; History logs a line an epoch there.
+    if options["progress_bar"] and Console().is_terminal:
+        callbacks.append(RichProgressBar())
+    return callbacks
+
+
+def _checkpoints(
+    settings: Settings, folder: Path, live: LivePredictions
+) -> list[VerifiedCheckpoint]:
+    """Return what writes the checkpoints; the last one is of `last.ckpt`."""
+    options = settings["callbacks"]
+    every_epoch = options["verify_every"] == "epoch"
+    how = {"tolerance_pp": options["tolerance_pp"], "verify": options["verify"]}
+    kinds = [
+        VerifiedCheckpoint(folder, "best", live, monitor=MONITOR, **how),
+        VerifiedCheckpoint(
+            folder,
+            "last",
+            live,
+            level="full" if every_epoch else "tensors",
+            **how,
+        ),
+    ]
+    if options["save_every"] == "epoch":
+        kinds.insert(0, VerifiedCheckpoint(folder, "epoch", live, keep_all=True, **how))
+    return kinds
+
+
+def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+    """Build the Trainer.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument.
+    """
+    arguments = dict(settings["trainer"])
+    del arguments["compile"]  # of the module
+    torch.set_float32_matmul_precision(arguments.pop("matmul_precision"))
+    kind = arguments.pop("profiler")
+    try:
+        return pl.Trainer(
+            **arguments,
+            profiler=None if kind is None else _PROFILERS[kind](folder, "profile"),
+            callbacks=callbacks,
+            logger=_loggers(settings, folder),
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
+            use_distributed_sampler=False,
+            # Who is which rank SLURM says; what to do on its signals, `Preemption`.
+            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {error}") from None
+
+
+def _loggers(settings: Settings, folder: Path) -> list[Logger]:
+    kinds = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    names = settings["logger"]["names"]
+    unknown = sorted(set(names) - kinds.keys())
+    if unknown:
+        raise ConfigError(f"logger.names: {unknown} unknown, there are {sorted(kinds)}")
+    logs = folder / "logs"
+    versions = {"csv": _next_leg(logs / "csv"), "tensorboard": ""}
+    return [kinds[name](save_dir=str(logs), name=name, version=versions[name]) for name in names]
+
+
+def _next_leg(folder: Path) -> str:
+    """Return where the CSV log of a resumed run goes: Lightning would remove the one before it."""
+    legs = ("", *(f"resumed_{number}" for number in range(1, 10_000)))
+    return next(leg for leg in legs if not (folder / leg / "metrics.csv").exists())

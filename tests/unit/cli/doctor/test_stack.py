@@ -1,0 +1,92 @@
+"""What doctor says of packages and GPUs that do not work as they should."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from av1part.cli.doctor import stack
+
+WHOLE: dict[str, Any] = {"errors": {}, "cuda": "13.0", "threads": 2, "gpus": []}
+
+
+def packages_but(folder: Path, *names: str) -> None:
+    """Write empty packages in place of those that training needs, names apart."""
+    for name in set(stack.MODULES) - set(names):
+        (folder / f"{name}.py").write_text("")
+
+
+def test_a_damaged_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    packages_but(tmp_path, "torch", "torchvision")
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch.so:\\n no such file')")
+    (tmp_path / "torchvision.py").write_text("import torch")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said = stack.try_imports()
+    assert set(said["errors"]) == {"torch", "torchvision"}
+    (trouble,) = (t for t in stack.packages(said).troubles if t.needed)
+    assert str(trouble) == (
+        "training: torch, torchvision cannot be imported (OSError: libtorch.so: no such file): "
+        "run `make setup`, or install av1part anew"
+    )
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(7)", "print('hello')"])
+def test_a_package_that_ends_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str
+) -> None:
+    packages_but(tmp_path, "numpy", "torch")
+    (tmp_path / "numpy.py").write_text(code)
+    (tmp_path / "torch.py").write_text("raise ImportError('x')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "torch" in stack.try_imports()["errors"]
+
+
+def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "av":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(stack, "version", version)
+    section = stack.packages(WHOLE)
+    assert dict(section.rows)["av"] == "not found"
+    assert dict(section.rows)["torch"] == "1, CUDA 13.0"
+    assert any(t.needed and "av is not installed" in t.why for t in section.troubles)
+
+
+def test_versions_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stack.out_of_bounds() == []
+    wanted = ["torch>=999", "no-such-package>=1", "litdata>=999; extra == 'bench'"]
+    monkeypatch.setattr(stack, "requires", lambda _: wanted)
+    (line,) = stack.out_of_bounds()
+    assert line.startswith("torch ")
+    assert line.endswith("is installed, not >=999")
+    (trouble,) = stack.packages(WHOLE).troubles
+    assert not trouble.needed
+
+
+@pytest.mark.parametrize(
+    ("said", "driver", "why"),
+    [
+        ({}, None, "there is no NVIDIA GPU"),
+        ({"cuda": None}, "H100, 570.1", "torch is a build without CUDA"),
+        (
+            {"cuda_error": "the driver is too old"},
+            "H100, 400.1",
+            "torch's CUDA 13.0 does not start the driver is too old",
+        ),
+        ({"gpus": [["H100", 80 * 10**9, "9.0"]]}, "H100, 570.1", None),
+    ],
+)
+def test_gpus(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], driver: str | None, why: str | None
+) -> None:
+    monkeypatch.setattr(stack, "_driver", lambda: driver)
+    section = stack.gpus({**WHOLE, **said})
+    assert [trouble.why for trouble in section.troubles] == ([why] if why else [])
+    assert not any(trouble.needed for trouble in section.troubles)
+    if why is None:
+        assert section.rows[0] == ("cuda:0", "H100, 80.0 GB, compute capability 9.0")

@@ -1,0 +1,75 @@
+"""What the commands print of scores stands beside both guessers, and fits."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from av1part.cli.commands import demo, validate
+from av1part.metrics.scores import baselines, from_predictions
+
+NAMES = ("HORZ_A", "HORZ_B", "VERT_A", "VERT_B")
+LABELS = np.repeat(np.arange(4), (1000, 2000, 3000, 4000))
+TRAIN = (30_000, 10_000, 30_000, 30_000)
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, Any]:
+    """Of a stage that says the last class alone."""
+    found = from_predictions(np.full(len(LABELS), 3), LABELS, NAMES)
+    for guesser, said in baselines(TRAIN, LABELS, NAMES).items():
+        found |= {f"baselines.{guesser}.{name}": value for name, value in said.items()}
+    for guesser in ("constant", "prior"):
+        ends = {"estimate": 0.3257, "low": -0.1234, "high": 0.4568}
+        found |= {f"intervals.macro_f1.margin_{guesser}.{k}": v for k, v in ends.items()}
+    return found
+
+
+def rows(table: Table) -> list[dict[str, str]]:
+    columns = {str(column.header): list(map(str, column.cells)) for column in table.columns}
+    return [
+        {name: cells[index] for name, cells in columns.items()} for index in range(table.row_count)
+    ]
+
+
+def printed(table: Table, width: int) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_validate_prints_guessers_beside_each_class(scores: dict[str, Any]) -> None:
+    table = validate._class_table(scores, NAMES, TRAIN)
+    said = rows(table)[3]
+    # Of 10,000 nodes 4,000 are of this class, which 30 % of training are.
+    assert said["f1"] == said["f1, always it"] == f"{100 * 2 * 4 / 14:.2f} %"
+    assert said["f1, class prior"] == f"{100 * 2 * 0.4 * 0.3 / 0.7:.2f} %"
+    assert said["support"] == "4000"
+    assert "…" not in printed(table, 80)
+
+
+def test_a_sweep_on_test_prints_guessers_beside_both_metrics(scores: dict[str, Any]) -> None:
+    table = validate._test_table({"depthwise3x3_small/seed-0": scores}, "runs/s on test")
+    macro, accuracy = rows(table)
+    assert (accuracy["metric"], accuracy["value"]) == ("accuracy", "40.00 %")
+    assert (accuracy["best constant"], accuracy["class prior"]) == ("40.00 %", "26.00 %")
+    assert macro["run"] == "depthwise3x3_small/seed-0"
+    assert macro["best constant"] == f"{100 * 2 * 4 / 14 / 4:.2f} %"
+    assert "…" not in printed(table, 80)
+
+
+def test_the_demo_prints_both_guessers_beside_accuracy(scores: dict[str, Any]) -> None:
+    cascade = {
+        "overall": scores,
+        "baselines": baselines(TRAIN, LABELS, NAMES),
+        "intervals": {"macro_f1": {}},
+    }
+    table = demo.summary_table({"stage2-adapter": scores}, cascade)
+    for said in rows(table):
+        assert (said["accuracy"], said["constant"], said["prior"]) == ("40.00", "40.00", "26.00")
+    assert "…" not in printed(table, demo.NARROWEST)

@@ -1,0 +1,485 @@
+"""Finding, checking and reading sources: raw, y4m, pictures and videos made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from av1part.data.build.planar import RawFormat
+from av1part.data.build.sources import Source, find_sources, open_source, open_sources
+from av1part.data.build.yuv import (
+    CHROMA_BOX,
+    GREY,
+    NO_CONVERSION,
+    RGB,
+    Planes,
+    mean_chroma,
+    rgb_to_420,
+    write_y4m_frame,
+    y4m_header,
+)
+from av1part.system.errors import ConfigError, SourceError
+
+
+def draw(width: int, height: int, bit_depth: int = 8, frames: int = 3) -> list[Planes]:
+    """Random 4:2:0 frames."""
+    rng = np.random.default_rng(width * height + frames)
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    chroma = (height + 1) // 2, (width + 1) // 2
+
+    def plane(shape: tuple[int, int]) -> np.ndarray:
+        return rng.integers(0, 1 << bit_depth, shape).astype(dtype)
+
+    return [(plane((height, width)), plane(chroma), plane(chroma)) for _ in range(frames)]
+
+
+def raw_bytes(frames: list[Planes]) -> bytes:
+    return b"".join(plane.tobytes() for planes in frames for plane in planes)
+
+
+def write_y4m(path: Path, frames: list[Planes], bit_depth: int = 8) -> Path:
+    height, width = frames[0][0].shape
+    with path.open("wb") as file:
+        file.write(y4m_header(width, height, bit_depth, Fraction(25)))
+        for planes in frames:
+            write_y4m_frame(file, planes)
+    return path
+
+
+def write_video(path: Path, codec: str, pixels: str, *, frames: int = 8, **options: str) -> Path:
+    """A moving picture of 64x48, encoded by FFmpeg."""
+    rgb = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(rgb, 3 * i, 1), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=pixels)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_picture(path: Path, pixels: np.ndarray, format_: str) -> Path:
+    codec = {".png": "png", ".jpg": "mjpeg"}[path.suffix]
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream(codec, rate=1)
+        frame = av.VideoFrame.from_ndarray(pixels, format=format_)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, format_
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def assert_frames(source: Source, wanted: list[Planes]) -> None:
+    read = list(source.frames())
+    assert source.reader.frames == len(read) == len(wanted)
+    for ours, theirs in zip(read, wanted, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == b.dtype
+            assert a.shape == b.shape
+            assert (a == b).all()
+
+
+# --- finding
+
+
+def test_arguments_expand_to_each_file_once_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b.png", "a.yuv", "notes.txt", "deep/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = [p.name for p in find_sources([tmp_path, tmp_path / "b.png", f"{tmp_path}/*.p?g"])]
+    assert names == ["a.yuv", "b.png"], "a folder stands for its own videos and pictures"
+    assert [p.name for p in find_sources(["~/notes.txt"])] == ["notes.txt"]
+    assert [p.name for p in find_sources([f"{tmp_path}/**/*.png"])] == ["b.png", "c.png"]
+
+
+def test_a_name_with_glob_characters_is_taken_literally_if_it_exists(tmp_path: Path) -> None:
+    odd = tmp_path / "park = joy [1] (x).y4m"
+    write_y4m(odd, draw(16, 16))
+    assert find_sources([odd]) == [odd]
+    assert open_source(odd).sequence == "park___joy__1___x_"
+
+
+@pytest.mark.parametrize("argument", ["nothing.png", "*.png", "empty"])
+def test_what_stands_for_nothing_is_refused(argument: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"does not exist|holds no video") as caught:
+        find_sources([tmp_path / argument])
+    assert argument in str(caught.value)
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
+    a = write_y4m(tmp_path / "clip a.y4m", draw(16, 16))
+    b = write_y4m(tmp_path / "clip_a.y4m", draw(16, 16))
+    with pytest.raises(SourceError, match="both be sequence clip_a"):
+        open_sources([a, b])
+
+
+# --- raw
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize(("width", "height"), [(16, 8), (17, 9), (24, 11)])
+def test_raw_comes_back_exactly(tmp_path: Path, bit_depth: int, width: int, height: int) -> None:
+    frames = draw(width, height, bit_depth)
+    path = tmp_path / f"clip_{width}x{height}_{bit_depth}bit.yuv"
+    path.write_bytes(raw_bytes(frames))
+    source = open_source(path)
+    assert (source.reader.bit_depth, source.reader.conversion) == (bit_depth, NO_CONVERSION)
+    assert_frames(source, frames)
+
+
+def test_a_raw_format_can_be_given(tmp_path: Path) -> None:
+    frames = draw(20, 10, 10)
+    (tmp_path / "clip.yuv").write_bytes(raw_bytes(frames))
+    assert_frames(open_sources([tmp_path / "clip.yuv"], RawFormat(20, 10, 10))[0], frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("Beauty_1920x1080_120fps_420_10bit_YUV", 10),
+        ("a_64x48_8bit", 8),
+        ("clip_576x324_10le", 10),
+        ("x_64x48_yuv420p10le", 10),
+        ("x_64x48_10-bit", 10),
+        ("x_64x48", None),
+        ("x10_64x48_25fps", None),
+    ],
+)
+def test_raw_names(name: str, depth: int | None) -> None:
+    from av1part.data.build.planar import raw_format_of
+
+    said = raw_format_of(Path(f"{name}.yuv"))
+    assert said.bit_depth == depth
+    assert f"{said.width}x{said.height}" in name
+
+
+def test_raw_of_a_wrong_size_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "clip_16x16_8bit.yuv"
+    path.write_bytes(raw_bytes(draw(16, 16))[:-1])
+    with pytest.raises(SourceError, match="not a whole number of 16x16 frames of 8 bits"):
+        open_source(path)
+    with pytest.raises(SourceError, match="not a whole number of 18x16"):
+        open_source(path, RawFormat(width=18))
+
+
+def test_raw_without_a_size_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "clip.yuv").write_bytes(bytes(384))
+    with pytest.raises(SourceError, match="give width= and height="):
+        open_source(tmp_path / "clip.yuv")
+
+
+def test_ten_bits_taken_for_eight_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "clip_16x16.yuv"
+    path.write_bytes(raw_bytes(draw(16, 16, 10, frames=2)))
+    with pytest.raises(SourceError, match="give bit_depth="):
+        open_source(path)
+    assert open_source(path, RawFormat(bit_depth=10)).reader.frames == 2
+    black = tmp_path / "black_16x16.yuv"
+    black.write_bytes(bytes(384))
+    assert open_source(black).reader.bit_depth == 8
+
+
+def test_samples_beyond_the_bit_depth_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "clip_16x16_10bit.yuv"
+    path.write_bytes(b"\xff\xff" * 384)
+    with pytest.raises(SourceError, match="holds 65535, more than 10 bits"):
+        list(open_source(path).frames())
+
+
+def test_a_raw_format_without_a_raw_file_is_refused(tmp_path: Path) -> None:
+    path = write_y4m(tmp_path / "clip.y4m", draw(16, 16))
+    with pytest.raises(ConfigError, match="describe raw"):
+        open_sources([path], RawFormat(width=16))
+
+
+@pytest.mark.parametrize("name", ["x_64x48_12bit", "x_64x48_16le", "x_64x48_10be", "x_4x4_8bit"])
+def test_raw_formats_that_are_not_taken(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yuv"
+    path.write_bytes(bytes(64 * 48 * 3))
+    with pytest.raises(SourceError, match=r"8 and 10 are taken|little endian|a side is"):
+        open_source(path)
+
+
+# --- y4m
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize(("width", "height"), [(16, 8), (17, 9)])
+def test_y4m_comes_back_exactly(tmp_path: Path, bit_depth: int, width: int, height: int) -> None:
+    frames = draw(width, height, bit_depth)
+    source = open_source(write_y4m(tmp_path / "clip.y4m", frames, bit_depth))
+    reader = source.reader
+    assert (reader.width, reader.height, reader.bit_depth) == (width, height, bit_depth)
+    assert (reader.rate, reader.conversion) == (25, NO_CONVERSION)
+    assert_frames(source, frames)
+
+
+@pytest.mark.parametrize(
+    ("chroma", "shape", "conversion"),
+    [("C422", (9, 9), CHROMA_BOX), ("C444", (9, 17), CHROMA_BOX), ("Cmono", None, GREY)],
+)
+def test_y4m_of_other_chroma(
+    tmp_path: Path, chroma: str, shape: tuple[int, int] | None, conversion: str
+) -> None:
+    rng = np.random.default_rng(0)
+    luma = rng.integers(0, 256, (9, 17), dtype=np.uint8)
+    planes = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2)] if shape else []
+    data = b"".join(p.tobytes() for p in (luma, *planes))
+    path = tmp_path / "clip.y4m"
+    path.write_bytes(f"YUV4MPEG2 W17 H9 F25:1 {chroma}\nFRAME Ip\n".encode() + data)
+    if shape:
+        box = (2, 2) if chroma == "C444" else (2, 1)
+        u, v = (mean_chroma(p, *box) for p in planes)
+    else:
+        u = v = np.full((5, 9), 128, dtype=np.uint8)
+    source = open_source(path)
+    assert source.reader.conversion == conversion
+    assert_frames(source, [(luma, u, v)])
+
+
+@pytest.mark.parametrize("cut", [1, 100, 16 * 16 * 3 // 2 + 5])
+def test_a_truncated_y4m_is_refused(tmp_path: Path, cut: int) -> None:
+    path = write_y4m(tmp_path / "clip.y4m", draw(16, 16))
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(SourceError, match="truncated: it ends within frame 3"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"YUV4MPEG2 W16 H16 F25:1 C420jpeg\n", "no frame"),
+        (b"YUV4MPEG2 W16 F25:1\nFRAME\n", "broken y4m header"),
+        (b"YUV4MPEG2 W16 H16 F25:1 C420p12\nFRAME\n", "8 and 10 are taken"),
+        (b"YUV4MPEG2 W16 H16 F25:1 C410\nFRAME\n", "convert it to 4:2:0"),
+        (b"YUV4MPEG2 W999999 H16 F25:1\nFRAME\n", "a side is 8 to 16384"),
+        (b"YUV4MPEG2 W16 H16 F25:1\nGARBAGE\n" + bytes(384), "damaged or truncated"),
+    ],
+)
+def test_broken_y4m_is_refused(tmp_path: Path, header: bytes, said: str) -> None:
+    (tmp_path / "clip.y4m").write_bytes(header)
+    with pytest.raises(SourceError, match=said):
+        open_source(tmp_path / "clip.y4m")
+
+
+# --- pictures and videos
+
+
+def test_rgb_pictures_take_the_fixed_conversion(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (19, 33, 3), dtype=np.uint8)
+    source = open_source(write_picture(tmp_path / "a.png", rgb, "rgb24"))
+    assert source.reader.conversion == RGB
+    assert_frames(source, [rgb_to_420(rgb, 8)])
+
+
+def test_alpha_and_grey_pictures_are_rgb_pictures(tmp_path: Path) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    source = open_source(write_picture(tmp_path / "a.png", rgba, "rgba"))
+    assert_frames(source, [rgb_to_420(rgba[..., :3], 8)])
+    grey = rgba[..., 0].copy()
+    source = open_source(write_picture(tmp_path / "g.png", grey, "gray"))
+    assert_frames(source, [rgb_to_420(np.repeat(grey[..., None], 3, axis=2), 8)])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "bit_depth", "conversion"),
+    [
+        ("a.mp4", "mpeg4", "yuv420p", 8, NO_CONVERSION),
+        ("b.mkv", "ffv1", "yuv420p10le", 10, NO_CONVERSION),
+        ("c.mkv", "ffv1", "yuv422p10le", 10, CHROMA_BOX),
+        ("d.mkv", "ffv1", "yuv444p", 8, CHROMA_BOX),
+        ("e.mkv", "ffv1", "gbrp10le", 10, RGB),
+        ("f.nut", "rawvideo", "nv12", 8, NO_CONVERSION),
+    ],
+)
+def test_videos_are_read_whole(
+    tmp_path: Path, name: str, codec: str, pixels: str, bit_depth: int, conversion: str
+) -> None:
+    source = open_source(write_video(tmp_path / name, codec, pixels))
+    reader = source.reader
+    assert (reader.width, reader.height, reader.frames) == (64, 48, 8)
+    assert (reader.bit_depth, reader.conversion) == (bit_depth, conversion)
+    frames = list(source.frames())
+    assert len(frames) == 8
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    for planes in frames:
+        assert [p.shape for p in planes] == [(48, 64), (24, 32), (24, 32)]
+        assert all(p.dtype == dtype for p in planes)
+        assert planes[0].std() > (1 << bit_depth) / 16, "noise stays noise"
+
+
+def test_planes_are_what_ffmpeg_decodes(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", "ffv1", "yuv420p10le")
+    with av.open(str(path)) as container:
+        wanted = [
+            [
+                np.frombuffer(p, "<u2").reshape(p.height, -1)[:, : p.width].copy()
+                for p in frame.planes
+            ]
+            for frame in container.decode(video=0)
+        ]
+    for planes, decoded in zip(open_source(path).frames(), wanted, strict=True):
+        assert all((p == d).all() for p, d in zip(planes, decoded, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("fast.mp4", "mpeg4", {"movflags": "faststart"}),
+        ("late.mp4", "mpeg4", {}),
+        ("a.mkv", "ffv1", {}),
+        ("b.avi", "mpeg4", {}),
+    ],
+)
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_truncated_video_is_refused(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], share: float
+) -> None:
+    path = write_video(tmp_path / name, codec, "yuv420p", **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(SourceError, match=name):
+        list(open_source(path).frames())
+
+
+def packets_of(path: Path) -> list[tuple[int, int]]:
+    """Where each packet of a video starts in its file, and its size."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+
+
+def test_a_video_cut_between_two_packets_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", "mpeg4", "yuv420p", movflags="faststart")
+    start, size = packets_of(path)[-2]
+    path.write_bytes(path.read_bytes()[: start + size])
+    with pytest.raises(SourceError, match="truncated: 7 of 8 frames are there"):
+        open_source(path)
+
+
+def test_a_video_cut_by_a_byte_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", "mpeg4", "yuv420p", movflags="faststart")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SourceError, match="truncated or damaged"):
+        open_source(path)
+
+
+def test_packets_that_give_no_frame_are_noticed(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", "mpeg2video", "yuv420p")
+    # Without its first key frame the decoder passes over what depends on it, without a word.
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "a.mkv"), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        packets = [p for p in source.demux(video=0) if p.size]
+        for packet in [packets[1], *packets]:
+            packet.stream = stream
+            copy.mux(packet)
+    with pytest.raises(SourceError, match="8 of 9 frames decode"):
+        list(open_source(tmp_path / "a.mkv").frames())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_truncated_picture_is_refused(tmp_path: Path, name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    if name.endswith("jpg"):
+        pixels = np.random.default_rng(0).integers(0, 256, (96, 64), dtype=np.uint8)
+    path = write_picture(tmp_path / name, pixels, "yuvj420p" if name.endswith("jpg") else "rgb24")
+    assert len(list(open_source(path).frames())) == 1
+    data = path.read_bytes()
+    for cut in (1, 200, len(data) // 2):
+        path.write_bytes(data[:-cut])
+        with pytest.raises(SourceError, match=name):
+            open_source(path)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("not a video " * 100)
+
+
+def _sound(path: Path) -> None:
+    with av.open(str(path), "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+
+
+def _twelve(path: Path) -> None:
+    write_video(path, "ffv1", "yuv420p12le")
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_empty, "is empty"),
+        (_text, "is not a video or picture"),
+        (_sound, "no video stream"),
+        (_twelve, "12 bits a sample; 8 and 10 are taken"),
+        (_folder, "is not a file"),
+    ],
+)
+def test_what_is_no_video_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    path = tmp_path / "thing.mkv"
+    make(path)
+    with pytest.raises(SourceError, match=said) as caught:
+        open_source(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"gone\.png does not exist"):
+        open_source(tmp_path / "gone.png")
+
+
+# --- which frames
+
+
+@pytest.mark.parametrize(
+    ("count", "every", "kept"),
+    [(None, 1, [0, 1, 2, 3, 4, 5, 6]), (3, 1, [0, 1, 2]), (None, 3, [0, 3, 6]), (2, 3, [0, 3])],
+)
+def test_frames_and_every(tmp_path: Path, count: int | None, every: int, kept: list[int]) -> None:
+    frames = draw(16, 16, frames=7)
+    source = open_source(write_y4m(tmp_path / "clip.y4m", frames))
+    read = list(source.frames(count, every))
+    assert len(read) == len(kept)
+    for planes, index in zip(read, kept, strict=True):
+        assert (planes[0] == frames[index][0]).all()
+
+
+def test_a_list_of_other_files_is_not_followed(tmp_path: Path) -> None:
+    Image.new("RGB", (24, 16)).save(tmp_path / "other.png")
+    file = tmp_path / "clip.mp4"
+    file.write_text("ffconcat version 1.0\nfile other.png\n")
+    with pytest.raises(SourceError, match=r"clip\.mp4 is a list of other files: name those"):
+        open_source(file)
+
+
+@pytest.mark.parametrize("name", ["http:a.png", "concat:a|b.png", "pipe:0.png", "a%d.png"])
+def test_a_name_is_a_file_s_whatever_it_looks_like(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"a{number}.png")  # what a%d could stand for
+    Image.new("RGB", (24, 16)).save(name)
+    assert open_source(Path(name)).reader.width == 24

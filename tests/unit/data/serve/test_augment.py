@@ -1,0 +1,271 @@
+"""Augmentation of a batch: whole samples, labels that fit, draws that repeat, nothing in place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from av1part.data.serve.augment import (
+    MOST_DEVIATIONS,
+    Augmentation,
+    add_noise,
+    apply_symmetries,
+    draw_bits,
+    draw_classes,
+    draw_symmetries,
+    mix_up,
+    soft_labels,
+)
+from av1part.data.serve.blocks import Batch
+from av1part.partition import RECTANGLES, SYMMETRIES, Partition, Stage, taxonomy
+
+AB = taxonomy("v6").stage("stage3_ab")
+RECT = taxonomy("v6").stage("stage3_rect")
+
+
+def batch_of(count: int, bit_depth: int = 8, side: int = 16, *, stage: Stage = AB) -> Batch:
+    """Random blocks of a stage's types, at two qindexes."""
+    rng = np.random.default_rng(count)
+    block = rng.integers(0, 1 << bit_depth, (count, 1, side, side))
+    types = rng.choice(sorted(stage.population), count)
+    return {
+        "block": torch.from_numpy(block).to(torch.uint8 if bit_depth == 8 else torch.int16),
+        "partition": torch.from_numpy(types.astype(np.int64)),
+        "qindex": torch.from_numpy(rng.choice([80, 220], count)),
+        "node": torch.from_numpy(rng.permutation(count)),
+    }
+
+
+def painted(partition: Partition) -> torch.Tensor:
+    """A 16x16 block in which each rectangle of the type is filled with its own number."""
+    block = np.zeros((16, 16), dtype=np.uint8)
+    for number, (row, col, height, width) in enumerate(RECTANGLES[partition], start=1):
+        block[4 * row : 4 * (row + height), 4 * col : 4 * (col + width)] = number
+    return torch.from_numpy(block)[None, None]
+
+
+def regions(block: torch.Tensor) -> frozenset[tuple[int, int, int, int]]:
+    """The rectangles of a painted block, in quarters."""
+    found = []
+    for number in block.unique():
+        rows, cols = torch.nonzero(block[0] == number, as_tuple=True)
+        top, left = int(rows.min()), int(cols.min())
+        height, width = int(rows.max()) + 1 - top, int(cols.max()) + 1 - left
+        assert height * width == len(rows)
+        found.append((top // 4, left // 4, height // 4, width // 4))
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("partition", Partition)
+@pytest.mark.parametrize("index", range(8))
+def test_label_follows_the_pixels(partition: Partition, index: int) -> None:
+    """The study swapped HORZ_A with HORZ_B on a left-right mirror, and turned RECT unlabelled."""
+    batch = {
+        "block": painted(partition),
+        "partition": torch.tensor([int(partition)]),
+        "qindex": torch.tensor([80]),
+        "node": torch.tensor([5]),
+    }
+    turned = apply_symmetries(batch, torch.tensor([index]))
+    label = Partition(int(turned["partition"]))
+    assert regions(turned["block"][0]) == frozenset(RECTANGLES[label])
+
+
+def test_the_given_batch_is_not_changed() -> None:
+    batch = {
+        "block": torch.randint(0, 256, (64, 1, 16, 16)).to(torch.uint8),
+        "partition": torch.arange(64) % 8,
+        "qindex": torch.full((64,), 80),
+        "node": torch.arange(64),
+    }
+    before = {k: v.clone() for k, v in batch.items()}
+    turned = apply_symmetries(batch, torch.arange(64) % 8)
+    assert all(torch.equal(batch[k], before[k]) for k in batch)
+    assert not torch.equal(turned["block"], batch["block"])
+    assert turned["block"].dtype == torch.uint8
+
+
+def test_draws_are_a_function_of_seed_epoch_and_node() -> None:
+    node = torch.arange(20_000)
+    first = draw_symmetries(node, seed=1, epoch=0)
+    assert torch.equal(first.flip(0), draw_symmetries(node.flip(0), seed=1, epoch=0))
+    for other in (draw_symmetries(node, 1, 1), draw_symmetries(node, 2, 0)):
+        agree = (first == other).float().mean()
+        assert abs(agree - 1 / 8) < 0.02
+    share = torch.bincount(first, minlength=len(SYMMETRIES)) / len(node)
+    assert (share - 1 / 8).abs().max() < 0.01
+
+
+def test_streams_of_random_bits_are_their_own() -> None:
+    node = torch.arange(10_000)
+    bits = [draw_bits(node, 3, 4, stream) for stream in range(3)]
+    for i, one in enumerate(bits):
+        assert len(one.unique()) == len(node)
+        for other in bits[:i]:
+            agreeing = ((one ^ other)[:, None] >> torch.arange(64)) & 1 == 0
+            assert (agreeing.float().mean(0) - 0.5).abs().max() < 0.03
+
+
+@given(
+    st.sampled_from([8, 10]),
+    st.floats(0.01, 1.0),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 4]),
+    st.floats(0, 0.5),
+)
+def test_noise_is_bounded_by_the_contrast_of_the_block(
+    bit_depth: int, share: float, seed: int, context: int, spread: float
+) -> None:
+    """The study's sigma was hundreds of times what its blocks held."""
+    peak = (1 << bit_depth) - 1
+    side = 16 + 2 * context
+    batch = batch_of(12, bit_depth, side)
+    # From flat to the full range, around the middle.
+    wide = batch["block"].double() / peak - 0.5
+    batch["block"] = ((wide * 2 * spread + 0.5) * peak).round().to(batch["block"].dtype)
+    noisy = add_noise(batch, share, seed=seed, epoch=3, bit_depth=bit_depth, context=context)
+    assert noisy["block"].dtype == batch["block"].dtype
+    assert all(noisy[k] is batch[k] for k in ("partition", "qindex", "node"))
+    inner = batch["block"][..., context : side - context, context : side - context].double()
+    moved = (noisy["block"].double() - batch["block"].double()).abs().amax((1, 2, 3))
+    bound = MOST_DEVIATIONS * share * inner.std((-2, -1), correction=0)[:, 0] + 0.5 + 1e-3
+    assert (moved <= bound).all()
+    assert moved.max() <= (0.5 * MOST_DEVIATIONS * share * 2 * spread + 1) * peak
+    assert noisy["block"].min() >= 0
+    assert noisy["block"].max() <= peak
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_a_flat_block_stays_flat_whatever_surrounds_it(bit_depth: int) -> None:
+    batch = batch_of(20, bit_depth, 24)
+    batch["block"][..., 4:20, 4:20] = 77
+    noisy = add_noise(batch, 1.0, seed=1, epoch=0, bit_depth=bit_depth, context=4)
+    assert torch.equal(noisy["block"], batch["block"])
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_noise_has_the_deviation_asked_for(bit_depth: int) -> None:
+    batch = batch_of(200, bit_depth)
+    peak = (1 << bit_depth) - 1
+    batch["block"] = (batch["block"] // 4 + peak // 3).to(batch["block"].dtype)  # far from clipping
+    noisy = add_noise(batch, 0.2, seed=1, epoch=0, bit_depth=bit_depth)
+    moved = (noisy["block"].double() - batch["block"].double())[:, 0]
+    share = moved.std((-2, -1)) / batch["block"][:, 0].double().std((-2, -1))
+    assert share.mean() == pytest.approx(0.2, rel=0.03)
+    assert abs(moved.mean()) < 0.02 * peak / 4
+    if bit_depth == 10:  # at 8 bits one deviation is four steps, too coarse to tell
+        within = (moved.abs() < moved.std()).double().mean()
+        assert within == pytest.approx(0.683, abs=0.02), "Gaussian"
+
+
+def test_noise_is_a_function_of_seed_epoch_and_node() -> None:
+    batch = batch_of(64)
+    order = torch.arange(63, -1, -1)
+    noise = {"share": 0.3, "bit_depth": 8}
+    noisy = add_noise(batch, seed=1, epoch=2, **noise)["block"]
+    turned = add_noise({k: v[order] for k, v in batch.items()}, seed=1, epoch=2, **noise)
+    assert torch.equal(turned["block"][order], noisy)
+    few = add_noise({k: v[:7] for k, v in batch.items()}, seed=1, epoch=2, **noise)
+    assert torch.equal(few["block"], noisy[:7]), "whatever else is in the batch"
+    for seed, epoch in ((1, 3), (2, 2)):
+        assert not torch.equal(add_noise(batch, seed=seed, epoch=epoch, **noise)["block"], noisy)
+
+
+def mixed(batch: Batch, alpha: float = 1.0, seed: int = 0) -> Batch:
+    return mix_up(batch, alpha, np.random.default_rng(seed))
+
+
+@given(st.integers(1, 40), st.floats(0.05, 5.0), st.integers(0, 1000), st.sampled_from([8, 10]))
+def test_mixtures_are_of_two_blocks_and_their_labels_alike(
+    count: int, alpha: float, seed: int, bit_depth: int
+) -> None:
+    """Each block tells its number by its samples and its label, so the weights can be read off."""
+    batch = batch_of(count, bit_depth)
+    number = torch.arange(count)
+    peak = (1 << bit_depth) - 1
+    batch["block"][:] = (number * peak // 40).view(-1, 1, 1, 1)
+    batch["target"] = torch.eye(count)
+    after = mixed(batch, alpha, seed)
+    assert after["block"].dtype == batch["block"].dtype
+    assert all(after[k] is batch[k] for k in ("partition", "qindex", "node"))
+    torch.testing.assert_close(after["target"].sum(1), torch.ones(count))
+    for i, row in enumerate(after["target"]):
+        partners = set(row.nonzero().flatten().tolist()) | {i}
+        assert len(partners) <= 2
+        assert {int(batch["qindex"][j]) for j in partners} == {int(batch["qindex"][i])}
+        expected = (row.double() * (number * peak // 40)).sum()
+        assert (after["block"][i] - expected).abs().max() <= 0.5 + 1e-3
+
+
+def test_everyone_gets_another_partner_where_there_is_one() -> None:
+    batch = batch_of(64) | {"target": torch.eye(64)}
+    batch["qindex"][:3] = torch.tensor([5, 6, 6])
+    after = mixed(batch)["target"]
+    assert torch.equal(after[0], batch["target"][0]), "alone with its qindex"
+    assert after[1, 2] > 0
+    assert after[2, 1] > 0
+    assert ((after > 0).sum(1)[1:] == 2).all()
+    assert ((after > 0).sum(0)[1:] == 2).all(), "a permutation: each is a partner once"
+
+
+def test_weights_are_of_the_beta_distribution() -> None:
+    batch = batch_of(4000, side=2)
+    batch |= {"target": torch.eye(2)[(batch["node"] % 2)], "qindex": torch.zeros(4000).long()}
+    for alpha in (0.2, 1.0, 4.0):
+        drawn = np.random.default_rng(0).beta(alpha, alpha, 4000)
+        weight = mixed(batch, alpha)["target"].gather(1, (batch["node"] % 2)[:, None])[:, 0]
+        differ = weight < 1
+        np.testing.assert_allclose(weight[differ], drawn[differ.numpy()], atol=1e-6)
+        assert drawn.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+
+
+def test_foreign_blocks_have_soft_labels_and_own_ones_their_class() -> None:
+    batch = batch_of(300, stage=taxonomy("v6").stage("stage2"))
+    own = torch.from_numpy(RECT.labels)[batch["partition"]] >= 0
+    nearest = soft_labels(batch, RECT, seed=1, epoch=0)
+    assert torch.equal(nearest, torch.from_numpy(RECT.targets)[batch["partition"]])
+    random = soft_labels(batch, RECT, foreign="random", seed=1, epoch=0)
+    assert torch.equal(random[own], nearest[own])
+    assert set(random[~own].flatten().tolist()) == {0.0, 1.0}
+    assert torch.equal(random[~own].sum(1), torch.ones(int((~own).sum())))
+    for seed, epoch in ((1, 1), (2, 0)):
+        other = soft_labels(batch, RECT, foreign="random", seed=seed, epoch=epoch)
+        assert not torch.equal(other[~own], random[~own])
+
+
+def test_random_classes_are_equally_likely() -> None:
+    share = torch.bincount(draw_classes(torch.arange(20_000), 4, seed=1, epoch=2)) / 20_000
+    assert (share - 0.25).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_all_at_once_repeats_and_changes_nothing_given(bit_depth: int) -> None:
+    options = {"symmetries": True, "noise": 0.1, "mixup": 0.4, "foreign": "nearest"}
+    augment = Augmentation(RECT, 5, bit_depth, **options)  # type: ignore[arg-type]
+    batch = batch_of(64, bit_depth, stage=taxonomy("v6").stage("stage2"))
+    before = {k: v.clone() for k, v in batch.items()}
+    first, again = (augment(batch, epoch=2, step=9) for _ in range(2))
+    assert all(torch.equal(batch[k], before[k]) for k in before)
+    assert batch.keys() == before.keys()
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert first["block"].dtype == batch["block"].dtype
+    for other in ({"epoch": 3, "step": 9}, {"epoch": 2, "step": 10}):
+        assert not torch.equal(augment(batch, **other)["block"], first["block"])
+    assert not torch.equal(augment(batch, epoch=2, step=9, rank=1)["block"], first["block"])
+
+
+def test_soft_labels_are_of_the_types_after_the_symmetry() -> None:
+    batch = batch_of(64, stage=RECT)
+    turned = apply_symmetries(batch, draw_symmetries(batch["node"], 5, 2))
+    after = Augmentation(RECT, 5, 8, symmetries=True, foreign="nearest")(batch, epoch=2, step=0)
+    labels = torch.from_numpy(RECT.labels)[turned["partition"]]
+    assert torch.equal(after["target"].argmax(1), labels)
+    assert not torch.equal(labels, torch.from_numpy(RECT.labels)[batch["partition"]])
+
+
+def test_what_is_off_leaves_the_batch_alone() -> None:
+    batch = batch_of(8)
+    assert Augmentation(AB, 5, 8)(batch, epoch=0, step=0) is batch

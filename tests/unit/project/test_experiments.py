@@ -1,0 +1,193 @@
+"""What experiments/ says follows from the files beside it, counted here in another way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import pytest
+
+from av1part.report.render.tables import table
+from av1part.system.errors import ReportError
+
+ROOT = Path(__file__).resolve().parents[3] / "experiments"
+PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
+LOCK = (ROOT.parent / "requirements.lock").read_text()
+SAME_MATPLOTLIB = f"\nmatplotlib=={version('matplotlib')} " in LOCK
+QUICK = ("qindex", "leak")
+"""Pages that are made again in seconds; the others take minutes in all."""
+PAGES = sorted(file for file in ROOT.rglob("README.md") if file.parent != ROOT)
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def cells(folder: Path, name: str) -> dict[str, dict[str, str]]:
+    with (folder / f"tables/{name}.csv").open() as file:
+        return {row["Variant"]: row for row in csv.DictReader(file)}
+
+
+def macro_f1(prediction: np.ndarray, label: np.ndarray) -> float:
+    """Macro-F1 from its definition, without the project's code."""
+    scores = []
+    for c in range(int(label.max()) + 1):
+        hit = int(((prediction == c) & (label == c)).sum())
+        wrong = int((prediction == c).sum() + (label == c).sum()) - 2 * hit
+        scores.append(2 * hit / (2 * hit + wrong))
+    return float(np.mean(scores))
+
+
+def name(folder: Path) -> str:
+    return folder.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=name)
+def test_means_are_those_of_the_predictions(folder: Path) -> None:
+    file = folder / "predictions.parquet"
+    if not file.is_file():
+        pytest.skip(f"{name(folder)}: the predictions may not be passed on")
+    said = pl.read_parquet(file).with_columns(pl.col("folder").cast(pl.String))
+    scores: dict[str, list[float]] = {}
+    for (place,), nodes in said.group_by("folder", maintain_order=True):
+        variant = str(place).partition("/")[0]
+        score = macro_f1(nodes["prediction"].to_numpy(), nodes["label"].to_numpy())
+        scores.setdefault(variant, []).append(score)
+    told = cells(folder, "comparison")
+    assert set(scores) == set(told)
+    for variant, values in scores.items():
+        assert float(told[variant]["Macro-F1"]) == pytest.approx(100 * np.mean(values), abs=0.0051)
+        assert int(told[variant]["n"]) == len(values)
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=name)
+def test_each_result_says_what_made_it(folder: Path) -> None:
+    for line in lines(folder):
+        assert re.fullmatch(r"[0-9a-f]{40}", line["git_commit"]), "made from uncommitted code"
+        assert re.fullmatch(r"[0-9a-f]{64}", line["config_sha256"])
+        assert re.fullmatch(r"[0-9a-f]{64}", line["dataset_sha256"])
+        assert not re.search(r'"/(?!/)', json.dumps(line)), "a path of the machine"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            p, marks=[] if name(p.parent) in QUICK else pytest.mark.slow, id=name(p.parent)
+        )
+        for p in PAGES
+    ],
+)
+def test_a_page_is_what_the_tool_makes_of_the_results(
+    page: Path, experiments_tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "experiments"
+    shutil.copytree(page.parent, copy / name(page.parent))
+    # A page may quote other experiments: their folder is in the mark.
+    quoted = {
+        ROOT / table.rpartition("/")[0]
+        for table in re.findall(r"<!-- (?:table )?([\w/-]+/[\w-]+)", page.read_text())
+    }
+    for folder in quoted:
+        if folder.is_dir() and not folder.is_relative_to(page.parent):
+            shutil.copytree(folder, copy / name(folder))
+    for made in [*copy.rglob("tables"), *copy.rglob("figures")]:
+        shutil.rmtree(made)
+    experiments_tool.report(copy, tmp_path / "pages")
+    kept, again = (
+        {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        for root in (page.parent, copy / name(page.parent))
+    )
+    assert kept.keys() == again.keys(), "make experiments-report"
+    differing = [file for file in kept if kept[file] != again[file]]
+    if not SAME_MATPLOTLIB:  # another draws the same figure in other bytes
+        differing = [file for file in differing if file.suffix not in (".svg", ".pdf")]
+    assert differing == [], "make experiments-report"
+    if any(folder.is_relative_to(page.parent) for folder in PUBLISHED):
+        assert "<!-- table " in page.read_text(), "a page shows a table of its results"
+
+
+def test_a_page_that_says_something_else_is_put_right(experiments_tool: ModuleType) -> None:
+    of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "−2"), ("b", *"345")])
+    page = "x <!-- all/t a F1 -->49.00<!-- end --> y <!-- all/t a n 2 --><!-- end -->\n"
+    assert experiments_tool.fill(page, {"all/t": of}, "p") == (
+        "x <!-- all/t a F1 -->50.00<!-- end --> y <!-- all/t a n 2 -->−2<!-- end -->\n"
+    )
+    shown = experiments_tool.fill("<!-- table all/t -->\nold\n<!-- end -->", {"all/t": of}, "p")
+    assert "| a       |   1 | 50.00 |  −2 |" in shown
+    assert "old" not in shown
+
+
+@pytest.mark.parametrize("mark", ["table all/x", "all/t c F1", "all/t a F2", "all/t a n 3"])
+def test_a_mark_of_what_there_is_not_is_refused(experiments_tool: ModuleType, mark: str) -> None:
+    of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "-2")])
+    with pytest.raises(ReportError, match="page: no"):
+        experiments_tool.fill(f"<!-- {mark} --><!-- end -->", {"all/t": of}, "page")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- table all/t --> written by hand <!-- table all/t --><!-- end -->",
+        "<!-- table all/t -->",
+        "<!-- all/t a F1 --> of",
+        "nothing <!-- end -->",
+    ],
+)
+def test_a_mark_and_its_end_belong_together(experiments_tool: ModuleType, text: str) -> None:
+    of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
+    with pytest.raises(ReportError, match="page: a mark without"):
+        experiments_tool.fill(text, {"all/t": of}, "page")
+
+
+def test_other_comments_are_left_alone(experiments_tool: ModuleType) -> None:
+    of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
+    text = "<!-- a note to myself --> x <!-- all/t a F1 -->50.00<!-- end -->"
+    assert experiments_tool.fill(text, {"all/t": of}, "page") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "variant,member\na,b\n",
+        "member,f1\na,0.5\n",
+        "variant,member,f1\n",
+        "variant,member,f1\na,b,0.5\na,b,0.6\n",
+        "variant,member,n\na,b,3\n",
+    ],
+)
+def test_scores_that_cannot_be_read_are_refused(
+    experiments_tool: ModuleType, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(ReportError, match=re.escape(str(tmp_path))):
+        experiments_tool.write_scores(tmp_path / "scores.csv")
+
+
+def test_scores_that_are_no_training_are_summed_up(
+    experiments_tool: ModuleType, tmp_path: Path
+) -> None:
+    folder = tmp_path / "x/cascade"
+    folder.mkdir(parents=True)
+    rows = [("none", "a", 0.40), ("none", "b", 0.42), ("more", "a", 0.43), ("more", "b", 0.47)]
+    (folder / "scores.csv").write_text(
+        "variant,member,macro_f1,git_commit\n"
+        + "".join(f"{variant},{member},{f1},abc\n" for variant, member, f1 in rows)
+    )
+    (tmp_path / "x/README.md").write_text("<!-- cascade/scores more Difference --><!-- end -->")
+    experiments_tool.report(tmp_path, tmp_path / "pages")
+    said = cells(folder, "scores")
+    assert said["none"]["macro F1"] == "41.00 ± 1.41"
+    # Differences 3 and 5: mean 4, standard error 1, t of 97.5 % with one degree of freedom 12.706.
+    assert said["more"]["Difference"] == "+4.00"
+    assert said["more"]["95% interval"] == "[-8.71, +16.71]"
+    assert float(said["more"]["p (Holm)"]) == pytest.approx(0.1560, abs=1e-4)
+    assert "-->+4.00<!--" in (tmp_path / "x/README.md").read_text()
