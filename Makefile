@@ -34,11 +34,12 @@ test-all: setup ## Every test
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 .PHONY: check
-check: setup ## Lint, docstrings, formatting and types, changing nothing
+check: setup ## Lint, docstrings, formatting, types and import rules, changing nothing
 	@$(BIN)/ruff check
 	@$(BIN)/pydoclint src
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: format
 format: setup ## Mend what can be mended: imports, formatting, simple lint

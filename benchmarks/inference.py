@@ -19,8 +19,8 @@ import torch._inductor.config
 from eager import FORMATS, Eager
 from measure import compare
 
+from av1part.cascade.predictor import CascadePredictor
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.evaluation.trunk import CascadePredictor
 from av1part.models.classifier import Classifier
 from av1part.models.precision import computing_in
 from av1part.stages.base import STAGES, StageModule

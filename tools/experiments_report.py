@@ -26,7 +26,6 @@ from pathlib import Path
 
 import polars as pl
 
-from av1part.config.schema import slug
 from av1part.metrics.statistics import against_baseline, mean_of
 from av1part.report import write_report
 from av1part.report.chapters.sweep import sweep_figures, sweep_tables
@@ -43,7 +42,7 @@ from av1part.report.render.tables import (
 )
 from av1part.report.sweep import Sweep, load_sweep
 from av1part.system.errors import Av1partError, ReportError
-from av1part.system.files import write_text
+from av1part.system.files import slug, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")

@@ -20,9 +20,9 @@ import polars as pl
 import torch
 
 from av1part import __version__, embedded
-from av1part.checkpoints.load import sidecar_path
 from av1part.cli.main import main
 from av1part.data.store.store import Store, StoreWriter
+from av1part.runs.schema import sidecar_path
 from av1part.system.files import sha256_file, write_json
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -32,6 +32,25 @@ ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 CALIBRATION_SOURCES: tuple[str, ...] = get_args(CalibrationSource)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
+PROTOCOLS: Mapping[str, str] = {
+    "by_sequence": "every picture or clip lies wholly in train, val or test",
+    "by_segment": "ranges of frames (or bands of one frame) of the same clips, with a gap between "
+    "train, val and test; optimistic for new content",
+    "random_blocks": "the study's protocol, blocks of the same frames in train and val; for "
+    "comparison with its figures only",
+    "given": "the split the imported data came with; its sequences are unknown",
+}
+"""Protocol to what is said of it, in reports and in errors."""
+
+MIXED = ("by_segment", "random_blocks", "given")
+"""Protocols under which one picture or clip may lie in several splits."""
+
+DRAWN = ("by_sequence", "random_blocks")
+"""Protocols that draw by a seed; `by_sequence` where no list says the split."""
+
+PRECISIONS: tuple[str, ...] = ("32-true", "bf16-mixed", "16-mixed")
+"""Precisions to compute in, by the names of Lightning's Trainer; weights stay float32."""
+
 MOST: Mapping[str, int] = {"context": 1 << 8, "eval_batch_size": 1 << 16}
 """What a run may ask of its data, and a checkpoint say of it: they decide a batch's memory."""
 

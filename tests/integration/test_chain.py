@@ -18,13 +18,13 @@ from .conftest import TINY, Command
 
 def test_the_gate_reads_every_metric_against_both_guessers() -> None:
     names = ("macro_f1", "accuracy", "f1_positive")
-    won = dict.fromkeys(names, 0.7)
-    for guesser in ("constant", "prior"):
-        won |= {f"baselines.{guesser}.{name}": 0.6 for name in names}
+    guesses = {g: dict.fromkeys(names, 0.6) for g in ("constant", "prior")}
+    won = {**dict.fromkeys(names, 0.7), "baselines": guesses}
     assert lost_against_guessers(won) == ""
-    for key in [k for k in won if k.startswith("baselines")]:
-        metric = key.rpartition(".")[2]
-        assert lost_against_guessers({**won, key: 0.7}).startswith(metric)
+    for guesser in guesses:
+        for metric in names:
+            beaten = {**guesses, guesser: {**guesses[guesser], metric: 0.7}}
+            assert lost_against_guessers({**won, "baselines": beaten}).startswith(metric)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_demo_pipeline_and_report(
     nodes = Store.open(embedded.STORE).nodes
     for id_, name in enumerate(report["class_names"]):
         counted = table.filter(pl.col("partition") == id_).height
-        assert report["overall"][f"per_class.{name}.support"] == counted
+        assert report["overall"]["per_class"][name]["support"] == counted
     assert nodes["partition"].max() == 7
     assert report["oracles"][-1]["accuracy"] == 1.0
     assert len(report["checkpoints"]["stage3_ab"]) == 3

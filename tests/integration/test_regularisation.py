@@ -138,7 +138,7 @@ def test_injection_is_recorded_as_measured(
         == load_stage("runs/plain/checkpoints/best.ckpt").loss.alpha.tolist()
     )
     supports = [
-        json.loads(Path(f"runs/{n}/metrics.json").read_text())["per_class.HORZ_A.support"]
+        json.loads(Path(f"runs/{n}/metrics.json").read_text())["per_class"]["HORZ_A"]["support"]
         for n in ("robust", "plain")
     ]
     assert supports[0] == supports[1]

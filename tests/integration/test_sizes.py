@@ -124,7 +124,7 @@ def test_a_cascade_with_1to4_partitions(av1part: Command, one_to_four_store: Pat
     assert ran.code == 0, ran.err
     report = json.loads(Path("runs/pipeline/pipeline.json").read_text())
     assert report["class_names"][-2:] == ["HORZ_4", "VERT_4"]
-    assert report["overall"]["per_class.HORZ_4.support"] > 0
+    assert report["overall"]["per_class"]["HORZ_4"]["support"] > 0
     assert av1part("report", "runs/pipeline", "runs/stage3_1to4").code == 0
     short = av1part("pipeline", *best[:-1], "name=short")
     assert short.code == 2

@@ -20,8 +20,9 @@ from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
 from av1part.cli.main import config_folder
+from av1part.runs.sweeps import read_record
 from av1part.sweeps import slurm as jobs
-from av1part.sweeps.state import begin, read_record
+from av1part.sweeps.state import begin
 from hydra_plugins.av1part_slurm import SlurmLauncher
 
 from .conftest import Command

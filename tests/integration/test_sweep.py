@@ -19,7 +19,8 @@ import torch
 from filelock import FileLock
 
 from av1part.models.backbone import ResNet18
-from av1part.sweeps.state import begin, read_record
+from av1part.runs.sweeps import read_record
+from av1part.sweeps.state import begin
 
 from .conftest import Command
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from av1part.checkpoints.load import load_stage, read_checkpoint, sidecar_path
+from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.runs.schema import sidecar_path
 from av1part.stages.base import Stage1
 from av1part.system.errors import CheckpointError
 from av1part.system.files import sha256_file

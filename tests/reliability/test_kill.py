@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from av1part import embedded
-from av1part.checkpoints.load import read_checkpoint, sidecar_path
+from av1part.checkpoints.load import read_checkpoint
+from av1part.runs.schema import sidecar_path
 from av1part.system.files import sha256_file
 
 from .conftest import Reliability

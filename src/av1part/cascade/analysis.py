@@ -27,7 +27,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from av1part.cascade.choices import Choices, cross_fit_choices, fit_choices
 from av1part.cascade.ensembles import ensemble_report, join
-from av1part.cascade.fits import expected_calibration_error
 from av1part.cascade.routing import (
     Nodes,
     Routing,
@@ -36,7 +35,8 @@ from av1part.cascade.routing import (
     route,
     type_index,
 )
-from av1part.metrics.intervals import Bootstrap, metric_intervals
+from av1part.metrics.calibration import reliability
+from av1part.metrics.intervals import Bootstrap, intervals_json, metric_intervals
 from av1part.metrics.scores import (
     POSITIVE,
     baselines,
@@ -178,10 +178,7 @@ def analyse(
         "temperatures": {stage: list(t) for stage, t in choices.temperatures.items()},
         "overall": from_predictions(prediction, truth, tree.names),
         "baselines": baselines(train, truth, tree.names),
-        "intervals": {
-            metric: {kind: interval.to_json() for kind, interval in found.items()}
-            for metric, found in intervals.items()
-        },
+        "intervals": intervals_json(intervals),
         "stages": _stages(scored, routing, counts),
         "oracles": _oracles(scored),
         "flat": _flat(nodes, flat),
@@ -287,8 +284,8 @@ def _flat(nodes: Nodes, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     return {
         **{name: metrics[name] for name in ("accuracy", "macro_f1", "weighted_f1")},
         "top_k": {str(k): figure((rank < k).mean()) for k in TOP_K},
-        "ece": figure(expected_calibration_error(probabilities, truth)),
-        "ece_uncalibrated": figure(expected_calibration_error(uncalibrated, truth)),
+        "ece": figure(reliability(probabilities, truth).error),
+        "ece_uncalibrated": figure(reliability(uncalibrated, truth).error),
     }
 
 

@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from av1part.cascade import cross_fit_choices, fit_choices, stage_temperature
-from av1part.cascade.fits import (
-    cross_fit,
-    expected_calibration_error,
-    fit_threshold,
-    negative_log_likelihood,
-    softmax,
-)
+from av1part.cascade.fits import cross_fit, fit_threshold
 from av1part.cascade.run import ask_every_stage, load_members
 from av1part.checkpoints.calibration import (
     BeforeAfter,
@@ -32,11 +26,12 @@ from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.evaluation.evaluate import evaluate
+from av1part.evaluation.nodes import node_columns
+from av1part.metrics.calibration import negative_log_likelihood, reliability, softmax
 from av1part.metrics.scores import figure
 from av1part.models.freeze import state_sha256
 from av1part.options import Ensemble, Objective
 from av1part.partition import IGNORED, Stage
-from av1part.runs.write import node_columns
 from av1part.stages.base import StageModule
 from av1part.system.environment import versions
 from av1part.system.errors import StoreError
@@ -208,7 +203,7 @@ def _store(
     labels, logits, sequence = labels[belongs], answers.logits[belongs], answers.sequence[belongs]
     applied = np.array([temperature.cross_fitted[name] for name in sequence.tolist()])
     nll = (negative_log_likelihood(logits, labels, t) for t in (1.0, applied))
-    ece = (expected_calibration_error(softmax(logits, t), labels) for t in (1.0, applied))
+    ece = (reliability(softmax(logits, t), labels).error for t in (1.0, applied))
     calibration = Calibration(
         file=answers.path.name,
         file_sha256=answers.sha256,

@@ -12,47 +12,25 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torchmetrics.functional.classification import multiclass_calibration_error
+from scipy.optimize import brentq
 
+from av1part.metrics.calibration import TEMPERATURES, softmax
 from av1part.options import OBJECTIVES, Objective
-
-TEMPERATURES = (0.05, 20.0)
-"""Bounds of a fitted temperature."""
 
 NEUTRAL_THRESHOLD = 0.5
 """The threshold where there is nothing to fit one on."""
-
-BINS = 15
-"""Equal-width confidence bins of the expected calibration error."""
 
 Fitted = TypeVar("Fitted")
 """What a fit gives."""
 
 
-def softmax(logits: ArrayLike, temperature: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Divide logits by a temperature and turn them into class probabilities.
-
-    Args:
-        logits: Shape (n, k).
-        temperature: A scalar, or one a node, shape (n,).
-
-    Returns:
-        Probabilities, float64 of shape (n, k), rows that sum to 1.
-    """
-    scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature)[..., None]
-    probabilities: NDArray[np.float64] = torch.softmax(torch.from_numpy(scaled), dim=-1).numpy()
-    return probabilities
-
-
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return the temperature that minimises the negative log-likelihood of the labels.
 
-    The loss is convex in 1 / T: its slope is the mean logit expected less the mean true logit,
-    its curvature the mean variance of the logits. Newton's method finds the zero; a step that
-    leaves the bracket is replaced by bisection. Labels that the logits separate without an error,
-    or contradict, end at a bound of `TEMPERATURES`.
+    The loss is convex in beta = 1 / T; its slope is the mean expected logit less the mean true
+    logit. Labels that the logits separate without an error, or contradict, end at a bound of
+    `TEMPERATURES`.
 
     Args:
         logits: Shape (n, k).
@@ -67,56 +45,16 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     if not z.size or np.ptp(z, axis=-1).max() == 0:
         return 1.0
     true = np.take_along_axis(z, np.asarray(labels, dtype=np.int64)[:, None], axis=1).mean()
+
+    def slope(beta: float) -> float:
+        return float((softmax(z, 1 / beta) * z).sum(1).mean() - true)
+
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    beta = 1.0
-    for _ in range(100):  # six or so are enough, unless the zero is outside the bounds
-        probabilities = softmax(z, 1 / beta)
-        mean = (probabilities * z).sum(1)
-        slope, curvature = mean.mean() - true, ((probabilities * z**2).sum(1) - mean**2).mean()
-        low, high = (low, beta) if slope > 0 else (beta, high)
-        newton = beta - slope / curvature if curvature > 0 else np.inf
-        step = newton if low < newton < high else (low + high) / 2
-        if abs(step - beta) < 1e-9 * beta:
-            break
-        beta = step
-    return float(1 / beta)
-
-
-def negative_log_likelihood(
-    logits: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 1.0
-) -> float:
-    """Score probabilities by what they give to the truth.
-
-    Args:
-        logits: Shape (n, k).
-        labels: Class indices, shape (n,).
-        temperature: A scalar, or one a node, shape (n,).
-
-    Returns:
-        The mean negative log-likelihood of the labels, nats.
-    """
-    scaled = np.asarray(logits, dtype=np.float64) / np.asarray(temperature)[..., None]
-    true = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    return float(torch.nn.functional.cross_entropy(torch.from_numpy(scaled), true))
-
-
-def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Measure the mean gap between confidence and accuracy, in `BINS` bins of equal width.
-
-    Confidence is the largest probability (top-label); bins are weighted by their nodes.
-
-    Args:
-        probabilities: Shape (n, k), rows that sum to 1.
-        labels: Class indices, shape (n,).
-
-    Returns:
-        The gap, a fraction.
-    """
-    # Rounding may leave 1 + 1e-16, which torchmetrics would take for a logit.
-    predicted = torch.from_numpy(np.clip(np.asarray(probabilities, dtype=np.float64), 0.0, 1.0))
-    true = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    k = predicted.shape[-1]
-    return float(multiclass_calibration_error(predicted, true, num_classes=k, n_bins=BINS))
+    if slope(high) <= 0:
+        return TEMPERATURES[0]
+    if slope(low) >= 0:
+        return TEMPERATURES[1]
+    return float(1 / brentq(slope, low, high, xtol=1e-12, rtol=1e-10))
 
 
 def fit_threshold(

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.cascade.fits import softmax
+from av1part.metrics.calibration import softmax
 from av1part.partition import IGNORED, Partition, Stage, Taxonomy
 
 PASS_ALL = -1.0

@@ -17,18 +17,14 @@ from av1part.cascade import CascadeResult, Choices, Nodes, analyse, fit_choices
 from av1part.cascade.stored import StoredChoices, stored_choices
 from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.evaluation.attach import attach_data, check_pixels, device_of
+from av1part.evaluation.attach import SHARED_FACTS, attach_data, check_pixels, device_of
 from av1part.evaluation.evaluate import Evaluation, evaluate_together
+from av1part.evaluation.nodes import choose_samples, node_columns
 from av1part.models.freeze import state_sha256
 from av1part.options import CalibrationSource, Ensemble
-from av1part.runs.write import (
-    node_columns,
-    write_config,
-    write_confusion,
-    write_environment,
-    write_predictions,
-    write_samples,
-)
+from av1part.runs.samples import write_samples
+from av1part.runs.settings import write_config
+from av1part.runs.write import write_confusion, write_environment, write_metrics, write_predictions
 from av1part.stages.base import StageModule
 from av1part.system.errors import CalibrationError, CheckpointError
 from av1part.system.files import sha256_file, write_json
@@ -40,9 +36,6 @@ Checkpoints = Mapping[str, Sequence[Path]]
 
 Members = Mapping[str, Sequence[StageModule]]
 """Stage name to its ensemble, one module or several."""
-
-SHARED_FACTS = ("size", "context", "bit_depth", "taxonomy", "manifest_sha256", "split_sha256")
-"""What all stages of a cascade must have been trained with alike."""
 
 
 def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
@@ -272,21 +265,15 @@ def _write(
         names,
         result.probabilities,
     )
-    write_samples(folder, data.reader(report["split"]), evaluation.partition, result.prediction)
+    reader = data.reader(report["split"])
+    write_samples(folder, choose_samples(reader, evaluation.partition, result.prediction))
     dataset = {"path": str(data.path.resolve()), "manifest_sha256": data.store.manifest_sha256}
     write_environment(folder, seed=None, dataset=dataset)
     write_json(folder / "pipeline.json", report)
-    write_json(folder / "metrics.json", _flat(report))
+    write_metrics(folder, _scores(report))
 
 
-def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cascade's own figures in the flat keys of metrics.json."""
-    flat = {**report["overall"]}
-    for guesser, figures in report["baselines"].items():
-        flat |= {f"baselines.{guesser}.{name}": value for name, value in figures.items()}
-    for metric, kinds in report["intervals"].items():
-        for kind, interval in kinds.items():
-            limits = {key: interval[key] for key in ("estimate", "low", "high")}
-            flat |= {f"intervals.{metric}.{kind}.{key}": value for key, value in limits.items()}
-            flat["clusters"] = interval["clusters"]
-    return flat | {key: report[key] for key in ("class_names", "taxonomy", "split", "protocol")}
+def _scores(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cascade's own scores as metrics.json holds those of a stage."""
+    keys = ("baselines", "intervals", "class_names", "taxonomy", "split", "protocol")
+    return {**report["overall"], **{key: report[key] for key in keys}}

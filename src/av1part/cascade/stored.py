@@ -9,8 +9,8 @@ from pathlib import Path
 from av1part.cascade import Choices
 from av1part.checkpoints.calibration import Calibration, Fitted, StoredThreshold, read_calibration
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.evaluation.nodes import node_columns
 from av1part.options import Ensemble
-from av1part.runs.write import node_columns
 from av1part.system.errors import CalibrationError, CheckpointError
 
 AGAIN = "run av1part calibrate with the same stages and data"

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from av1part.cascade.fits import TEMPERATURES
-from av1part.checkpoints.load import calibration_path
+from av1part.metrics.calibration import TEMPERATURES
 from av1part.options import ENSEMBLES, OBJECTIVES, Ensemble, Objective
+from av1part.runs.schema import calibration_path
 from av1part.system.errors import CheckpointError
 from av1part.system.files import sha256_file, write_json
 from av1part.system.formats import refusal

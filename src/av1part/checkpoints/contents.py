@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from av1part.checkpoints.calibration import read_calibration
-from av1part.checkpoints.load import calibration_path, read_checkpoint, sidecar_path
+from av1part.checkpoints.load import read_checkpoint
+from av1part.runs.schema import calibration_path, sidecar_path
 from av1part.system.errors import CheckpointError
 from av1part.system.files import expanded, sha256_file
 

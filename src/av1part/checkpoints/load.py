@@ -20,6 +20,7 @@ from av1part.models.freeze import state_sha256
 from av1part.models.weights import check_names
 from av1part.options import MOST
 from av1part.partition import Partition
+from av1part.runs.schema import sidecar_path
 from av1part.stages.base import FORMAT, StageModule, stage_class
 from av1part.system.errors import CheckpointError, ConfigError, first_line
 from av1part.system.files import expanded, sha256_file
@@ -47,16 +48,6 @@ _BAD_VALUES = (
     *(RuntimeError, TypeError, ValueError),
 )
 """What building a module from hyper-parameters that are not a stage's may raise."""
-
-
-def sidecar_path(path: Path) -> Path:
-    """Return where the verification record of a checkpoint lies."""
-    return path.with_name(f"{path.stem}.verified.json")
-
-
-def calibration_path(path: Path) -> Path:
-    """Return where the stored calibration of a checkpoint lies."""
-    return path.with_name(f"{path.stem}.calibration.json")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

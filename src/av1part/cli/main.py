@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from av1part import __version__
-from av1part.options import PATH_KEYS
+from av1part.config.quoting import exists, quote_paths
 from av1part.system.errors import Av1partError, ConfigError
 from av1part.system.files import no_empty_folder
 from av1part.system.terminal import printable
@@ -263,40 +263,7 @@ def _is_positional(word: str, *, most: int | None, wanted: bool) -> bool:
     if most == 0:
         return False
     # An override never has a slash before its `=`, except for a group in a package.
-    return _exists(word) or (wanted and "/" in word.partition("=")[0])
-
-
-def _exists(word: str) -> bool:
-    try:
-        return Path(word).expanduser().exists()
-    except (OSError, RuntimeError):
-        return False
-
-
-def quote_paths(words: Sequence[str]) -> list[str]:
-    """Quote the values of `PATH_KEYS` for Hydra's grammar; other words stay as they are."""
-    multirun = bool({"-m", "--multirun"} & set(words))
-    return [_quote_word(word, multirun=multirun) for word in words]
-
-
-def _quote_word(word: str, *, multirun: bool) -> str:
-    key, equals, value = word.partition("=")
-    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "none", "imagenet"):
-        return word
-    if value[0] in "'\"" or (multirun and "," in value and not _exists(value)):
-        return word
-    if value.startswith("[") and value.endswith("]") and not _exists(value):
-        items = [i.strip() for i in value[1:-1].split(",")] if value[1:-1].strip() else []
-        quoted = [i if i[:1] in ("'", '"') else _quote(i) for i in items]
-        return f"{key}=[{','.join(quoted)}]"
-    return f"{key}={_quote(value)}"
-
-
-def _quote(value: str) -> str:
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    # `${` would be an interpolation even in quotes.
-    return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
+    return exists(word) or (wanted and "/" in word.partition("=")[0])
 
 
 def config_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -14,12 +13,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from av1part import embedded
-from av1part.data.store.splits import DRAWN, PROTOCOLS
-from av1part.models.precision import AUTOCASTS
 from av1part.options import (
     AUGMENTATIONS,
     CALIBRATION_SOURCES,
     CONDITIONINGS,
+    DRAWN,
     ENSEMBLES,
     INJECTION_LABELS,
     INJECTION_SOURCES,
@@ -28,27 +26,20 @@ from av1part.options import (
     PATH_KEYS,
     PLACEMENTS,
     PLANES,
+    PRECISIONS,
+    PROTOCOLS,
     SAMPLINGS,
     SCHEDULES,
     VERIFICATIONS,
 )
 from av1part.partition import SIZES, TAXONOMIES
 from av1part.system.errors import ConfigError
+from av1part.system.files import slug
 
 
 def register_resolvers() -> None:
     """Register `slug`, text to a name of `[A-Za-z0-9_.-]`; safe to call again."""
     OmegaConf.register_new_resolver("slug", slug, replace=True)
-
-
-def slug(text: str) -> str:
-    """Return text as a run name; `sweep` if it is empty or stands for nothing.
-
-    >>> slug("adapter.layers-[3,4]_seed-1")
-    'adapter.layers-3-4_seed-1'
-    """
-    name = re.sub(r"[^A-Za-z0-9_.]+", "-", str(text)).replace("-_", "_").strip("-")
-    return "sweep" if name in ("", "None") else name
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -256,8 +247,8 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "ensemble": ENSEMBLES,
     "calibration": CALIBRATION_SOURCES,
     "objective": OBJECTIVES,
-    "precision": tuple(AUTOCASTS),
-    "trainer.precision": tuple(AUTOCASTS),
+    "precision": PRECISIONS,
+    "trainer.precision": PRECISIONS,
 }
 """Key to its values; checked here so that a mistake is told before anything is opened."""
 

@@ -23,6 +23,10 @@ or a flatter video changes one of them, or both by less.
 """
 
 
+SHARED_FACTS = ("size", "context", "bit_depth", "taxonomy", "manifest_sha256", "split_sha256")
+"""What all stages of a cascade must have been trained with alike."""
+
+
 def attach_data(
     module: StageModule,
     *,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from av1part.data.serve.blocks import Batch
 from av1part.evaluation.trunk import SharedTrunk
-from av1part.metrics.scores import FlatMetrics, from_predictions
+from av1part.metrics.scores import Scores, from_predictions
 from av1part.models.folded import while_nothing_changes
 from av1part.models.precision import computing_in
 from av1part.stages.base import StageModule
@@ -111,7 +111,7 @@ def _inference(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
-def stage_scores(module: StageModule, evaluation: Evaluation) -> FlatMetrics:
+def stage_scores(module: StageModule, evaluation: Evaluation) -> Scores:
     """Score a stage on the nodes of its own population.
 
     Args:

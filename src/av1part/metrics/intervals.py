@@ -14,7 +14,7 @@ Shapes: n nodes, k classes, g sequences, r resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -273,12 +273,11 @@ def metric_intervals(
     }
 
 
-def flatten_intervals(intervals: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
-    """Return `intervals.<metric>.<kind>.<estimate|low|high>` and `clusters` for metrics.json."""
-    flat: dict[str, Any] = {}
-    kinds: Sequence[str] = ("estimate", "low", "high")
-    for metric, found in intervals.items():
-        for kind, interval in found.items():
-            flat |= {f"intervals.{metric}.{kind}.{key}": getattr(interval, key) for key in kinds}
-            flat["clusters"] = interval.clusters
-    return flat
+def intervals_json(
+    intervals: Mapping[str, Mapping[str, Interval]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return intervals as metrics.json and pipeline.json hold them: metric, kind, limits."""
+    return {
+        metric: {kind: interval.to_json() for kind, interval in kinds.items()}
+        for metric, kinds in intervals.items()
+    }

@@ -1,7 +1,7 @@
-"""Classification metrics of a stage or of the cascade, as the flat keys of metrics.json.
+"""Classification scores of a stage or of the cascade: closed forms of a confusion matrix.
 
-torchmetrics counts and computes; this module names the metrics once, flattens them, checks the
-supports, and says what trivial guessers would have scored. All figures are fractions.
+Every score here is a function of one matrix of counts, so that the same code scores a validation
+epoch, a checkpoint, a bootstrap resample and the two guessers. All scores are fractions.
 
 Classes that never occur and are never predicted are left out of macro averages, as scikit-learn
 does; a class that is predicted but never occurs counts with 0. `balanced_accuracy` is the mean
@@ -12,24 +12,14 @@ Shapes: n nodes, k classes; confusion matrices have rows true, columns predicted
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-    MulticlassStatScores,
-)
 
-FlatMetrics = dict[str, Any]
-"""Flat keys to floats, ints (support) or a list of lists of ints (`confusion_matrix`)."""
+Scores = dict[str, Any]
+"""Scores as metrics.json nests them: numbers, `per_class` and `confusion_matrix`."""
 
 POSITIVE = 1
 """Class index of a two-class stage whose F1 is `f1_positive` (Stage 1: PARTITION)."""
@@ -37,108 +27,17 @@ POSITIVE = 1
 NOTHING = "no nodes to score: the split has none that belong to this stage"
 
 DIGITS = 6
-"""Decimals of a figure: torchmetrics divides in float32, where a perfect mean is 1.0000001."""
+"""Decimals of a recorded score."""
 
 
 def figure(value: SupportsFloat) -> float:
-    """Return a score as it is reported, rounded to `DIGITS` decimals."""
+    """Return a score as it is recorded, rounded to `DIGITS` decimals."""
     return round(float(value), DIGITS)
-
-
-def stage_metrics(class_names: Sequence[str], *, across_ranks: bool = True) -> MetricCollection:
-    """Make the metrics of one classifier, to be updated with predictions and labels.
-
-    `update(predictions, labels)` takes two int64 tensors of shape (n,) of class indices and
-    counts twice, whatever the number of metrics: once for the scores, once for the matrix.
-    `compute()` holds vectors and a matrix beside scalars; `flatten` names them all.
-
-    Args:
-        class_names: Names in class-index order.
-        across_ranks: Whether `compute` adds up the counts of all processes of a distributed
-            run, which all must then call it.
-
-    Returns:
-        The collection, counting nothing yet.
-    """
-
-    def of(kind: type[Metric], average: str | None) -> Metric:
-        return kind(num_classes=len(class_names), average=average, sync_on_compute=across_ranks)
-
-    scores: dict[str, Metric | MetricCollection] = {
-        # Recall weighted by support is accuracy, and shares its counts with the others here;
-        # MulticlassAccuracy(average="micro") would keep, and update, a third set.
-        "accuracy": of(MulticlassRecall, "weighted"),
-        "macro_f1": of(MulticlassF1Score, "macro"),
-        "weighted_f1": of(MulticlassF1Score, "weighted"),
-        "macro_precision": of(MulticlassPrecision, "macro"),
-        "macro_recall": of(MulticlassRecall, "macro"),
-        "precision": of(MulticlassPrecision, None),
-        "recall": of(MulticlassRecall, None),
-        "f1": of(MulticlassF1Score, None),
-        "stat_scores": of(MulticlassStatScores, None),
-    }
-    matrix = MulticlassConfusionMatrix(num_classes=len(class_names), sync_on_compute=across_ranks)
-    return MetricCollection(
-        {**scores, "confusion_matrix": matrix},
-        compute_groups=[list(scores), ["confusion_matrix"]],
-    )
-
-
-def flatten(
-    computed: Mapping[str, Tensor],
-    class_names: Sequence[str],
-    *,
-    prefix: str = "",
-    support: ArrayLike | None = None,
-) -> FlatMetrics:
-    """Name every figure of a computed collection by its flat key.
-
-    Args:
-        computed: What `stage_metrics(class_names).compute()` returned.
-        class_names: Names in class-index order.
-        prefix: The collection's prefix, such as `val/`; the flat keys have none.
-        support: Nodes of each class counted independently, shape (k,), to be checked against.
-
-    Returns:
-        `accuracy, macro_f1, weighted_f1, macro_precision, macro_recall, balanced_accuracy`, for
-        two classes `f1_positive`, then `per_class.<NAME>.{precision,recall,f1,support}` and
-        `confusion_matrix`.
-
-    Raises:
-        ValueError: if nothing was counted, or the supports do not agree.
-    """
-    get = {name.removeprefix(prefix): value for name, value in computed.items()}
-    counts = get["stat_scores"][:, 4]
-    matrix = get["confusion_matrix"]
-    _check_support(counts, matrix, support)
-    flat: FlatMetrics = {
-        name: figure(get[name])
-        for name in ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
-    }
-    flat["balanced_accuracy"] = figure(get["recall"][counts > 0].mean())
-    if len(class_names) == 2:
-        flat["f1_positive"] = figure(get["f1"][POSITIVE])
-    for index, name in enumerate(class_names):
-        for score in ("precision", "recall", "f1"):
-            flat[f"per_class.{name}.{score}"] = figure(get[score][index])
-        flat[f"per_class.{name}.support"] = int(counts[index])
-    flat["confusion_matrix"] = matrix.tolist()
-    return flat
-
-
-def _check_support(counts: Tensor, matrix: Tensor, support: ArrayLike | None) -> None:
-    rows = matrix.sum(1).tolist()
-    if counts.tolist() != rows:
-        raise ValueError(f"supports {counts.tolist()} are not the confusion matrix's rows {rows}")
-    if support is not None and np.asarray(support).tolist() != rows:
-        raise ValueError(f"supports {rows} differ from an independent count, {support}")
-    if not sum(rows):
-        raise ValueError(NOTHING)
 
 
 def from_predictions(
     predictions: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
-) -> FlatMetrics:
+) -> Scores:
     """Score predicted against true class indices.
 
     Args:
@@ -147,29 +46,25 @@ def from_predictions(
         class_names: Names in class-index order.
 
     Returns:
-        The flat metrics.
+        The scores, see `from_confusion`.
 
     Raises:
         ValueError: if shapes differ, `n` is 0, or an index is outside the classes.
     """
-    predicted, true = _class_indices(predictions, labels, len(class_names))
-    if not true.size:
-        raise ValueError(NOTHING)
-    metrics = stage_metrics(class_names, across_ranks=False)
-    metrics.update(torch.from_numpy(predicted), torch.from_numpy(true))
-    support = np.bincount(true, minlength=len(class_names))
-    return flatten(metrics.compute(), class_names, support=support)
+    return from_confusion(confusion_matrix(predictions, labels, len(class_names)), class_names)
 
 
-def from_confusion(matrix: ArrayLike, class_names: Sequence[str]) -> FlatMetrics:
-    """Score a confusion matrix, through the same collection as predictions.
+def from_confusion(matrix: ArrayLike, class_names: Sequence[str]) -> Scores:
+    """Score a confusion matrix.
 
     Args:
         matrix: Counts, shape (k, k), rows true, columns predicted.
         class_names: Names in class-index order.
 
     Returns:
-        The flat metrics.
+        `accuracy, macro_f1, weighted_f1, macro_precision, macro_recall, balanced_accuracy`, for
+        two classes `f1_positive`; `per_class` with `precision, recall, f1, support` of each name;
+        `confusion_matrix` as lists.
 
     Raises:
         ValueError: if the matrix is not square in the classes, negative, or empty.
@@ -178,8 +73,20 @@ def from_confusion(matrix: ArrayLike, class_names: Sequence[str]) -> FlatMetrics
     k = len(class_names)
     if counts.shape != (k, k) or (counts < 0).any():
         raise ValueError(f"expected counts of shape {(k, k)}, got {counts.shape}")
-    true, predicted = np.divmod(np.repeat(np.arange(k * k), counts.ravel()), k)
-    return from_predictions(predicted, true, class_names)
+    if not counts.sum():
+        raise ValueError(NOTHING)
+    precision, recall, f1 = _rates(counts)
+    support = counts.sum(1).tolist()
+    per_class = {
+        name: {
+            "precision": figure(precision[i]),
+            "recall": figure(recall[i]),
+            "f1": figure(f1[i]),
+            "support": support[i],
+        }
+        for i, name in enumerate(class_names)
+    }
+    return {**_summary(counts), "per_class": per_class, "confusion_matrix": counts.tolist()}
 
 
 def _class_indices(
@@ -192,9 +99,6 @@ def _class_indices(
         if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= k):
             raise ValueError(f"a {what} is not a class index 0..{k - 1}")
     return predicted.astype(np.int64), true.astype(np.int64)
-
-
-# Closed forms, for many matrices at once (bootstrap) and for expected, non-integer counts.
 
 
 def confusion_matrix(
@@ -257,7 +161,7 @@ def _ratio(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
 
 
 def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64]:
-    """Say what matrix always predicting one class gives.
+    """Return the matrix that always predicting one class gives.
 
     Args:
         support: Nodes of each class, shape (..., k).
@@ -273,7 +177,7 @@ def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64
 
 
 def prior_confusion(support: ArrayLike, train_counts: ArrayLike) -> NDArray[np.float64]:
-    """Say what matrix drawing each prediction from a prior gives on average.
+    """Return the expected matrix of drawing each prediction from a prior.
 
     Args:
         support: Nodes of each class among those scored, shape (..., k).
@@ -333,8 +237,8 @@ def baselines(
     train = np.asarray(train_counts)
     constant, majority = best_constant(support), best_constant(train)
     result: dict[str, dict[str, Any]] = {
-        "constant": _closed_forms(constant_confusion(support, constant)),
-        "prior": _closed_forms(prior_confusion(support, train)),
+        "constant": _summary(constant_confusion(support, constant)),
+        "prior": _summary(prior_confusion(support, train)),
     }
     if k == 2:
         positive = guesser_class_f1("constant", support, train)[POSITIVE]
@@ -368,26 +272,28 @@ def guesser_class_f1(
     return f1_from_confusion(prior_confusion(support, train_counts))
 
 
-def _closed_forms(matrix: NDArray[Any]) -> dict[str, Any]:
-    scores = {
-        "accuracy": figure(accuracy_from_confusion(matrix)),
-        "macro_f1": figure(macro_f1_from_confusion(matrix)),
-        "weighted_f1": figure(weighted_f1_from_confusion(matrix)),
-        **_macro_rates(matrix),
+def _summary(matrix: NDArray[Any]) -> dict[str, float]:
+    """Return the scores that are one number; counts may be expected ones."""
+    precision, recall, f1 = _rates(matrix)
+    true = matrix.sum(1)
+    present = true + matrix.sum(0) > 0
+    summary = {
+        "accuracy": accuracy_from_confusion(matrix),
+        "macro_f1": macro_f1_from_confusion(matrix),
+        "weighted_f1": weighted_f1_from_confusion(matrix),
+        "macro_precision": precision[present].mean(),
+        "macro_recall": recall[present].mean(),
+        "balanced_accuracy": recall[true > 0].mean(),
     }
-    if matrix.shape[-1] == 2:
-        scores["f1_positive"] = figure(f1_from_confusion(matrix)[POSITIVE])
-    return scores
+    if len(matrix) == 2:
+        summary["f1_positive"] = f1[POSITIVE]
+    return {name: figure(value) for name, value in summary.items()}
 
 
-def _macro_rates(matrix: NDArray[Any]) -> dict[str, float]:
-    """Return macro precision and recall as torchmetrics counts them, and balanced accuracy."""
+def _rates(
+    matrix: NDArray[Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return precision, recall and F1 of each class, shape (k,) each."""
     counts = np.asarray(matrix, dtype=np.float64)
-    hits, true, said = np.diagonal(counts), counts.sum(1), counts.sum(0)
-    present = true + said > 0
-    recall = _ratio(hits, true)
-    return {
-        "macro_precision": figure(_ratio(hits, said)[present].mean()),
-        "macro_recall": figure(recall[present].mean()),
-        "balanced_accuracy": figure(recall[true > 0].mean()),
-    }
+    hits = np.diagonal(counts)
+    return _ratio(hits, counts.sum(0)), _ratio(hits, counts.sum(1)), f1_from_confusion(counts)

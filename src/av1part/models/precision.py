@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager
 
 import torch
 
-AUTOCASTS: dict[str, torch.dtype | None] = {
-    "32-true": None,
-    "bf16-mixed": torch.bfloat16,
-    "16-mixed": torch.float16,
-}
+from av1part.options import PRECISIONS
+
+AUTOCASTS: dict[str, torch.dtype | None] = dict(
+    zip(PRECISIONS, (None, torch.bfloat16, torch.float16), strict=True)
+)
 """Name to the dtype of convolutions and matrix products; None is that of their inputs, float32.
 
 Weights stay float32 in all of them: other precisions would change the dtype of the state, which is

@@ -18,15 +18,11 @@ import yaml
 from numpy.typing import NDArray
 
 from av1part.runs.fields import REMEDY, Fields
-from av1part.runs.read import (
-    Predictions,
-    StageRun,
-    check_counts,
-    check_history,
-    read_text,
-)
+from av1part.runs.read import Predictions, StageRun, check_counts, check_history
 from av1part.runs.samples import NO_SAMPLES
-from av1part.sweeps.state import SWEEP, TEST, config_sha256
+from av1part.runs.schema import current_metrics
+from av1part.runs.settings import read_text
+from av1part.runs.sweeps import SWEEP, TEST, config_sha256
 from av1part.system.errors import ReportError
 from av1part.system.files import atomic_path, write_json, write_text
 
@@ -154,7 +150,10 @@ def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> 
     place = fields.text("folder")
     if said is not None and place not in said:
         raise ReportError(f"{folder / PREDICTIONS} lacks {place}: {REMEDY}")
-    metrics = fields.child("metrics")
+    recorded = fields.child("metrics")
+    metrics = Fields(
+        current_metrics(recorded.data, recorded.file, REMEDY), recorded.file, recorded.prefix
+    )
     confusion = np.asarray(metrics.get("confusion_matrix"), dtype=np.int64)
     sequences = fields.integer("sequences")
     predictions = (

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.config.schema import slug
 from av1part.metrics.scores import (
     best_constant,
     constant_confusion,
@@ -23,9 +22,9 @@ from av1part.metrics.statistics import Difference, Mean, against_baseline, mean_
 from av1part.report.published import is_published, publish, read_published
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.read import Run, StageRun, load_run
-from av1part.sweeps.plan import START
-from av1part.sweeps.state import SWEEP, TEST, wrong_with
+from av1part.runs.sweeps import START, SWEEP, TEST, read_test, wrong_with
 from av1part.system.errors import ReportError
+from av1part.system.files import slug
 
 
 @dataclass(frozen=True)
@@ -263,7 +262,7 @@ def load_sweep(folder: Path) -> Sweep:
         tuple(variants),
         tuple(missing),
         None if commit is None else str(commit),
-        Fields.read(folder / TEST) if (folder / TEST).is_file() else None,
+        read_test(folder / TEST) if (folder / TEST).is_file() else None,
     )
 
 

@@ -36,10 +36,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Fields:
-    """A JSON object and the file it came from, flat or nested keys alike.
-
-    `metrics.json` is flat (`baselines.constant.accuracy`), `pipeline.json` nested; a key given in
-    parts finds either.
+    """A JSON object and the file it came from; a key is given in parts, from the outside in.
 
     Attributes:
         data: The object.
@@ -78,12 +75,9 @@ class Fields:
     def get(self, *path: str) -> Any:
         """Return the value at a key given in parts, or None."""
         value: Any = self.data
-        for i, part in enumerate(path):
+        for part in path:
             if not isinstance(value, Mapping):
                 return None
-            flat = ".".join(path[i:])
-            if flat in value:
-                return value[flat]
             value = value.get(part)
         return value
 

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
-from av1part.system.errors import ReportError
 from av1part.metrics.scores import (
     accuracy_from_confusion,
     confusion_matrix,
@@ -25,6 +23,9 @@ from av1part.metrics.scores import (
 from av1part.partition import Partition
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.samples import Samples, read_samples
+from av1part.runs.schema import current_metrics, nested
+from av1part.runs.settings import flat_settings, read_text
+from av1part.system.errors import ReportError
 
 _ROUNDING = 5e-5
 """How far a recorded score may be from its matrix: half of what a table prints."""
@@ -194,8 +195,9 @@ def load_run(
     """
     is_pipeline = (path / "pipeline.json").exists()
     file = path / "metrics.json"
-    scores = Fields.read(file) if metrics is None else Fields(metrics, file)
-    pipeline = Fields.read(path / "pipeline.json") if is_pipeline else None
+    recorded = Fields.read(file).data if metrics is None else metrics
+    scores = Fields(current_metrics(recorded, file, REMEDY), file)
+    pipeline = read_pipeline(path / "pipeline.json") if is_pipeline else None
     names = (pipeline or scores).texts("class_names")
     common: dict[str, Any] = {
         "path": path,
@@ -222,6 +224,30 @@ def load_run(
             if (path / "checkpoints" / f"{stem}.verified.json").exists()
         },
     )
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """Read a metrics.json of any format.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The scores, nested.
+
+    Raises:
+        ReportError: if the file is missing, damaged, or of a later format.
+    """
+    return current_metrics(Fields.read(file).data, file, REMEDY)
+
+
+def read_pipeline(file: Path) -> Fields:
+    """Read pipeline.json; the scores of `overall` are nested as in metrics.json."""
+    fields = Fields.read(file)
+    overall = fields.get("overall")
+    if not isinstance(overall, Mapping):
+        return fields
+    return Fields({**fields.data, "overall": nested(overall)}, file)
 
 
 def check_counts(
@@ -341,56 +367,3 @@ def _read_csv(file: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ReportError(f"{file} is not readable CSV ({reason}): {REMEDY}") from None
-
-
-def read_text(file: Path) -> str:
-    """Read a file of text.
-
-    Args:
-        file: The file.
-
-    Returns:
-        The text.
-
-    Raises:
-        ReportError: if it is missing or is no UTF-8.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ReportError(f"{file} is missing: {REMEDY}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"{file} is not readable text ({error}): {REMEDY}") from None
-
-
-def flat_settings(text: str, file: Path) -> dict[str, Any]:
-    """Flatten a YAML configuration, references left unresolved.
-
-    Args:
-        text: The YAML.
-        file: What to call it in an error.
-
-    Returns:
-        Dotted keys to values.
-
-    Raises:
-        ReportError: if it is not a YAML mapping.
-    """
-    try:
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # omegaconf lets several parsers' errors through
-        reason = str(error).splitlines()[0]
-        raise ReportError(f"{file} is not readable YAML ({reason}): {REMEDY}") from None
-    if not isinstance(tree, dict):
-        raise ReportError(f"{file} does not hold a mapping: {REMEDY}")
-    flat: dict[str, Any] = {}
-    _flatten(tree, "", flat)
-    return flat
-
-
-def _flatten(tree: dict[Any, Any], prefix: str, into: dict[str, Any]) -> None:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            _flatten(value, f"{prefix}{key}.", into)
-        else:
-            into[f"{prefix}{key}"] = value

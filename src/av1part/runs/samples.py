@@ -1,16 +1,19 @@
-"""The blocks and the frame a run left behind, so that a report needs no dataset."""
+"""samples.npz: the blocks and the frame a run leaves behind, so that a report needs no dataset."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from av1part.system.errors import ReportError
 from av1part.runs.fields import REMEDY
+from av1part.system.errors import ReportError
+from av1part.system.files import atomic_path
 
 _BLOCK_KEYS = ("node", "qindex", "partition", "label", "prediction")
 _NODE_KEYS = ("row", "col", "size", "partition", "label", "prediction")
@@ -76,6 +79,22 @@ NO_SAMPLES = Samples(
     nodes=FrameNodes(*(np.zeros(0, np.int64) for _ in _NODE_KEYS)),
 )
 """Of a run whose pictures were left out."""
+
+
+def write_samples(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write samples.npz.
+
+    Args:
+        folder: Run folder.
+        arrays: `block` (n, 1, s, s) with `node, qindex, partition, label, prediction` (n,);
+            `frame` (h, w) with `frame_sequence, frame_qindex, bit_depth` and, of its m nodes,
+            `frame_{row,col,size,partition,label,prediction}` (m,).
+    """
+    packed = io.BytesIO()  # numpy 2.0 and 2.1 leave an archive open whose file takes no more
+    chosen: dict[str, Any] = {key: arrays[key] for key in _KEYS}
+    np.savez_compressed(packed, **chosen)
+    with atomic_path(folder / "samples.npz") as part, part.open("wb") as file:
+        file.write(packed.getbuffer())
 
 
 def read_samples(file: Path) -> Samples:

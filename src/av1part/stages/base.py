@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from av1part import __version__
 from av1part.data.serve.blocks import Batch
-from av1part.metrics.scores import FlatMetrics, flatten, stage_metrics
+from av1part.metrics.scores import Scores, from_confusion
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
 from av1part.models.folded import nothing_changes
@@ -99,8 +100,9 @@ class StageModule(pl.LightningModule):
         self.class_names = self.stage.class_names
         # Derived from the taxonomy's name, so no part of the state.
         self.register_buffer("label_table", torch.from_numpy(self.stage.labels), persistent=False)
-        self.val_metrics = stage_metrics(self.class_names)
-        self.val_result: FlatMetrics = {}
+        # Summed over the processes of a distributed run; every score is a function of it.
+        self.val_confusion = MulticlassConfusionMatrix(num_classes=len(self.class_names))
+        self.val_result: Scores = {}
         # What an epoch's steps came to. Lightning's own logging would take longer than a step.
         self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
         self._answers: list[tuple[Tensor, Tensor]] = []
@@ -183,9 +185,11 @@ class StageModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Publish the metrics of the whole validation split, and the mean losses of the epoch."""
-        self.val_metrics.update(*(torch.cat(each) for each in zip(*self._answers, strict=True)))
-        self.val_result = flatten(self.val_metrics.compute(), self.class_names)
-        self.val_metrics.reset()
+        predicted, labels = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
+        self.val_confusion.update(predicted, labels)
+        matrix = self.val_confusion.compute().cpu().numpy()
+        self.val_result = from_confusion(matrix, self.class_names)
+        self.val_confusion.reset()
         self._answers.clear()
         for split, losses in self._losses.items():
             if losses:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
+from av1part.config.quoting import quote_path
 from av1part.config.schema import check_values, plain
 from av1part.sweeps.plan import Job
 from av1part.sweeps.state import State, depends_on, state_of
@@ -70,10 +71,10 @@ class Composer:
         """Return the words of a job, with those that say where it is and that it may go on."""
         words = [*job.words, "resume=true"]
         if self.named:
-            words += [f"hydra.sweep.dir={_quoted(self.folder)}"]
+            words += [f"hydra.sweep.dir={quote_path(str(self.folder))}"]
             words += [f"hydra.sweep.subdir={job.variant or 'run'}/{job.member}"]
         if start is not None and self.starts_elsewhere(job):
-            words.append(f"stage1={_quoted(start)}")
+            words.append(f"stage1={quote_path(str(start))}")
         return tuple(words)
 
     def starts_elsewhere(self, job: Job) -> bool:
@@ -106,9 +107,3 @@ class Composer:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         check_values(own, "train")
         return plain(own)
-
-
-def _quoted(path: Path) -> str:
-    from av1part.cli.main import quote_paths
-
-    return quote_paths([f"out={path}"])[0].removeprefix("out=")

@@ -18,11 +18,10 @@ from filelock import Timeout
 from av1part.checkpoints.load import load_stage
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.models.freeze import state_sha256
-from av1part.sweeps.plan import START
-from av1part.sweeps.state import TEST, config_sha256, read_json, read_sweep
+from av1part.runs.sweeps import START, TEST, TEST_FORMAT, config_sha256, read_sweep
 from av1part.system.environment import git_commit, versions
 from av1part.system.errors import ConfigError
-from av1part.system.files import write_json
+from av1part.system.files import read_json, write_json
 from av1part.system.locks import LOCK, file_lock
 from av1part.training.run import split_scores
 
@@ -76,7 +75,7 @@ def _open_test(
         "versions": versions(),
     }
     runs = dict(before.get("runs", {}))
-    told = {"format": 1, "opened": [*before.get("opened", []), opening], "runs": runs}
+    told = {"format": TEST_FORMAT, "opened": [*before.get("opened", []), opening], "runs": runs}
     write_json(folder / TEST, told)  # before the first look, however that ends
     for place in chosen:
         runs[place] = _scores(folder / place, device, precision)

@@ -9,12 +9,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from av1part.config.schema import slug
-from av1part.runs.write import check_run_name
+from av1part.runs.schema import check_run_name
+from av1part.runs.sweeps import START
 from av1part.system.errors import ConfigError
-
-START = "stage1"
-"""Folder of the runs that the others start from; no variant may be called so."""
+from av1part.system.files import slug
 
 _RESERVED = {START, "report", ".outdated"}
 """Folders of a sweep that are no variant's."""

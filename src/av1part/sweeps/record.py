@@ -10,9 +10,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from av1part.runs.sweeps import START, SWEEP, SWEEP_FORMAT, read_record, read_sweep
 from av1part.sweeps.compose import Composed, Composer
-from av1part.sweeps.plan import START, Job, Plan
-from av1part.sweeps.state import SWEEP, SWEEP_FORMAT, read_record, read_sweep
+from av1part.sweeps.plan import Job, Plan
 from av1part.system.environment import git_commit, versions
 from av1part.system.errors import ConfigError
 from av1part.system.files import write_json

@@ -15,7 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from av1part.sweeps.state import RECORD, State, read_record, state_of
+from av1part.runs.sweeps import RECORD, read_record
+from av1part.sweeps.state import State, state_of
 
 _DONE = State("done")
 

@@ -19,13 +19,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from av1part.runs.write import check_run_name
+from av1part.runs.schema import check_run_name
+from av1part.runs.sweeps import START, read_record
 from av1part.sweeps.compose import Composed, Composer
-from av1part.sweeps.plan import START, Job, Plan, expand, read_plan
+from av1part.sweeps.plan import Job, Plan, expand, read_plan
 from av1part.sweeps.record import recorded, write_record
 from av1part.sweeps.reuse import Neighbours
 from av1part.sweeps.slurm import wait_for_earlier
-from av1part.sweeps.state import begin, read_record, state_of
+from av1part.sweeps.state import begin, state_of
 from av1part.sweeps.watch import Watch
 from av1part.system.errors import ConfigError, SweepError, first_line
 from av1part.system.files import remove_parts

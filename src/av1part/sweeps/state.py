@@ -17,20 +17,12 @@ from typing import Any, Literal
 import yaml
 
 from av1part import embedded
-from av1part.checkpoints.load import sidecar_path
-from av1part.runs.write import relevant_settings
+from av1part.runs.schema import sidecar_path
+from av1part.runs.settings import relevant_settings
+from av1part.runs.sweeps import RECORD, read_record
 from av1part.system.errors import CheckpointError, ConfigError
 from av1part.system.files import expanded, sha256_file, write_json
-from av1part.system.formats import refusal
 from av1part.system.locks import HOLDER, LOCK
-
-RECORD = "job.json"
-SWEEP = "sweep.json"
-"""Of a sweep's folder: which run is which variant, fold and seed."""
-SWEEP_FORMAT = 1
-_REMEDY = "restore it, or remove it and start the sweep again"
-TEST = "test.json"
-"""Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
 
 _ROOMS = ("partition.py", "metrics", "models", "data", "stages", "evaluation", "training")
 """What computes a result; the rooms above and beside them read, show and schedule it."""
@@ -138,84 +130,6 @@ def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
     if record.get("error"):
         return State("failed", str(record["error"]))
     return State("unfinished")
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return job.json; None if there is none that can be read."""
-    return read_json(folder / RECORD)
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Return the object in a file; None if it is not there or holds none."""
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def read_sweep(folder: Path) -> dict[str, Any]:
-    """Read sweep.json.
-
-    Args:
-        folder: The sweep's.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        ConfigError: if it is damaged or of another format, see `wrong_with`.
-    """
-    file = folder / SWEEP
-    record = read_json(file)
-    if record is None:
-        raise ConfigError(f"{file} cannot be read: {_REMEDY}")
-    if wrong := wrong_with(file, record):
-        raise ConfigError(wrong)
-    return record
-
-
-def wrong_with(file: Path, record: Mapping[str, Any]) -> str | None:
-    """Say in one line why a sweep.json is none that this release reads.
-
-    Args:
-        file: The file.
-        record: What it holds.
-
-    Returns:
-        What is wrong, and the remedy: another format, a job without a folder inside of the sweep,
-        a variant or a member. None if nothing is.
-    """
-    found, jobs = record.get("format"), record.get("jobs")
-    if found != SWEEP_FORMAT:
-        made_with = record.get("versions")
-        wrote = made_with.get("av1part") if isinstance(made_with, dict) else None
-        return refusal(str(file), found, SWEEP_FORMAT, wrote, _REMEDY)
-    if not isinstance(jobs, list):
-        return f"{file} lacks `jobs` (a list): {_REMEDY}"
-    for number, job in enumerate(jobs):
-        for key in ("folder", "variant", "member"):
-            if not isinstance(job, Mapping) or not isinstance(job.get(key), str):
-                return f"{file} lacks `jobs.{number}.{key}` (a string): {_REMEDY}"
-        if not (file.parent / job["folder"]).resolve().is_relative_to(file.parent.resolve()):
-            return f"{file}: {job['folder']} lies outside of the sweep: {_REMEDY}"
-    return None
-
-
-def config_sha256(folder: Path, config: Mapping[str, Any]) -> str:
-    """Hash what a run was made from: settings that matter, and the hashes of its inputs.
-
-    Args:
-        folder: The run's; its job.json names the inputs, if it is a job of a sweep.
-        config: Its composed configuration.
-
-    Returns:
-        SHA-256 as hexadecimal digits; names and places of files are left out.
-    """
-    record = read_record(folder) or {"settings": relevant_settings(config), "inputs": {}}
-    parts = {key: record.get(key) for key in ("settings", "inputs")}
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def begin(folder: Path, wanted: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from av1part.sweeps.state import read_record
+from av1part.runs.sweeps import read_record
 
 log = logging.getLogger(__name__)
 

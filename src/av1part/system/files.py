@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,16 @@ def cache_folder() -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return expanded(os.environ.get("AV1PART_CACHE") or Path(base) / "av1part")
+
+
+def slug(text: str) -> str:
+    """Return text as a run name; `sweep` if it is empty or stands for nothing.
+
+    >>> slug("adapter.layers-[3,4]_seed-1")
+    'adapter.layers-3-4_seed-1'
+    """
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", str(text)).replace("-_", "_").strip("-")
+    return "sweep" if name in ("", "None") else name
 
 
 @contextmanager
@@ -154,6 +165,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, with the keys in the order given; NaN is refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Return the object in a file; None if it is not there or holds none."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

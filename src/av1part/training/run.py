@@ -16,26 +16,23 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from av1part.checkpoints.load import load_backbone, load_stage, read_checkpoint, sidecar_path
+from av1part.checkpoints.load import load_backbone, load_stage, read_checkpoint
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
 from av1part.evaluation.evaluate import evaluate, stage_scores
-from av1part.metrics.intervals import flatten_intervals, metric_intervals
-from av1part.metrics.scores import FlatMetrics, baselines
+from av1part.evaluation.nodes import choose_samples, node_columns
+from av1part.metrics.intervals import intervals_json, metric_intervals
+from av1part.metrics.scores import Scores, baselines
 from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
 from av1part.partition import taxonomy
-from av1part.runs.write import (
-    changed_settings,
-    node_columns,
-    write_config,
-    write_confusion,
-    write_environment,
-    write_predictions,
-    write_samples,
-)
+from av1part.runs.read import read_metrics
+from av1part.runs.samples import write_samples
+from av1part.runs.schema import sidecar_path
+from av1part.runs.settings import changed_settings, write_config
+from av1part.runs.write import write_confusion, write_environment, write_metrics, write_predictions
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.system.files import write_json
@@ -59,11 +56,11 @@ class TrainResult:
 
     folder: Path
     best: Path
-    metrics: FlatMetrics
+    metrics: Scores
 
 
 def train_stage(
-    settings: Settings, folder: Path, draw: Callable[[FlatMetrics], None]
+    settings: Settings, folder: Path, draw: Callable[[Scores], None]
 ) -> TrainResult | None:
     """Train one stage and write its run folder.
 
@@ -94,7 +91,7 @@ def train_stage(
         if finished.is_file():
             log.info("%s holds this run, finished: it stays as it is", folder)
             best = folder / "checkpoints" / "best.ckpt"
-            metrics = json.loads(finished.read_text(encoding="utf-8"))
+            metrics = read_metrics(finished)
             draw(metrics)
             return TrainResult(folder, best, metrics)
     timing = Timing(folder / "timing.json")
@@ -119,7 +116,7 @@ def train_stage(
     result = _finish(settings, folder, data, facts, timing, trainer.strategy.root_device)
     draw(result.metrics)
     # The last of all: a sweep does not come back to a folder that has it.
-    write_json(folder / "metrics.json", result.metrics)
+    write_metrics(folder, result.metrics)
     return result
 
 
@@ -234,7 +231,7 @@ def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
 
 def split_scores(
     module: StageModule, data: BlockDataModule, split: str, *, precision: str = "32-true"
-) -> tuple[FlatMetrics, dict[str, Any]]:
+) -> tuple[Scores, dict[str, Any]]:
     """Evaluate a stage on a split, as `av1part validate` does.
 
     Args:
@@ -244,7 +241,7 @@ def split_scores(
         precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        The flat metrics with baselines and intervals, and the arrays behind them: `evaluation`,
+        The scores with baselines and intervals, and the arrays behind them: `evaluation`,
         `labels` and `nodes` (node, sequence, qindex).
     """
     evaluation = evaluate(module, data.batches(split), precision=precision)
@@ -253,13 +250,11 @@ def split_scores(
     labels = module.stage.labels[evaluation.partition]
     nodes = node_columns(data.store, evaluation.node)
     train_counts = module.hparams["data"]["class_counts"]
-    for guesser, figures in baselines(train_counts, labels, module.class_names).items():
-        scores |= {f"baselines.{guesser}.{name}": value for name, value in figures.items()}
+    scores["baselines"] = baselines(train_counts, labels, module.class_names)
     intervals = metric_intervals(
         evaluation.predictions, labels, nodes["sequence"].to_numpy(), train_counts
     )
-    scores |= flatten_intervals(intervals)
-    scores |= {"split": split, "protocol": data.split}
+    scores |= {"intervals": intervals_json(intervals), "split": split, "protocol": data.split}
     return scores, {"evaluation": evaluation, "labels": labels, "nodes": nodes}
 
 
@@ -363,7 +358,7 @@ def _finish(
     write_confusion(folder, names, scores["confusion_matrix"])
     predicted = {"label": labels, "prediction": evaluation.predictions}
     write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
-    write_samples(folder, data.reader("val"), labels, evaluation.predictions)
+    write_samples(folder, choose_samples(data.reader("val"), labels, evaluation.predictions))
     write_environment(folder, seed=settings["seed"], dataset=facts)
     write_json(timing.path, timing.summary())
     total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
@@ -380,7 +375,7 @@ def _finish(
     return TrainResult(folder, best, metrics)
 
 
-def _check_recorded(best: Path, scores: FlatMetrics) -> None:
+def _check_recorded(best: Path, scores: Scores) -> None:
     """Compare the full validation of best.ckpt with what training recorded for it.
 
     Raises:

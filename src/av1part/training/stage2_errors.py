@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from av1part.cascade.run import SHARED_FACTS
 from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import Injection, sender
+from av1part.evaluation.attach import SHARED_FACTS
 from av1part.evaluation.evaluate import Evaluation, evaluate
 from av1part.models.freeze import state_sha256
 from av1part.partition import Partition, Stage, taxonomy

@@ -96,7 +96,7 @@ def test_hand_made_predictions_are_av1_ids():
 def test_hand_made_overall(by_hand):
     overall = by_hand["overall"]
     assert overall["accuracy"] == 0.4
-    f1 = {name: overall[f"per_class.{name}.f1"] for name in V6.names}
+    f1 = {name: overall["per_class"][name]["f1"] for name in V6.names}
     expected = {"NONE": 1 / 2, "HORZ": 2 / 5, "SPLIT": 2 / 3, "HORZ_A": 1 / 2}
     assert f1 == pytest.approx(dict.fromkeys(V6.names, 0) | expected, abs=1e-6)
     # HORZ_B and VERT_A neither occur nor are predicted: six types in the mean.
@@ -207,7 +207,7 @@ def test_every_type_comes_back_by_its_own_id_and_name(tree):
     assert result.prediction.tolist() == truth.tolist()
     assert [Partition(i).name for i in result.prediction] == result.to_json()["class_names"]
     for position, name in enumerate(result.to_json()["class_names"]):
-        assert result.to_json()["overall"][f"per_class.{name}.support"] == 1
+        assert result.to_json()["overall"]["per_class"][name]["support"] == 1
         assert result.probabilities[:, position].argmax() == position
 
 
@@ -270,8 +270,8 @@ def test_supports_equal_independent_counts(tree):
     found = report(nodes)
     truth = nodes.partition.tolist()
     for partition in tree.partitions:
-        key = f"per_class.{partition.name}.support"
-        assert found["overall"][key] == truth.count(partition)
+        support = found["overall"]["per_class"][partition.name]["support"]
+        assert support == truth.count(partition)
     for stage in tree.stages:
         count = sum(truth.count(p) for p in stage.population)
         views = found["stages"][stage.name]
@@ -282,7 +282,7 @@ def test_supports_equal_independent_counts(tree):
 def test_a_last_stage_inside_the_cascade_agrees_with_the_table_of_all_types(tree):
     found = report(drawn(tree))
     for stage in tree.stages[2:]:
-        f1 = [found["overall"][f"per_class.{name}.f1"] for name in stage.class_names]
+        f1 = [found["overall"]["per_class"][name]["f1"] for name in stage.class_names]
         cascade = found["stages"][stage.name]["cascade"]
         assert cascade["macro_f1"] == pytest.approx(np.mean(f1), abs=2e-6)
         share = cascade["reached"] / cascade["support"]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from av1part.cascade.predictor import CascadePredictor
 from av1part.cascade.routing import route
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.evaluation.evaluate import evaluate, evaluate_together
-from av1part.evaluation.trunk import CascadePredictor, SharedTrunk
+from av1part.evaluation.trunk import SharedTrunk
 from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier
 from av1part.stages.base import STAGES, StageModule

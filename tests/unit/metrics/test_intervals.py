@@ -120,10 +120,11 @@ def test_arrays_must_fit():
         iv.sequence_confusions([], [], [], 2)
 
 
-def test_flat_keys():
+def test_json_holds_limits_and_their_clusters():
     predictions, labels, names = example()
     found = iv.metric_intervals(predictions, labels, names, [1, 1, 1])
-    flat = iv.flatten_intervals(found)
-    assert flat["clusters"] == 6
-    assert flat["intervals.macro_f1.margin_prior.low"] == found["macro_f1"]["margin_prior"].low
-    assert len(flat) == 2 * 3 * 3 + 1
+    record = iv.intervals_json(found)
+    assert set(record) == {"accuracy", "macro_f1"}
+    margin = record["macro_f1"]["margin_prior"]
+    assert margin["low"] == found["macro_f1"]["margin_prior"].low
+    assert margin["clusters"] == 6

@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from av1part.cascade import Nodes, analyse
-from av1part.metrics.intervals import flatten_intervals, metric_intervals
+from av1part.metrics.intervals import intervals_json, metric_intervals
 from av1part.metrics.scores import baselines, from_predictions
 from av1part.partition import Taxonomy, taxonomy
+from av1part.runs.schema import METRICS_FORMAT
 from av1part.runs.write import write_confusion, write_predictions
 from av1part.system.files import write_csv, write_json, write_text
 
@@ -176,12 +177,13 @@ def _stage_metrics(
     nodes: pl.DataFrame,
 ) -> dict[str, Any]:
     metrics = from_predictions(predictions, labels, names)
-    for guesser, scores in baselines(train_counts, labels, names).items():
-        metrics |= {f"baselines.{guesser}.{key}": value for key, value in scores.items()}
     sequences = nodes["sequence"].to_numpy()
-    return metrics | flatten_intervals(
-        metric_intervals(predictions, labels, sequences, train_counts)
-    )
+    intervals = metric_intervals(predictions, labels, sequences, train_counts)
+    return metrics | {
+        "format": METRICS_FORMAT,
+        "baselines": baselines(train_counts, labels, names),
+        "intervals": intervals_json(intervals),
+    }
 
 
 def _write_history(
@@ -199,7 +201,7 @@ def _write_history(
                 "val_loss": 0.5 * np.exp(-epoch / 4) + 0.42 + 0.01 * max(0, epoch - best),
                 "macro_f1": metrics["macro_f1"] * at_best,
                 "accuracy": metrics["accuracy"] * at_best,
-                **{f"f1.{n}": metrics[f"per_class.{n}.f1"] * at_best for n in names},
+                **{f"f1.{n}": metrics["per_class"][n]["f1"] * at_best for n in names},
                 "lr.adapter": 1e-4 * np.cos(epoch / epochs * np.pi / 2),
                 "lr.head": 5e-4 * np.cos(epoch / epochs * np.pi / 2),
             }

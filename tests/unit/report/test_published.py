@@ -15,7 +15,7 @@ from av1part.report import publish_sweep, write_report
 from av1part.report.chapters.sweep import sweep_tables
 from av1part.report.render.tables import to_csv
 from av1part.report.sweep import load_sweep
-from av1part.sweeps.state import config_sha256
+from av1part.runs.sweeps import config_sha256
 from av1part.system.errors import ReportError
 
 SEEDS = (0, 1, 2)

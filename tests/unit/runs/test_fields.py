@@ -14,12 +14,11 @@ def fields(**data: object) -> Fields:
     return Fields(data, FILE)
 
 
-def test_flat_and_nested_keys_are_found_alike() -> None:
-    flat = Fields({"baselines.constant.accuracy": 0.5}, FILE)
-    nested = Fields({"baselines": {"constant": {"accuracy": 0.5}}}, FILE)
-    for either in (flat, nested):
-        assert either.number("baselines", "constant", "accuracy") == 0.5
-        assert either.get("baselines", "prior", "accuracy") is None
+def test_a_key_is_given_in_parts() -> None:
+    nested = fields(baselines={"constant": {"accuracy": 0.5}})
+    assert nested.number("baselines", "constant", "accuracy") == 0.5
+    assert nested.get("baselines", "prior", "accuracy") is None
+    assert nested.get("baselines", "constant", "accuracy", "mean") is None
 
 
 @pytest.mark.parametrize("value", [None, "0.5", True, [0.5], float("nan"), float("inf")])

@@ -55,10 +55,14 @@ def remove(name: str) -> Damage:
 def edit_json(name: str, key: str, value: Any) -> Damage:
     def damage(folder: Path) -> None:
         data = json.loads((folder / name).read_text())
+        here = data
+        *path, last = key.split(".")
+        for part in path:
+            here = here[part]
         if value is None:
-            del data[key]
+            del here[last]
         else:
-            data[key] = value
+            here[last] = value
         (folder / name).write_text(json.dumps(data))
 
     return damage

@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av1part.sweeps.plan import START, Job, expand, read_plan
+from av1part.runs.sweeps import START
+from av1part.sweeps.plan import Job, expand, read_plan
 from av1part.system.errors import ConfigError
 
 PARSER = OverridesParser.create()

@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from av1part.sweeps.state import (
-    State,
-    begin,
-    depends_on,
-    read_record,
-    read_sweep,
-    record_failure,
-    state_of,
-)
+from av1part.runs.sweeps import read_record, read_sweep
+from av1part.sweeps.state import State, begin, depends_on, record_failure, state_of
 from av1part.system.errors import CheckpointError, ConfigError
 
 WANTED: dict[str, Any] = {"settings": {"a": 1, "b": [1, 2]}, "inputs": {"data": "x"}, "code": "c"}

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from av1part.cascade.calibrate import calibrate_alone, calibrate_cascade
 from av1part.checkpoints.calibration import Calibration
-from av1part.checkpoints.load import calibration_path
 from av1part.cli.commands.pipeline import given_checkpoints
+from av1part.runs.schema import calibration_path
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded
 

@@ -19,7 +19,7 @@ from av1part.cli.commands.train import train_in
 from av1part.config.schema import check_values, plain
 from av1part.partition import taxonomy
 from av1part.report import write_report
-from av1part.runs.write import check_run_name
+from av1part.runs.schema import check_run_name
 from av1part.system.errors import ConfigError
 from av1part.system.logs import run_log
 from av1part.training.run import TrainResult
@@ -112,7 +112,7 @@ def lost_against_guessers(metrics: Mapping[str, Any]) -> str:
         f"{name} {100 * metrics[name]:.2f} % against {100 * guess:.2f} % of the {guesser}"
         for name in ("macro_f1", "accuracy", "f1_positive")
         for guesser in ("constant", "prior")
-        if metrics[name] <= (guess := metrics[f"baselines.{guesser}.{name}"])
+        if metrics[name] <= (guess := metrics["baselines"][guesser][name])
     )
 
 
@@ -128,15 +128,8 @@ def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, A
     for column in ("macro-F1", *margins, "accuracy", "constant", "prior"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, metrics in runs.items():
-        found = {
-            kind: {k: metrics.get(f"intervals.macro_f1.{kind}.{k}") for k in _LIMITS}
-            for kind in _MARGINS
-        }
-        guesses = [metrics[f"baselines.{guesser}.accuracy"] for guesser in _GUESSERS]
-        table.add_row(name, *_row(metrics, found, guesses))
-    found = cascade["intervals"].get("macro_f1", {})
-    guesses = [cascade["baselines"][guesser]["accuracy"] for guesser in _GUESSERS]
-    table.add_row("cascade", *_row(cascade["overall"], found, guesses))
+        table.add_row(name, *_row(metrics, metrics))
+    table.add_row("cascade", *_row(cascade["overall"], cascade))
     return table
 
 
@@ -145,9 +138,9 @@ _MARGINS = ("margin_constant", "margin_prior")
 _LIMITS = ("estimate", "low", "high")
 
 
-def _row(
-    metrics: Mapping[str, Any], intervals: Mapping[str, Any], guesses: Sequence[float]
-) -> list[str]:
+def _row(metrics: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
+    intervals = beside["intervals"].get("macro_f1", {})
+    guesses = [beside["baselines"][guesser]["accuracy"] for guesser in _GUESSERS]
     cells = []
     for kind in _MARGINS:
         limits = [intervals.get(kind, {}).get(k) for k in _LIMITS]

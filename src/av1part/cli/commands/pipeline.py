@@ -12,7 +12,7 @@ from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
 from av1part.config.schema import plain
-from av1part.runs.write import check_run_name
+from av1part.runs.schema import check_run_name
 from av1part.stages.base import STAGES
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded, no_empty_folder

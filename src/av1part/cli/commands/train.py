@@ -12,14 +12,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from av1part.checkpoints.load import sidecar_path
 from av1part.config.schema import plain
-from av1part.metrics.scores import FlatMetrics
+from av1part.metrics.scores import Scores
 from av1part.report import write_run_plots
-from av1part.runs.write import check_run_name
-from av1part.sweeps.state import RECORD, read_json, record_failure
+from av1part.runs.schema import check_run_name, sidecar_path
+from av1part.runs.sweeps import RECORD
+from av1part.sweeps.state import record_failure
 from av1part.system.errors import ConfigError
-from av1part.system.files import no_empty_folder, remove_parts
+from av1part.system.files import no_empty_folder, read_json, remove_parts
 from av1part.system.locks import folder_lock
 from av1part.system.logs import run_log
 from av1part.training.callbacks.verified import adopt_records
@@ -63,7 +63,7 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
         The result, or None in the further processes of a distributed run.
     """
 
-    def draw(metrics: FlatMetrics) -> None:
+    def draw(metrics: Scores) -> None:
         if cfg.callbacks.plots:
             write_run_plots(folder, metrics)
 
@@ -97,14 +97,15 @@ def _log_result(result: TrainResult) -> None:
                 *(said[key] for key in ("delta_pp", "tolerance_pp")),
             )
     scores = result.metrics
+    baselines = scores["baselines"]
     log.info(
         "%s on val: macro-F1 %.2f %% (best constant %.2f %%, class prior %.2f %%), "
         "accuracy %.2f %% (%.2f %%, %.2f %%), best epoch %d, in %s",
         scores["stage"],
         *(
-            100 * scores[key]
+            100 * source[metric]
             for metric in ("macro_f1", "accuracy")
-            for key in (metric, f"baselines.constant.{metric}", f"baselines.prior.{metric}")
+            for source in (scores, baselines["constant"], baselines["prior"])
         ),
         scores["epoch"],
         result.best,

@@ -12,15 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from av1part.checkpoints.load import load_stage, sidecar_path
+from av1part.checkpoints.load import load_stage
 from av1part.cli.commands.show import show
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.metrics.scores import guesser_class_f1
-from av1part.runs.write import write_confusion
+from av1part.runs.read import read_metrics
+from av1part.runs.schema import sidecar_path
+from av1part.runs.sweeps import SWEEP, TEST
+from av1part.runs.write import write_confusion, write_metrics
 from av1part.sweeps.final import open_test
-from av1part.sweeps.state import SWEEP, TEST
-from av1part.system.errors import CheckpointMismatchError, ConfigError
-from av1part.system.files import expanded, write_json
+from av1part.system.errors import Av1partError, CheckpointMismatchError, ConfigError
+from av1part.system.files import expanded
 from av1part.training.run import split_scores
 
 
@@ -58,7 +60,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if cfg.out is not None:
         out = expanded(cfg.out)
         write_confusion(out, module.class_names, scores["confusion_matrix"])
-        write_json(out / "metrics.json", scores)
+        write_metrics(out, scores)
     if cfg.data.path is None and cfg.split == "val":
         console.print(_compare(path, scores), soft_wrap=True)
 
@@ -114,8 +116,8 @@ def _scores_table(scores: Mapping[str, Any], title: str) -> Table:
 
 
 def _beside_guessers(scores: Mapping[str, Any], metric: str) -> list[str]:
-    keys = (metric, f"baselines.constant.{metric}", f"baselines.prior.{metric}")
-    return [_percent(scores.get(key)) for key in keys]
+    guesses = [scores["baselines"][guesser].get(metric) for guesser in ("constant", "prior")]
+    return [_percent(value) for value in (scores.get(metric), *guesses)]
 
 
 def _class_table(
@@ -124,10 +126,10 @@ def _class_table(
     table = Table("true class", title="per class", title_justify="left")
     for column in ("precision", "recall", "f1", "f1, always it", "f1, class prior", "support"):
         table.add_column(column, justify="right")
-    support = [scores[f"per_class.{name}.support"] for name in names]
+    support = [scores["per_class"][name]["support"] for name in names]
     guessed = [guesser_class_f1(g, support, train_counts) for g in ("constant", "prior")]
     for index, name in enumerate(names):
-        figures = [scores[f"per_class.{name}.{k}"] for k in ("precision", "recall", "f1")]
+        figures = [scores["per_class"][name][k] for k in ("precision", "recall", "f1")]
         figures += [float(f1[index]) for f1 in guessed]
         table.add_row(name, *map(_percent, figures), str(support[index]))
     return table
@@ -156,10 +158,10 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
     if path.stem != "best" or not recorded.is_file():
         return "no record of training beside this checkpoint to compare with"
     try:
-        said = json.loads(recorded.read_text(encoding="utf-8"))
+        said = read_metrics(recorded)
         tolerance = json.loads(sidecar_path(path).read_text(encoding="utf-8"))["tolerance_pp"]
         recorded_f1 = float(said["macro_f1"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (Av1partError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"the record of training beside this checkpoint cannot be read ({error})"
     differing = [key for key in scores if said.get(key) != scores[key]]
     if not differing:

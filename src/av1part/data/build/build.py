@@ -23,7 +23,6 @@ import polars as pl
 
 from av1part import __version__
 from av1part.data.build.labels import stream_nodes
-from av1part.data.store.schema import plane_dtype
 from av1part.data.build.libaom import (
     Children,
     Tool,
@@ -36,8 +35,9 @@ from av1part.data.build.libaom import (
 from av1part.data.build.progress import Progress
 from av1part.data.build.settings import BuildSettings, check_count, raw_format
 from av1part.data.build.sources import Source, find_sources, open_sources
-from av1part.data.store.store import Store, StoreWriter
 from av1part.data.build.yuv import CONVERSIONS, write_y4m_frame, y4m_header
+from av1part.data.store.schema import plane_dtype
+from av1part.data.store.store import Store, StoreWriter
 from av1part.system.errors import Av1partError, EncoderError, SourceError
 from av1part.system.files import atomic_path, write_json
 

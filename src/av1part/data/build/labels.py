@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import polars as pl
 
-from av1part.data.store.schema import NODE_SCHEMA
 from av1part.data.build.libaom import InspectedFrame
 from av1part.data.build.tree import UNIT, Level, checked_tree
-from av1part.system.errors import EncoderError
+from av1part.data.store.schema import NODE_SCHEMA
 from av1part.partition import Partition
+from av1part.system.errors import EncoderError
 
 _MI_ALIGNMENT = 8
 """AV1 rounds a frame up to whole 8x8 blocks, so the grid of cells may reach a little beyond it."""

@@ -1,31 +1,17 @@
-"""What a build, an import or a run asks of its data, checked before anything is read."""
+"""The settings of a build, checked before anything is read."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from av1part.data.build.planar import RawFormat
-from av1part.data.store.splits import PROTOCOLS
-from av1part.system.errors import ConfigError
-from av1part.options import AUGMENTATIONS, MOST, PLANES, SAMPLINGS
 from av1part.partition import SIZES
+from av1part.system.errors import ConfigError
 
 _CQ_LEVELS = range(64)
 _SPEEDS = range(10)
-_SIZES_SAID = "8, 16, 32 and 64"
-_MOST_CONTEXT_BY_SEGMENT = 8
-"""Half of the narrowest gap that `splits` leaves: margins of two segments must not meet."""
-
-_SERVED: Mapping[str, Collection[Any]] = {
-    "sampling": SAMPLINGS,
-    "augment": AUGMENTATIONS,
-    "split": tuple(PROTOCOLS),
-    "size": SIZES,
-    "planes": PLANES,
-}
+SIZES_TEXT = "8, 16, 32 and 64"
 
 
 @dataclass(frozen=True)
@@ -54,8 +40,8 @@ class BuildSettings:
         Raises:
             ConfigError: naming the first that cannot be.
         """
-        _check_list("cq_levels", self.cq_levels, _CQ_LEVELS, "0 to 63")
-        _check_list("sizes", self.sizes, SIZES, _SIZES_SAID)
+        check_list("cq_levels", self.cq_levels, _CQ_LEVELS, "0 to 63")
+        check_list("sizes", self.sizes, SIZES, SIZES_TEXT)
         if not _is_integer(self.cpu_used) or self.cpu_used not in _SPEEDS:
             raise ConfigError(f"cpu_used={self.cpu_used}: give 0 to 9")
         if not isinstance(self.one_to_four, bool):
@@ -63,29 +49,6 @@ class BuildSettings:
         if self.frames is not None:
             check_count("frames", self.frames)
         check_count("every", self.every)
-
-
-@dataclass(frozen=True)
-class ImportSettings:
-    """What decides the content of an imported dataset, beside its files.
-
-    Attributes:
-        sizes: Node sizes to keep, of `SIZES`, each once.
-        yuv: The clip, where the layout has one and its folder does not tell.
-        raw: What is said of that clip.
-    """
-
-    sizes: Sequence[int] = SIZES
-    yuv: str | Path | None = None
-    raw: RawFormat = field(default_factory=RawFormat)
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            ConfigError: naming the first that cannot be.
-        """
-        _check_list("sizes", self.sizes, SIZES, _SIZES_SAID)
 
 
 def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:
@@ -124,47 +87,25 @@ def check_count(name: str, value: object) -> int:
     return value
 
 
-def check_served(options: Mapping[str, Any]) -> None:
-    """Check what a `BlockDataModule` is asked to serve.
-
-    Args:
-        options: Its arguments, without those of the run.
-
-    Raises:
-        ConfigError: if one is not one of its values, or does not fit another.
-    """
-    for name, known in _SERVED.items():
-        if options[name] not in known:
-            raise ConfigError(f"data.{name} must be one of {known}, got {options[name]!r}")
-    sizes = [options[name] for name in ("batch_size", "eval_batch_size")]
-    others = [options[name] for name in ("context", "num_workers", "noise", "mixup")]
-    if min(sizes) < 1 or min(others) < 0:
-        raise ConfigError(
-            "data: batch sizes must be positive; context, num_workers, noise and mixup >= 0"
-        )
-    for name, most in MOST.items():
-        if options[name] > most:
-            raise ConfigError(f"data.{name} must be at most {most}, got {options[name]}")
-    split, context = options["split"], options["context"]
-    if split == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
-        raise ConfigError(
-            f"data.context={context} reaches over the gap between segments: at most "
-            f"{_MOST_CONTEXT_BY_SEGMENT} with data.split=by_segment"
-        )
-    if options["split_list"] is not None and split != "by_sequence":
-        raise ConfigError(
-            f"data.split_list is of data.split=by_sequence, not of {split}: leave one out"
-        )
-
-
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_list(name: str, values: object, allowed: Collection[int], said: str) -> None:
+def check_list(name: str, values: object, allowed: Collection[int], expected: str) -> None:
+    """Check a value that must be a list of distinct integers.
+
+    Args:
+        name: What the user calls it.
+        values: As given.
+        allowed: Every value that may be in it.
+        expected: Those values in words.
+
+    Raises:
+        ConfigError: if it is not.
+    """
     if isinstance(values, (list, tuple)):
         good = all(_is_integer(v) and v in allowed for v in values)
         if good and values and len(set(values)) == len(values):
             return
         values = list(values)
-    raise ConfigError(f"{name}={values}: give a list of {said}, at least one, each once")
+    raise ConfigError(f"{name}={values}: give a list of {expected}, at least one, each once")

@@ -13,10 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from av1part.data.store.schema import sequence_name
 from av1part.data.build.media import MediaReader
 from av1part.data.build.planar import RawFormat, RawReader, Y4mReader
 from av1part.data.build.yuv import Planes, check_format
+from av1part.data.store.schema import sequence_name
 from av1part.system.errors import ConfigError, SourceError
 from av1part.system.files import expanded, sha256_file
 

@@ -15,8 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.system.errors import EncoderError
 from av1part.partition import RECTANGLES, Partition, legal_partitions
+from av1part.system.errors import EncoderError
 
 UNIT = 4
 """Luma samples a side of one grid cell."""

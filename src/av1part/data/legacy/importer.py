@@ -11,9 +11,10 @@ import polars as pl
 
 from av1part import __version__
 from av1part.data.build.planar import RawFormat
-from av1part.data.build.settings import ImportSettings, raw_format
+from av1part.data.build.settings import raw_format
 from av1part.data.legacy import partition_frames, raw_blocks, v6_pt
 from av1part.data.legacy.contents import Contents
+from av1part.data.legacy.settings import ImportSettings
 from av1part.data.store.store import Store, StoreWriter
 from av1part.system.errors import Av1partError, ConfigError, SourceError
 from av1part.system.files import expanded

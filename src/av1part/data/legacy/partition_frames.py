@@ -31,7 +31,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from av1part.data.build.planar import RawFormat, raw_format_of
-from av1part.data.build.settings import ImportSettings
 from av1part.data.build.sources import RAW_SUFFIX, Source, open_source
 from av1part.data.build.tree import UNIT
 from av1part.data.legacy.contents import (
@@ -43,6 +42,7 @@ from av1part.data.legacy.contents import (
     check_qindexes,
 )
 from av1part.data.legacy.numbers import read_rows
+from av1part.data.legacy.settings import ImportSettings
 from av1part.data.store.schema import NODE_SCHEMA, plane_dtype
 from av1part.partition import Partition
 from av1part.system.errors import ConfigError, SourceError

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.data.build.settings import ImportSettings
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
@@ -28,6 +27,7 @@ from av1part.data.legacy.contents import (
     check_qindexes,
 )
 from av1part.data.legacy.numbers import read_numbers
+from av1part.data.legacy.settings import ImportSettings
 from av1part.data.store.schema import sequence_name
 from av1part.system.errors import SourceError
 from av1part.system.files import sha256_file

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from av1part.data.build.settings import ImportSettings
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
     Clip,
@@ -32,6 +31,7 @@ from av1part.data.legacy.contents import (
     check_partitions,
     check_qindexes,
 )
+from av1part.data.legacy.settings import ImportSettings
 from av1part.data.store.schema import plane_dtype
 from av1part.partition import Partition, taxonomy
 from av1part.system.errors import SourceError

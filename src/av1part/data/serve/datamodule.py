@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from av1part import embedded
-from av1part.data.build.settings import check_served
 from av1part.data.serve.augment import Augmentation, turned_places
 from av1part.data.serve.blocks import (
     Batch,
@@ -28,6 +27,7 @@ from av1part.data.serve.blocks import (
 )
 from av1part.data.serve.device import DeviceBlocks, NodeReader
 from av1part.data.serve.injection import Injection, is_foreign
+from av1part.data.serve.settings import check_served
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import (
     SPLITS,

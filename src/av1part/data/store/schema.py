@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.data.store.splits import PROTOCOLS, SPLITS
+from av1part.data.store.splits import SPLITS
+from av1part.options import PROTOCOLS
 from av1part.partition import SIZES, Partition, Taxonomy, legal_partitions
 from av1part.system.errors import StoreError, first_line
 from av1part.system.files import leads_out, sha256_file

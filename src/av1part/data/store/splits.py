@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from av1part.options import PROTOCOLS
 from av1part.system.errors import StoreError, first_line
 from av1part.system.files import expanded
 
@@ -26,22 +27,6 @@ OUTSIDE = -1
 """Split of nodes that lie in a gap between segments."""
 
 SHARES = (0.70, 0.15, 0.15)
-
-PROTOCOLS: Mapping[str, str] = {
-    "by_sequence": "every picture or clip lies wholly in train, val or test",
-    "by_segment": "ranges of frames (or bands of one frame) of the same clips, with a gap between "
-    "train, val and test; optimistic for new content",
-    "random_blocks": "the study's protocol, blocks of the same frames in train and val; for "
-    "comparison with its figures only",
-    "given": "the split the imported data came with; its sequences are unknown",
-}
-"""Protocol to what is said of it, in reports and in errors."""
-
-MIXED = ("by_segment", "random_blocks", "given")
-"""Protocols under which one picture or clip may lie in several splits."""
-
-DRAWN = ("by_sequence", "random_blocks")
-"""Protocols that draw by a seed; `by_sequence` where no list says the split."""
 
 _FEWEST_FRAMES = 5
 """From here on a sequence is cut along time; three ranges and two gaps need five frames."""

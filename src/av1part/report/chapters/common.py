@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from av1part.data.store.splits import PROTOCOLS
+from av1part.options import PROTOCOLS
 from av1part.report.chapters.scores import class_table
 from av1part.report.draw.pictures import Window, gallery_figure
 from av1part.report.draw.plots import confusion_figure

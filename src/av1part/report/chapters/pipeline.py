@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from av1part.metrics.calibration import reliability
 from av1part.metrics.scores import (
     accuracy_from_confusion,
     best_constant,
@@ -25,12 +26,7 @@ from av1part.report.chapters.common import (
 from av1part.report.chapters.ensembles import ensemble_table
 from av1part.report.chapters.scores import limits, read_scores, score_table, study_table, verdict
 from av1part.report.draw.pictures import crop_window, nodes_in, partition_figure
-from av1part.report.draw.plots import (
-    calibration_bins,
-    cascade_figure,
-    qindex_figure,
-    reliability_figure,
-)
+from av1part.report.draw.plots import cascade_figure, qindex_figure, reliability_figure
 from av1part.report.render.document import Chapter, Facts, Item, Picture, Prose, Section, picture
 from av1part.report.render.tables import Table, count, percent, points, table
 from av1part.runs.fields import Fields
@@ -272,7 +268,7 @@ def _oracle_table(run: PipelineRun) -> Table:
 
 def _calibration(run: PipelineRun, prefix: str) -> Section:
     p = run.pipeline
-    bins = calibration_bins(run.predictions.probability, run.predictions.label)
+    bins = reliability(run.predictions.probability, run.predictions.label)
     uncalibrated = p.optional("flat", "ece_uncalibrated")
     before = f" ({percent(uncalibrated)}% without temperatures)" if uncalibrated is not None else ""
     caption = (

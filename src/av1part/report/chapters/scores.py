@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.data.store.splits import MIXED
 from av1part.metrics.scores import f1_from_confusion, guesser_class_f1
+from av1part.options import MIXED
 from av1part.report.render.tables import NOTHING, Table, count, percent, points, span, table
 from av1part.report.study import CITATION, figures
 from av1part.runs.fields import Fields, Interval

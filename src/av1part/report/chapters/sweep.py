@@ -7,7 +7,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from av1part.config.schema import slug
 from av1part.report.chapters import sweep_findings as findings
 from av1part.report.chapters import sweep_tables as tables
 from av1part.report.chapters.scores import mixing_caveat
@@ -25,7 +24,7 @@ from av1part.report.render.document import (
 )
 from av1part.report.render.tables import Table, to_csv, to_latex, to_markdown
 from av1part.report.sweep import Sweep
-from av1part.system.files import write_text
+from av1part.system.files import slug, write_text
 
 RATES, BOTTLENECKS = "optimizer.lr.adapters", "adapter.bottleneck"
 """Settings that are drawn against each other, where both were varied."""

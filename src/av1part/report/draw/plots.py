@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from av1part.cascade.fits import BINS
+from av1part.metrics.calibration import Reliability
 from av1part.report.draw.svg import (
     BLUE,
     GREEN,
@@ -106,51 +105,7 @@ def _matrix(
     axes.set_title(title, pad=8)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Bins of top-label confidence.
-
-    Attributes:
-        edges: Shape (b + 1,), equal widths over 0..1.
-        count: Nodes in each bin, shape (b,).
-        confidence: Mean confidence of each bin, shape (b,); NaN where empty.
-        accuracy: Share of right nodes in each bin, shape (b,); NaN where empty.
-        error: Expected calibration error, a fraction.
-    """
-
-    edges: NDArray[np.float64]
-    count: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    error: float
-
-
-def calibration_bins(
-    probability: NDArray[np.float64], label: NDArray[np.int64], bins: int = BINS
-) -> Calibration:
-    """Bin nodes by the probability of their most probable class.
-
-    Args:
-        probability: Shape (n, k).
-        label: True class indices, shape (n,).
-        bins: Number of bins of equal width.
-
-    Returns:
-        The bins and the expected calibration error over them.
-    """
-    top = probability.max(1)
-    right = probability.argmax(1) == label
-    edges = np.linspace(0, 1, bins + 1)
-    index = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(index, top, bins) / count
-        accuracy = np.bincount(index, right, bins) / count
-    gap = np.nan_to_num(np.abs(confidence - accuracy))
-    return Calibration(edges, count, confidence, accuracy, float((gap * count).sum() / len(label)))
-
-
-def reliability_figure(bins: Calibration) -> Figure:
+def reliability_figure(bins: Reliability) -> Figure:
     """Draw accuracy against confidence, and how many nodes each bin holds."""
     width = bins.edges[1] - bins.edges[0]
     centres = 100 * (bins.edges[:-1] + width / 2)

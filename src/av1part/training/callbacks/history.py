@@ -78,7 +78,7 @@ class History(Callback):
                 "val_loss": losses[1],
                 "macro_f1": result["macro_f1"],
                 "accuracy": result["accuracy"],
-                **{f"f1.{n}": result[f"per_class.{n}.f1"] for n in pl_module.class_names},
+                **{f"f1.{n}": result["per_class"][n]["f1"] for n in pl_module.class_names},
                 **self._rates,
             }
         )

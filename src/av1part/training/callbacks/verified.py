@@ -27,11 +27,12 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from av1part.checkpoints.load import calibration_path, load_stage, sidecar_path
+from av1part.checkpoints.load import load_stage
 from av1part.evaluation.evaluate import evaluate, stage_scores
 from av1part.metrics.scores import from_predictions
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
+from av1part.runs.schema import calibration_path, sidecar_path
 from av1part.stages.base import StageModule
 from av1part.system.environment import versions
 from av1part.system.errors import CheckpointError, CheckpointMismatchError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from av1part.data.store.splits import PROTOCOLS
+from av1part.options import PROTOCOLS
 from av1part.report.chapters.common import class_section, environment_facts, protocol_facts
 from av1part.report.chapters.scores import (
     Score,
@@ -24,6 +24,7 @@ from av1part.report.render.document import Prose
 from av1part.report.study import STUDY
 from av1part.runs.fields import Fields
 from av1part.runs.read import StageRun, load_run
+from av1part.runs.schema import nested
 
 METRICS = {
     "accuracy": 0.5,
@@ -43,7 +44,7 @@ METRICS = {
 
 
 def scores(**changed: object) -> list[Score]:
-    fields = Fields({**METRICS, **changed}, Path("metrics.json"))
+    fields = Fields(nested({**METRICS, **changed}), Path("metrics.json"))
     return read_scores(fields, fields)
 
 

@@ -15,6 +15,7 @@ from av1part.report.chapters import sweep_findings as findings
 from av1part.report.chapters import sweep_tables as tables
 from av1part.report.sweep import Member, Sweep, Variant
 from av1part.runs.fields import Fields
+from av1part.runs.schema import nested
 from av1part.system.errors import ReportError
 
 NAMES = ("SPLIT", "RECT", "AB")
@@ -50,7 +51,7 @@ class Run:
     def metrics(self) -> Fields:
         best = {"macro_f1": self.curve[self.best_epoch], "epoch": self.best_epoch}
         guesses = {"baselines.constant.macro_f1": 0.2, "baselines.prior.macro_f1": 0.3}
-        return Fields({**best, **guesses, **self.extra}, Path("metrics.json"))
+        return Fields(nested({**best, **guesses, **self.extra}), Path("metrics.json"))
 
     @property
     def environment(self) -> Fields:
@@ -244,7 +245,7 @@ def test_the_test_split_and_what_was_trained_again_since() -> None:
     def scores(macro: float, of: str) -> dict[str, Any]:
         guesses = {f"baselines.{g}.{m}": 0.2 for g in ("constant", "prior") for m in ("accuracy",)}
         guesses |= {f"baselines.{g}.macro_f1": 0.1 for g in ("constant", "prior")}
-        return {"checkpoint_sha256": of, "macro_f1": macro, "accuracy": 0.5, **guesses}
+        return nested({"checkpoint_sha256": of, "macro_f1": macro, "accuracy": 0.5, **guesses})
 
     test = {
         "opened": [{"at": "2026-11-24 10:00 UTC"}],

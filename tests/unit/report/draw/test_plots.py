@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from av1part.cascade.fits import expected_calibration_error
+from av1part.metrics.calibration import reliability
 from av1part.report.draw.plots import (
-    calibration_bins,
     cascade_figure,
     confusion_figure,
     margins_figure,
@@ -32,19 +31,19 @@ def test_calibration_error_is_that_of_the_cascade() -> None:
     rng = np.random.default_rng(3)
     probability = rng.dirichlet([0.5] * 8, size=500)
     label = rng.integers(0, 8, 500)
-    bins = calibration_bins(probability, label)
+    bins = reliability(probability, label)
     assert bins.count.sum() == 500
     filled = bins.count > 0
     assert (bins.confidence[filled] > bins.edges[:-1][filled]).all()
     assert (bins.confidence[filled] <= bins.edges[1:][filled]).all()
     assert bins.error == pytest.approx(
-        expected_calibration_error(probability, label), abs=1e-6
+        reliability(probability, label).error, abs=1e-6
     )  # torchmetrics counts in float32
 
 
 def test_reliability_draws_each_filled_bin() -> None:
     probability = np.array([[0.95, 0.05], [0.95, 0.05], [0.45, 0.55]])
-    bins = calibration_bins(probability, np.array([0, 1, 1]))
+    bins = reliability(probability, np.array([0, 1, 1]))
     line = reliability_figure(bins).axes[0].lines[-1]
     np.testing.assert_allclose(line.get_xdata(), [55, 95])
     np.testing.assert_allclose(line.get_ydata(), [100, 50])

@@ -1,0 +1,43 @@
+"""Paths on the command line, quoted for Hydra's grammar of overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from av1part.options import PATH_KEYS
+
+
+def quote_paths(words: Sequence[str]) -> list[str]:
+    """Quote the values of `PATH_KEYS` for Hydra's grammar; other words stay as they are."""
+    multirun = bool({"-m", "--multirun"} & set(words))
+    return [_quote_word(word, multirun=multirun) for word in words]
+
+
+def _quote_word(word: str, *, multirun: bool) -> str:
+    key, equals, value = word.partition("=")
+    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "none", "imagenet"):
+        return word
+    if value[0] in "'\"" or (multirun and "," in value and not exists(value)):
+        return word
+    if value.startswith("[") and value.endswith("]") and not exists(value):
+        items = [i.strip() for i in value[1:-1].split(",")] if value[1:-1].strip() else []
+        quoted = [i if i[:1] in ("'", '"') else quote_path(i) for i in items]
+        return f"{key}=[{','.join(quoted)}]"
+    return f"{key}={quote_path(value)}"
+
+
+def quote_path(value: str) -> str:
+    """Quote one path for Hydra's grammar, interpolations escaped."""
+    from hydra.core.override_parser.types import Quote, QuotedString  # slow, for a usage line
+
+    # `${` would be an interpolation even in quotes.
+    return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def exists(word: str) -> bool:
+    """Return whether a word of the command line is a path that exists."""
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False

@@ -1,0 +1,54 @@
+"""What a run asks of its data, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from av1part.options import AUGMENTATIONS, MOST, PLANES, PROTOCOLS, SAMPLINGS
+from av1part.partition import SIZES
+from av1part.system.errors import ConfigError
+
+_MOST_CONTEXT_BY_SEGMENT = 8
+"""Half of the narrowest gap that `splits` leaves: margins of two segments must not meet."""
+
+_SERVED: Mapping[str, Collection[Any]] = {
+    "sampling": SAMPLINGS,
+    "augment": AUGMENTATIONS,
+    "split": tuple(PROTOCOLS),
+    "size": SIZES,
+    "planes": PLANES,
+}
+
+
+def check_served(options: Mapping[str, Any]) -> None:
+    """Check what a `BlockDataModule` is asked to serve.
+
+    Args:
+        options: Its arguments, without those of the run.
+
+    Raises:
+        ConfigError: if one is not one of its values, or does not fit another.
+    """
+    for name, known in _SERVED.items():
+        if options[name] not in known:
+            raise ConfigError(f"data.{name} must be one of {known}, got {options[name]!r}")
+    sizes = [options[name] for name in ("batch_size", "eval_batch_size")]
+    others = [options[name] for name in ("context", "num_workers", "noise", "mixup")]
+    if min(sizes) < 1 or min(others) < 0:
+        raise ConfigError(
+            "data: batch sizes must be positive; context, num_workers, noise and mixup >= 0"
+        )
+    for name, most in MOST.items():
+        if options[name] > most:
+            raise ConfigError(f"data.{name} must be at most {most}, got {options[name]}")
+    split, context = options["split"], options["context"]
+    if split == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
+        raise ConfigError(
+            f"data.context={context} reaches over the gap between segments: at most "
+            f"{_MOST_CONTEXT_BY_SEGMENT} with data.split=by_segment"
+        )
+    if options["split_list"] is not None and split != "by_sequence":
+        raise ConfigError(
+            f"data.split_list is of data.split=by_sequence, not of {split}: leave one out"
+        )
