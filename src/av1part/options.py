@@ -54,8 +54,8 @@ PRECISIONS: tuple[str, ...] = ("32-true", "bf16-mixed", "16-mixed")
 MOST: Mapping[str, int] = {"context": 1 << 8, "eval_batch_size": 1 << 16}
 """What a run may ask of its data, and a checkpoint say of it: they decide a batch's memory."""
 
-PATH_KEYS = (
-    *("stage1", "stage2", "stage3_rect", "stage3_ab", "stage3_1to4", "out", "publish", "yuv"),
-    *("data.path", "data.split_list", "backbone.weights", "cache.folder", "injection.stage2"),
-)
-"""Keys whose values are paths, which the command quotes for Hydra."""
+RENAMED_KEYS: Mapping[str, str] = {
+    "data.split": "data.protocol",
+    "method.lr_backbone": "optimizer.lr.backbone",
+}
+"""Keys of av1part 0.1 to what they are called now; the old ones are still read, with a warning."""

@@ -192,7 +192,7 @@ def test_other_data_takes_what_was_fitted_there(
     assert av1part("pipeline", *words(files), "name=there", *there).code == 0
     assert result("there")["calibration"]["applied"] == "cross-fitted by sequence"
     # Another split of the data that was fitted on would score what was fitted.
-    split = (there[0], "data.split=random_blocks")
+    split = (there[0], "data.protocol=random_blocks")
     ran = av1part("pipeline", *words(files), "name=split", *split, "calibration=stored")
     assert ran.code == 2
     assert "another split" in ran.error_lines[0]

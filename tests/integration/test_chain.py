@@ -96,7 +96,7 @@ def test_stages_of_different_splits_are_refused(
 ) -> None:
     """Val nodes of one stage would be training nodes of another."""
     words = ("train", *TINY, f"data.path={small_store}")
-    other = ("data.split=random_blocks",)
+    other = ("data.protocol=random_blocks",)
     ran = av1part(*words, *other, "stage=stage2", f"stage1={stage1}")
     assert ran.code == 2
     assert "another split of this dataset" in ran.error_lines[0]
@@ -109,7 +109,7 @@ def test_stages_of_different_splits_are_refused(
     ran = av1part("pipeline", f"stage1={stage1}", *best)
     assert ran.code == 2
     assert "another split_sha256 than stage1" in ran.error_lines[0]
-    ran = av1part("validate", stage1, f"data.path={small_store}", "data.split=random_blocks")
+    ran = av1part("validate", stage1, f"data.path={small_store}", "data.protocol=random_blocks")
     assert ran.code == 2
     assert "its training nodes would be evaluated on" in ran.error_lines[0]
 
@@ -120,7 +120,7 @@ def test_one_clip_from_start_to_finish(av1part: Command, tmp_path: Path) -> None
     clip = _clip(tmp_path / "my clip.y4m")
     ran = av1part("data", "build", clip, "out=mine", "cq_levels=[20,43]", "cpu_used=4")
     assert ran.code == 0, ran.err
-    words = ("data.path=mine", *TINY, "data.split=by_segment")
+    words = ("data.path=mine", *TINY, "data.protocol=by_segment")
     refused = av1part("train", *words[:-1])
     assert refused.code == 2
     assert "by_segment" in refused.err
@@ -132,7 +132,9 @@ def test_one_clip_from_start_to_finish(av1part: Command, tmp_path: Path) -> None
     rest = [f"{s}=runs/{s}/checkpoints/best.ckpt" for s in ("stage2", "stage3_rect", "stage3_ab")]
     ran = av1part("pipeline", one, *rest)
     assert ran.code == 0, ran.err
-    ran = av1part("pipeline", one, *rest, "data.path=mine", "data.split=by_segment", "name=again")
+    ran = av1part(
+        "pipeline", one, *rest, "data.path=mine", "data.protocol=by_segment", "name=again"
+    )
     assert ran.code == 0, ran.err
     ran = av1part("report", "runs/pipeline", "runs/s1")
     assert ran.code == 0, ran.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part import embedded
-from av1part.cli.main import VERBS, _quote_word, split_positionals
+from av1part.cli.main import VERBS, split_positionals
+from av1part.config.schema import PATH_KEYS
+from av1part.config.words import quote_word
 from av1part.data.legacy.importer import LAYOUTS
 from av1part.data.store.store import Store, StoreWriter
-from av1part.options import PATH_KEYS
 from av1part.system.locks import folder_lock
 
 from .conftest import Command, Ran
@@ -50,12 +52,13 @@ def test_every_verb_explains_itself(verb: str, av1part: Command) -> None:
     ran = av1part(*verb.split(), "--help")
     assert ran.code == 0, ran.err
     assert VERBS[verb].does in ran.out
-    assert "Keys, as composed" in ran.out
+    assert ("It has no keys." in ran.out) is (verb in ("data info", "doctor"))
     if verb == "train":
         groups = ("stage", "method", "backbone", "adapter", "head", "loss", "optimizer")
         for group in (*groups, "scheduler", "data", "trainer", "callbacks", "logger"):
-            assert f"\n{group}: " in ran.out, group
-        assert "\nexperiment/exp11a: all, course, hypotheses, kodak, v1" in ran.out
+            assert f"\n  {group} " in ran.out, group
+        assert "resnet18*, resnet18_plain" in ran.out
+        assert "exp11a/v1" in ran.out
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -123,7 +126,7 @@ def test_unknown_verbs(av1part: Command) -> None:
         (("adapter.layers=3",), "adapter.layers must be a list"),
         (("adapter.layers=[7]", "method=adapter", "stage1=x"), "adapter layers"),
         (("data.sampling=balanced",), ["balances", "class", "balance", "twice"][-1]),
-        (("data.split=by_magic",), "data.split"),
+        (("data.protocol=by_magic",), "data.protocol"),
         (("data.size=12",), "data.size"),
         (("taxonomy=v5",), "v5"),
         (("conditioning=time",), "conditioning"),
@@ -152,7 +155,7 @@ def test_unknown_verbs(av1part: Command) -> None:
         (("data.batch_size=null",), "data.batch_size"),
         (("data.batch_size=1",), "data.batch_size"),
         (("data.context=null",), "data.context"),
-        (("data.context=16", "data.split=by_segment"), "data.context=16"),
+        (("data.context=16", "data.protocol=by_segment"), "data.context=16"),
         (("loss.beta=1.0",), "loss.beta"),
         (("backbone.width=0",), "backbone.width"),
         (("callbacks.tolerance_pp=null",), "callbacks.tolerance_pp"),
@@ -362,15 +365,15 @@ def test_quoted_paths_come_back_whole(text: str) -> None:
 
     if text in ("null", "none", "imagenet") or text[0] in "'\"[":
         return
-    word = _quote_word(f"stage1={text}", multirun=False)
+    word = quote_word(f"stage1={text}", multirun=False)
     value = OverridesParser.create().parse_override(word).value()
     assert OmegaConf.create({"path": value}).path == text
 
 
 def test_lists_of_paths_are_quoted_one_by_one() -> None:
-    assert _quote_word("stage3_ab=[a b,c=d]", multirun=False) == "stage3_ab=['a b','c=d']"
-    assert _quote_word("stage1=a,b", multirun=True) == "stage1=a,b"
-    assert _quote_word("name=a b", multirun=False) == "name=a b"
+    assert quote_word("stage3_ab=[a b,c=d]", multirun=False) == "stage3_ab=['a b','c=d']"
+    assert quote_word("stage1=a,b", multirun=True) == "stage1=a,b"
+    assert quote_word("name=a b", multirun=False) == "name=a b"
     assert "stage1" in PATH_KEYS
 
 
@@ -450,8 +453,16 @@ def test_help_offers_groups_to_verbs_that_have_them_alone(av1part: Command, verb
     assert "Groups and their options" not in av1part(*verb.split(), "--help").out
 
 
-def test_the_help_of_train_lists_the_groups(av1part: Command) -> None:
-    assert "backbone: resnet18" in av1part("train", "--help").out
+def test_the_help_shows_what_words_and_own_files_make_of_it(
+    av1part: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "mine.yaml").write_text("defaults: [focal]\ngamma: 3.5\n")
+    ran = av1part("train", "--config-dir", tmp_path, "loss=mine", "--help")
+    assert ran.code == 0, ran.err
+    assert "mine*" in ran.out
+    assert re.search(r"loss\.gamma +3\.5 ", ran.out)
+    assert "no_such" in av1part("train", "no_such=1", "--help").error_lines[0]
 
 
 def test_the_pipeline_is_not_scored_on_train(av1part: Command, stage1: Path) -> None:

@@ -82,14 +82,16 @@ def test_raw_blocks_from_folder_to_trained_stage(av1part: Command, raw: Path) ->
 def test_v6_pt_trains_on_its_own_split_or_random_blocks(av1part: Command, pt: Path) -> None:
     ran = av1part("data", "import", "v6-pt", pt, "out=pt")
     assert ran.code == 0, ran.err
-    assert "train with data.split=given or data.split=random_blocks" in ran.out
+    assert "train with data.protocol=given or data.protocol=random_blocks" in ran.out
     train = ("train", "stage=stage1", "data.path=pt", *ONE_EPOCH)
-    refused(av1part(*train), "data.split=by_sequence does not apply", "add data.split=given")
-    refused(av1part(*train, "data.split=by_segment"), "does not apply", "data.split=random_blocks")
-    refused(av1part(*train, "data.split=given", "conditioning=qindex"), "constant")
+    refused(av1part(*train), "data.protocol=by_sequence does not apply", "add data.protocol=given")
+    refused(
+        av1part(*train, "data.protocol=by_segment"), "does not apply", "data.protocol=random_blocks"
+    )
+    refused(av1part(*train, "data.protocol=given", "conditioning=qindex"), "constant")
     counts = {}
     for split in ("given", "random_blocks"):
-        ran = av1part(*train, f"data.split={split}", f"name={split}")
+        ran = av1part(*train, f"data.protocol={split}", f"name={split}")
         assert ran.code == 0, ran.err
         metrics = json.loads(Path("runs", split, "metrics.json").read_text())
         assert metrics["protocol"] == split

@@ -31,7 +31,7 @@ GROUPS = {
     "cache": ("stage=stage2", "method=frozen"),
 }
 SPECIAL = {
-    "stage/stage3_1to4": ("taxonomy=v6_1to4", "data.split=random_blocks"),
+    "stage/stage3_1to4": ("taxonomy=v6_1to4", "data.protocol=random_blocks"),
     "trainer/ddp": ("trainer.accelerator=cpu", "trainer.devices=1"),
 }
 STARTS_AT_RANDOM = ("stage/stage1", "method/scratch")

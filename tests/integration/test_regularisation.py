@@ -173,7 +173,7 @@ def test_what_cannot_be_is_told_in_one_line(
     refused(train("stage=stage3_ab", "injection=uniform", given[-1]), "injection.stage2")
     refused(train(*given[:2], f"injection.stage2={stage1}"), "stage1", "stage2")
     refused(train(*given[:2], "injection.stage2=none.ckpt"), "none.ckpt")
-    other = ("data.split=random_blocks", "data.split_list=null")
+    other = ("data.protocol=random_blocks", "data.split_list=null")
     refused(train(*given, *other), "split_sha256", "train it alike")
     refused(train(*given, "data.context=2"), "context")
     refused(train("stage=stage3_rect", "loss=hard_negative"), "stage1 alone", "stage3_rect")

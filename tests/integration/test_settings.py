@@ -140,8 +140,8 @@ def test_calibrate_needs_a_checkpoint(words: tuple[str, ...], av1part: Command) 
     ("words", "said"),
     [
         ((), f"leave it out, or have sequences drawn by data.path={embedded.STORE}"),
-        (("data.split=by_segment",), "data.split=by_segment is the same for every seed"),
-        (("data.split=given",), "data.split=given is the same for every seed"),
+        (("data.protocol=by_segment",), "data.protocol=by_segment is the same for every seed"),
+        (("data.protocol=given",), "data.protocol=given is the same for every seed"),
         (("data.split_list=mine.csv",), "data.split_list=mine.csv says the split"),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_split_seed_draws_sequences_and_blocks(
     paths = {"by_sequence": f"data.path={embedded.STORE}", "random_blocks": "data.path=null"}
     for protocol, path in paths.items():
         ran = av1part(
-            *("train", f"name={protocol}", path, f"data.split={protocol}", "data.split_seed=7"),
+            *("train", f"name={protocol}", path, f"data.protocol={protocol}", "data.split_seed=7"),
             *(*words, "trainer.max_epochs=1"),
         )
         assert ran.code == 0, ran.err

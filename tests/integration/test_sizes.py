@@ -67,7 +67,7 @@ def test_a_start_of_another_size_has_the_same_split(av1part: Command, tmp_path: 
     splits = (
         "data.split_seed=1",
         f"data.split_list={embedded.SPLIT_LIST}",
-        "data.split=by_segment",
+        "data.protocol=by_segment",
     )
     for number, other in enumerate(splits):
         ran = av1part(*later, other, f"name=other{number}")
@@ -118,7 +118,7 @@ def test_a_cascade_with_1to4_partitions(av1part: Command, one_to_four_store: Pat
     refused = av1part("train", "stage=stage1", *words)
     assert refused.code == 2
     assert "109 HORZ_4, 90 VERT_4 nodes, which taxonomy v6 does not cover" in refused.error_lines[0]
-    words = (*words, "taxonomy=v6_1to4", "data.split=random_blocks")
+    words = (*words, "taxonomy=v6_1to4", "data.protocol=random_blocks")
     best = train_stages(av1part, (*STAGES, "stage3_1to4"), *words)
     ran = av1part("pipeline", *best)
     assert ran.code == 0, ran.err

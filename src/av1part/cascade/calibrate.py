@@ -186,7 +186,7 @@ def _refuse_empty(stage: Stage, partition: NDArray[np.int64], data: BlockDataMod
     if not (stage.labels[partition] != IGNORED).any():
         raise StoreError(
             f"{data.path}: the val split has no node of {stage.name} to calibrate on "
-            f"(data.split={data.split}): add sources or choose another protocol"
+            f"(data.protocol={data.protocol}): add sources or choose another protocol"
         )
 
 
@@ -212,7 +212,7 @@ def _store(
         taxonomy=module.taxonomy.name,
         manifest_sha256=data.store.manifest_sha256,
         split_sha256=data.split_sha256,
-        protocol=data.split,
+        protocol=data.protocol,
         nodes=int(belongs.sum()),
         sequences=int(np.unique(sequence).size),
         temperature=temperature,

@@ -161,7 +161,7 @@ def run_pipeline(
         nodes,
         train_counts=np.array(first.hparams["data"]["type_counts"]),
         split=split,
-        protocol=data.split,
+        protocol=data.protocol,
         objective="macro_f1" if stored is None else stored.threshold.objective,
         ensemble=ensemble,
         choices=choices,

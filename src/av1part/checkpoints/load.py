@@ -147,7 +147,7 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
     theirs, ours = checkpoint["hyper_parameters"]["data"], module.hparams["data"]
     if theirs["manifest_sha256"] == ours["manifest_sha256"] and not _split_alike(theirs, ours):
         raise CheckpointError(
-            f"stage1={path} was trained with another split of this dataset (data.split="
+            f"stage1={path} was trained with another split of this dataset (data.protocol="
             f"{theirs['split']}): val nodes here would be its training nodes; train it alike"
         )
     prefix = "classifier.backbone."

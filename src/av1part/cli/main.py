@@ -6,6 +6,7 @@ it, runs it, and turns errors into one line and an exit code (0 done, 2 bad inpu
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import errno
 import importlib
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from av1part import __version__
-from av1part.config.quoting import exists, quote_paths
+from av1part.config.words import exists, quote_paths, rename_keys
 from av1part.system.errors import Av1partError, ConfigError
 from av1part.system.files import no_empty_folder
 from av1part.system.terminal import printable
@@ -170,23 +171,19 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, rest = _find_verb(argv)
     verb = VERBS[name]
-    rest = [verb.switches.get(word, word) for word in rest]
+    rest = rename_keys([verb.switches.get(word, word) for word in rest])
     if {"-h", "--help"} & set(rest):
-        print(f"av1part {name} {verb.usage}\n  {verb.does}")
-        words: list[str] = []
-        rest = ["--help"]
-    else:
-        words, rest = split_positionals(rest, verb.positionals)
-        if len(words) < verb.positionals[0] and not _asks_hydra(rest):
-            raise ConfigError(
-                f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}"
-            )
-        if verb.forwards:
-            if {"-m", "--multirun"} & set(rest):
-                raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
-            own = re.compile(r"(name|plan|cascade|hydra)\b.*")
-            words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
-            rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
+        _print_help(name, verb, [word for word in rest if word not in ("-h", "--help")])
+        return 0
+    words, rest = split_positionals(rest, verb.positionals)
+    if len(words) < verb.positionals[0] and not _asks_hydra(rest):
+        raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}")
+    if verb.forwards:
+        if {"-m", "--multirun"} & set(rest):
+            raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
+        own = re.compile(r"(name|plan|cascade|hydra)\b.*")
+        words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
+        rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
     if verb.plain and not rest:
         importlib.import_module(f"av1part.cli.commands.{verb.command}").run(name, None, words)
     else:
@@ -281,9 +278,10 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from av1part.config.schema import check_values, register_resolvers
+    from av1part.config.check import check_values
+    from av1part.config.store import register
 
-    register_resolvers()
+    register()
     failure: list[Exception] = []
     words_given = list(sys.argv)
     multirun = bool({"-m", "--multirun"} & set(rest))
@@ -316,8 +314,43 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
             raise ConfigError(f"{error} (see av1part {name} --help)") from error
 
 
-def _check_flags(name: str, rest: Sequence[str]) -> None:
-    """Refuse in one line what Hydra's own parser would refuse in nine.
+def _print_help(name: str, verb: Verb, rest: Sequence[str]) -> None:
+    """Print a verb's groups and keys, as composed with the overrides among `rest`.
+
+    Raises:
+        ConfigError: if they do not compose.
+    """
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from av1part.config.help import help_text
+    from av1part.config.store import register
+
+    register()
+    flags = _check_flags(name, rest)
+    overrides = [word for word in quote_paths(flags.overrides) if _OVERRIDE.fullmatch(word)]
+    if verb.forwards:
+        overrides = [word for word in overrides if word.startswith(("name=", "hydra."))]
+    folders = create_config_search_path(str(config_folder()))
+    if flags.config_dir is not None:
+        own = f"file://{Path(flags.config_dir).resolve()}"
+        folders.prepend("command-line", own, anchor="schema")
+    try:
+        Hydra.create_main_hydra2("av1part", folders)
+        text = help_text(verb.config, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{error}") from error
+    finally:
+        GlobalHydra.instance().clear()
+    further = "\nKeys of av1part train are handed to every training." if verb.forwards else ""
+    print(f"av1part {name} {verb.usage}\n  {verb.does}\n\n{text}{further}")
+
+
+def _check_flags(name: str, rest: Sequence[str]) -> argparse.Namespace:
+    """Parse Hydra's flags; refuse in one line what its own parser would refuse in nine.
 
     Raises:
         ConfigError: naming the flag.
@@ -332,6 +365,7 @@ def _check_flags(name: str, rest: Sequence[str]) -> None:
     args = parser.parse_args(list(rest))
     if args.multirun and (args.cfg or args.info):
         refuse("--multirun runs, --cfg and --info print: give one of them")
+    return args
 
 
 @contextmanager

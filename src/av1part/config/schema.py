@@ -1,29 +1,29 @@
-"""Composed configurations: resolvers, type checks against the defaults, plain values."""
+"""Every option of the command line, a line each: type, default, range, choices and meaning.
+
+A class is one choice of a Hydra group (`loss=focal`) or the keys of a verb. `config.store` hands
+them to Hydra, `config.check` checks a composed configuration against them, and `config.help` makes
+`av1part <verb> --help` from them. Files under conf/ only change what stands here.
+
+An annotation `X | None` is a key that may be null. `Any` leaves the check to Lightning.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from av1part import embedded
 from av1part.options import (
     AUGMENTATIONS,
     CALIBRATION_SOURCES,
     CONDITIONINGS,
-    DRAWN,
     ENSEMBLES,
     INJECTION_LABELS,
     INJECTION_SOURCES,
     MOST,
     OBJECTIVES,
-    PATH_KEYS,
     PLACEMENTS,
     PLANES,
     PRECISIONS,
@@ -33,281 +33,614 @@ from av1part.options import (
     VERIFICATIONS,
 )
 from av1part.partition import SIZES, TAXONOMIES
-from av1part.system.errors import ConfigError
-from av1part.system.files import slug
+
+MISSING = "???"
+"""Default of a key that must be given, as OmegaConf writes it."""
+
+_TINY, _MOST = 1e-30, sys.float_info.max
+_BELOW_ONE = 1 - 1e-12
 
 
-def register_resolvers() -> None:
-    """Register `slug`, text to a name of `[A-Za-z0-9_.-]`; safe to call again."""
-    OmegaConf.register_new_resolver("slug", slug, replace=True)
+@dataclass(frozen=True)
+class Option:
+    """What is known of a key beside its type and default.
+
+    Attributes:
+        text: What it does, for the help.
+        low: Least value of a number, or of the numbers in a list.
+        high: Greatest value, likewise.
+        choices: All values it may have.
+        path: Whether it is a path, which the command line quotes for Hydra.
+        many: Whether it may be a list of paths instead of one.
+        infinite: Whether it may be infinite; no such key changes a result.
+        kind: Type by its annotation: `int`, `float`, `bool`, `str`, `list`, `dict` or `Any`.
+        nullable: Whether it may be null.
+    """
+
+    text: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] | None = None
+    path: bool = False
+    many: bool = False
+    infinite: bool = False
+    kind: str = "Any"
+    nullable: bool = True
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain, resolved values."""
-    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(values, dict)
-    return {str(k): v for k, v in values.items()}
+def option(default: Any, text: str, **more: Any) -> Any:
+    """Return a dataclass field with its default, and the `Option` in its metadata.
+
+    Lists and mappings are copied for each instance; `more` are further attributes of `Option`.
+    """
+    metadata = {"option": Option(text, **more)}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
-def check_values(cfg: DictConfig, config: str) -> None:
-    """Check that all keys are there, with values of their defaults' kind and in their range.
+def checkpoint(default: Any, text: str) -> Any:
+    """Return the field of a stage of a cascade: one checkpoint or a list of them."""
+    return option(default, text, path=True, many=True)
 
-    A number where a path belongs becomes text, in `cfg` itself: a folder may be called 2026.
+
+# Groups of `av1part train`
+
+
+@dataclass
+class Stage:
+    """One classifier of the hierarchy."""
+
+    name: str = option("stage1", "stage1 | stage2 | stage3_rect | stage3_ab | stage3_1to4")
+    method: str = option("scratch", "what method=auto stands for")
+
+
+@dataclass
+class Auto:
+    """What the stage does by default: Stage 1 trains all, Stage 2 adapters, Stage 3 a head."""
+
+    name: str = option("${stage.method}", "the method")
+
+
+@dataclass
+class Adapters:
+    """Adapters and head, in a frozen backbone (Exp 11A)."""
+
+    name: str = option("adapter", "the method")
+
+
+@dataclass
+class Finetune:
+    """All parameters, from Stage 1's backbone (stage1=CKPT) or from backbone.weights."""
+
+    name: str = option("finetune", "the method")
+
+
+@dataclass
+class Frozen:
+    """The head alone, on a frozen backbone."""
+
+    name: str = option("frozen", "the method")
+
+
+@dataclass
+class Partial:
+    """Some layers of the backbone (with their attention), and the head."""
+
+    name: str = option("partial", "the method")
+    layers: list[str] = option(["layer4"], "any of stem, layer1, layer2, layer3, layer4")
+
+
+@dataclass
+class Scratch:
+    """All parameters, from a random start."""
+
+    name: str = option("scratch", "the method")
+
+
+@dataclass
+class Ulmfit:
+    """Gradual unfreezing from the top with discriminative rates (Howard and Ruder 2018)."""
+
+    name: str = option("ulmfit", "the method")
+    unfreeze: dict[str, int | None] = option(
+        {"layer4": 1, "layer3": 2, "layer2": 3, "layer1": 4, "stem": 5},
+        "layer: first epoch in which it is trained; null: never",
+        low=0,
+        high=_MOST,
+    )
+    # The fifth layer's rate is its fourth power below the first's.
+    lr_decay: float = option(
+        2.6, "by which a layer's rate is below the next one's", low=1, high=1000
+    )
+
+
+@dataclass
+class ResNet18:
+    """The study's ResNet-18 with squeeze-and-excitation and spatial attention."""
+
+    width: int = option(64, "channels after the stem; 64 is the standard network", low=1, high=4096)
+    se: bool = option(True, "squeeze-and-excitation after each layer")
+    attention: bool = option(True, "7x7 spatial attention after layer 4")
+    stem: str = option("imagenet", "imagenet: 7x7 stride 2 and pool; small: 3x3 stride 1, no pool")
+    weights: str = option(
+        "none", "none | imagenet | path of a state dict with torchvision's names", path=True
+    )
+
+
+@dataclass
+class Bottleneck:
+    """Pooled bottleneck (Rebuffi 2017, Houlsby 2019): what the study used."""
+
+    kind: str = option("bottleneck", "the form of adapter")
+    layers: list[int] = option([1, 2, 3, 4], "after which residual layers")
+    placement: str = option("layer", "after a layer, or in each of its blocks", choices=PLACEMENTS)
+    bottleneck: int = option(64, "width of the bottleneck", low=1, high=_MOST)
+    dropout: float = option(0.1, "in the bottleneck", low=0, high=1)
+    init_std: float = option(1e-3, "of the initial weights: nearly the identity", low=0, high=_MOST)
+
+
+@dataclass
+class Conv:
+    """A bottleneck at each position, without pooling (Rebuffi 2018)."""
+
+    kind: str = option("conv", "the form of adapter")
+    layers: list[int] = option([1, 2, 3, 4], "after which residual layers")
+    placement: str = option("layer", "after a layer, or in each of its blocks", choices=PLACEMENTS)
+    bottleneck: int = option(64, "width of the bottleneck", low=1, high=_MOST)
+    kernel: int = option(1, "side of the depthwise kernel in the middle", choices=(1, 3))
+    dropout: float = option(0.1, "in the bottleneck", low=0, high=1)
+    init_std: float = option(1e-3, "of the initial weights: nearly the identity", low=0, high=_MOST)
+
+
+@dataclass
+class Lora:
+    """Low rank beside each 3x3 convolution (Hu 2022); exactly zero at the start."""
+
+    kind: str = option("lora", "the form of adapter")
+    layers: list[int] = option([1, 2, 3, 4], "in which residual layers")
+    rank: int = option(8, "of the change", low=1, high=_MOST)
+    alpha: float = option(16.0, "the change is scaled by alpha / rank", low=_TINY, high=_MOST)
+    dropout: float = option(0.0, "before the change", low=0, high=1)
+
+
+@dataclass
+class Ssf:
+    """Scale and shift after each BatchNorm of the layers (Lian 2022); the identity at the start."""
+
+    kind: str = option("ssf", "the form of adapter")
+    layers: list[int] = option([1, 2, 3, 4], "in which residual layers")
+
+
+@dataclass
+class BitFit:
+    """Biases alone (Ben Zaken 2022): a shift after each BatchNorm of the layers."""
+
+    kind: str = option("bitfit", "the form of adapter")
+    layers: list[int] = option([1, 2, 3, 4], "in which residual layers")
+
+
+@dataclass
+class LinearHead:
+    """One linear layer."""
+
+    kind: str = option("linear", "the form of head")
+    dropout: float = option(0.5, "before the layer", low=0, high=1)
+
+
+@dataclass
+class MlpHead:
+    """The study's 512-256-128-k head."""
+
+    kind: str = option("mlp", "the form of head")
+    dropout: float = option(0.5, "before each layer", low=0, high=1)
+    hidden: list[int] = option([256, 128], "widths of the hidden layers")
+
+
+@dataclass
+class ClassBalancedFocal:
+    """Class-balanced focal loss (Cui 2019, Lin 2017)."""
+
+    kind: str = option("cb_focal", "the loss")
+    # At 1 the effective number of samples is 0 / 0.
+    beta: float = option(0.9999, "of the effective number of samples", low=0, high=_BELOW_ONE)
+    gamma: float = option(2.0, "by which easy samples count less", low=0, high=_MOST)
+    smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
+
+
+@dataclass
+class CrossEntropy:
+    """Cross-entropy."""
+
+    kind: str = option("cross_entropy", "the loss")
+    smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
+
+
+@dataclass
+class Focal:
+    """Focal loss (Lin 2017)."""
+
+    kind: str = option("focal", "the loss")
+    gamma: float = option(2.0, "by which easy samples count less", low=0, high=_MOST)
+    alpha: Any = option(None, "null, or one weight a class")
+    smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
+
+
+@dataclass
+class HardNegative:
+    """Stage 1 alone: all PARTITION blocks of a batch and the hardest NONE (OHEM, SSD)."""
+
+    kind: str = option("hard_negative", "the loss")
+    ratio: float = option(3.0, "most NONE blocks for each PARTITION block", low=1, high=_MOST)
+    smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
+
+
+@dataclass
+class Rates:
+    """Learning rate of each part of the network; parts that are not trained have none."""
+
+    backbone: float | None = option(
+        "${backbone_rate:${method.name}}",
+        "1e-3 from a random start, else 1e-4; null where it is frozen",
+        low=_TINY,
+        high=_MOST,
+    )
+    adapters: float = option(1e-4, "of the adapters", low=_TINY, high=_MOST)
+    conditioning: float = option(5e-4, "of what takes the qindex in", low=_TINY, high=_MOST)
+    head: float = option(5e-4, "of the head", low=_TINY, high=_MOST)
+
+
+@dataclass
+class AdamW:
+    """AdamW, one group a part of the network; parts without trainable parameters are left out."""
+
+    weight_decay: float = option(1e-4, "decoupled", low=0, high=_MOST)
+    lr: Rates = field(default_factory=Rates)
+
+
+@dataclass
+class Cosine:
+    """CosineAnnealingLR over trainer.max_epochs."""
+
+    kind: str = option("cosine", "the schedule", choices=SCHEDULES)
+    eta_min: float = option(1e-6, "rate at the end", low=0, high=_MOST)
+
+
+@dataclass
+class OneCycle:
+    """OneCycleLR over the run's steps, up to the optimizer's rates."""
+
+    kind: str = option("onecycle", "the schedule", choices=SCHEDULES)
+    pct_start: float = option(0.3, "share of the steps that rise", low=_TINY, high=_BELOW_ONE)
+
+
+@dataclass
+class Constant:
+    """The optimizer's rates throughout."""
+
+    kind: str = option("constant", "the schedule", choices=SCHEDULES)
+
+
+@dataclass
+class Data:
+    """The dataset, its split and its batches."""
+
+    path: str | None = option(None, "dataset folder; null: the embedded dataset", path=True)
+    size: int = option(16, "luma samples a side of a block", choices=SIZES)
+    context: int = option(0, "margin around a block, luma samples", low=0, high=MOST["context"])
+    protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
+    split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
+    split_list: str | None = option(None, "CSV sequence,split for by_sequence", path=True)
+    # BatchNorm needs two values.
+    batch_size: int = option(128, "blocks of a training step", low=2, high=_MOST)
+    eval_batch_size: int = option(1024, "in evaluation", low=1, high=MOST["eval_batch_size"])
+    num_workers: int = option(0, "processes that make batches", low=0, high=1024)
+    planes: str = option("host", "device: planes lie in the GPU's memory", choices=PLANES)
+    sampling: str = option("natural", "balanced: classes drawn alike", choices=SAMPLINGS)
+    augment: str = option("none", "symmetries, with their label maps", choices=AUGMENTATIONS)
+    noise: float = option(0.0, "deviation, by that of each training block", low=0, high=1)
+    mixup: float = option(0.0, "alpha of the Beta distribution; 0: none", low=0, high=_MOST)
+
+
+@dataclass
+class Injection:
+    """Training blocks of a Stage 3 that do not belong to it, as Stage 2 would send them."""
+
+    source: str = option("none", "where such blocks come from", choices=INJECTION_SOURCES)
+    share: float | None = option(0.25, "of an epoch's blocks; 0 or null: none", low=0, high=0.9)
+    labels: str = option("nearest", "of blocks of no class of the stage", choices=INJECTION_LABELS)
+    stage2: str | None = option(None, "checkpoint of Stage 2, for source confusion", path=True)
+
+
+@dataclass
+class Cache:
+    """Features of the frozen part, computed once for all epochs and runs."""
+
+    mode: str = option("auto", "off: compute them in every epoch", choices=("auto", "off"))
+    folder: str | None = option(None, "null: features/ in AV1PART_CACHE", path=True)
+    limit_gb: float = option(
+        20.0, "of all files; inf: no limit", low=0, high=math.inf, infinite=True
+    )
+
+
+@dataclass
+class Trainer:
+    """Arguments of Lightning's Trainer, and two of torch's own."""
+
+    accelerator: str = option("cpu", "cpu | gpu | auto")
+    devices: Any = option(1, "how many, or auto")
+    max_epochs: int = option(50, "epochs", low=1, high=_MOST)
+    precision: str = option("32-true", "to compute in; weights stay float32", choices=PRECISIONS)
+    deterministic: Any = option(True, "warn: allow CUDA kernels that are not")
+    gradient_clip_val: float | None = option(None, "largest norm of the gradient")
+    log_every_n_steps: int = option(50, "steps between log lines")
+    profiler: str | None = option(
+        None, "where the time goes", choices=(None, "simple", "advanced", "pytorch")
+    )
+    matmul_precision: str = option(
+        "highest", "high: float32 products in tf32 on a GPU", choices=("highest", "high")
+    )
+    compile: bool = option(False, "torch.compile what lies above the frozen trunk")
+
+
+@dataclass
+class Callbacks:
+    """Early stopping, verified checkpoints, plots."""
+
+    patience: int | None = option(5, "epochs without a better val macro-F1", low=1, high=_MOST)
+    verify_every: str = option(
+        "improvement", "epoch: every one in full", choices=("improvement", "epoch")
+    )
+    verify: str = option("module", "where a file is reloaded", choices=VERIFICATIONS)
+    verify_batches: int | None = option(100, "val batches compared; null: all", low=1, high=_MOST)
+    tolerance_pp: float = option(1.0, "largest difference of macro-F1, points", low=0, high=100)
+    save_every: str = option(
+        "improvement", "epoch: a checkpoint of every epoch", choices=("improvement", "epoch")
+    )
+    progress_bar: bool = option(True, "on a terminal; a log gets a line an epoch")
+    plots: bool = option(True, "draw learning curves and confusion matrix")
+
+
+@dataclass
+class Logger:
+    """Lightning's loggers."""
+
+    names: list[str] = option(["csv", "tensorboard"], "any of csv, tensorboard")
+
+
+# Keys of the verbs
+
+
+@dataclass
+class Train:
+    """Keys of `av1part train` outside of groups."""
+
+    seed: int = option(42, "of weights, order, dropout, augmentation", low=0, high=2**32 - 1)
+    taxonomy: str = option("v6", "which types there are", choices=tuple(TAXONOMIES))
+    conditioning: str = option("none", "qindex: FiLM on pooled features", choices=CONDITIONINGS)
+    stage1: str | None = option(None, "checkpoint whose backbone is the start", path=True)
+    name: str = option("${stage.name}-${method.name}-seed${seed}", "of the folder, runs/<name>")
+    resume: bool = option(False, "go on with the run in that folder, to the same result")
+
+
+@dataclass
+class OtherData:
+    """Another dataset than the checkpoint's."""
+
+    path: str | None = option(None, "null: the checkpoint's, its hash checked", path=True)
+    protocol: str | None = option(None, "with data.path; null: the checkpoint's")
+    split_list: str | None = option(None, "with data.path: CSV sequence,split", path=True)
+
+
+@dataclass
+class Calibrate:
+    """Keys of `av1part calibrate`."""
+
+    stage1: Any = checkpoint(None, "a whole cascade instead of CKPT..., as for pipeline")
+    stage2: Any = checkpoint(None, "likewise")
+    stage3_rect: Any = checkpoint(None, "likewise")
+    stage3_ab: Any = checkpoint(None, "likewise")
+    stage3_1to4: Any = checkpoint(None, "likewise")
+    objective: str = option("macro_f1", "what the threshold maximises", choices=OBJECTIVES)
+    ensemble: str = option("mean", "how several checkpoints answer", choices=ENSEMBLES)
+    data: OtherData = field(default_factory=OtherData)
+    device: str = option("cpu", "or cuda")
+
+
+@dataclass
+class Pipeline:
+    """Keys of `av1part pipeline`."""
+
+    stage1: Any = checkpoint(MISSING, "checkpoint, or a list of them: an ensemble")
+    stage2: Any = checkpoint(None, "likewise; Stage 1's taxonomy says which stages there are")
+    stage3_rect: Any = checkpoint(None, "likewise")
+    stage3_ab: Any = checkpoint(None, "likewise; not at 8x8")
+    stage3_1to4: Any = checkpoint(None, "likewise; for taxonomy v6_1to4, not at 8x8")
+    ensemble: str = option("mean", "how several checkpoints answer", choices=ENSEMBLES)
+    calibration: str = option(
+        "auto", "auto: the stored one if it suits, else fit", choices=CALIBRATION_SOURCES
+    )
+    data: OtherData = field(default_factory=OtherData)
+    split: str = option("val", "val | test; test is only used when asked for")
+    name: str = option("pipeline", "of the result folder, runs/<name>")
+    device: str = option("cpu", "or cuda")
+    precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
+
+
+@dataclass
+class Validate:
+    """Keys of `av1part validate`."""
+
+    data: OtherData = field(default_factory=OtherData)
+    split: str = option("val", "val | test | train; test is only used when asked for")
+    variants: Any = option(None, "of a sweep with split=test: which variants; null: all")
+    reopen: bool = option(False, "look at test again, which is recorded")
+    show: bool = option(False, "as --show: print what the checkpoint holds, run nothing")
+    out: str | None = option(None, "folder for metrics.json and confusion.csv", path=True)
+    device: str = option("cpu", "or cuda")
+    precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
+
+
+@dataclass
+class DataBuild:
+    """Keys of `av1part data build`."""
+
+    out: str = option(MISSING, "dataset folder to make", path=True)
+    cq_levels: Any = option([20, 32, 43, 55], "aomenc's --cq-level, 0 to 63")
+    sizes: Any = option([64, 32, 16, 8], "node sizes kept")
+    cpu_used: Any = option(0, "aomenc's --cpu-used, 0 to 9")
+    one_to_four: Any = option(False, "allow HORZ_4 and VERT_4")
+    frames: Any = option(None, "keep the first so many frames; null: all")
+    every: Any = option(1, "of so many frames, keep one")
+    jobs: Any = option(2, "encoders at a time")
+    width: Any = option(None, "of raw YUV whose name does not say")
+    height: Any = option(None, "likewise")
+    bit_depth: Any = option(None, "likewise")
+
+
+@dataclass
+class DataImport:
+    """Keys of `av1part data import`."""
+
+    out: str = option(MISSING, "dataset folder to make", path=True)
+    sizes: Any = option([64, 32, 16, 8], "node sizes kept")
+    yuv: str | None = option(None, "partition-frames: the clip, if not beside the text", path=True)
+    width: Any = option(None, "of that clip, if its name does not say")
+    height: Any = option(None, "likewise")
+    bit_depth: Any = option(None, "null: what its name says, else 10")
+
+
+@dataclass
+class Report:
+    """Keys of `av1part report`."""
+
+    out: str | None = option(None, "folder; null: report/ in the first run's", path=True)
+    thesis: bool = option(False, "of one sweep: thesis.md and thesis.tex too")
+    publish: str | None = option(None, "of one sweep: folder for results to commit", path=True)
+    predictions: bool = option(True, "publish the predictions of each node too")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A Hydra group.
+
+    Attributes:
+        choices: Name to an instance with its values.
+        own: Keys that a file of one's own must have even where it has none of the others; None
+            where it must have all of them.
+        closed: Whether a key that none of the choices has is refused here; elsewhere the models
+            or Lightning do so.
+    """
+
+    choices: Mapping[str, Any]
+    own: tuple[str, ...] | None = None
+    closed: bool = False
+
+
+GROUPS: Mapping[str, Group] = {
+    "stage": Group(
+        {
+            "stage1": Stage(),
+            "stage2": Stage("stage2", "adapter"),
+            "stage3_rect": Stage("stage3_rect", "frozen"),
+            "stage3_ab": Stage("stage3_ab", "frozen"),
+            "stage3_1to4": Stage("stage3_1to4", "frozen"),
+        },
+        own=("name",),
+    ),
+    "method": Group(
+        {
+            "auto": Auto(),
+            "adapter": Adapters(),
+            "finetune": Finetune(),
+            "frozen": Frozen(),
+            "partial": Partial(),
+            "scratch": Scratch(),
+            "ulmfit": Ulmfit(),
+        },
+        own=("name",),
+    ),
+    "backbone": Group({"resnet18": ResNet18()}, own=("weights",)),
+    "adapter": Group(
+        {
+            "bottleneck": Bottleneck(),
+            "conv1x1": Conv(),
+            "lora": Lora(),
+            "ssf": Ssf(),
+            "bitfit": BitFit(),
+        },
+        own=("kind",),
+    ),
+    "head": Group({"linear": LinearHead(), "mlp": MlpHead()}, own=("kind",)),
+    "loss": Group(
+        {
+            "cb_focal": ClassBalancedFocal(),
+            "cross_entropy": CrossEntropy(),
+            "focal": Focal(),
+            "hard_negative": HardNegative(),
+        },
+        own=("kind",),
+    ),
+    "optimizer": Group({"adamw": AdamW()}, closed=True),
+    "scheduler": Group(
+        {"cosine": Cosine(), "onecycle": OneCycle(), "constant": Constant()},
+        own=("kind",),
+        closed=True,
+    ),
+    "data": Group({"default": Data()}, closed=True),
+    "injection": Group({"none": Injection()}, closed=True),
+    "cache": Group({"auto": Cache()}, closed=True),
+    "trainer": Group({"cpu": Trainer()}),
+    "callbacks": Group({"default": Callbacks()}, closed=True),
+    "logger": Group({"default": Logger()}, closed=True),
+}
+"""Groups of `av1part train`. Further choices, such as adapter=l34, are files under conf/."""
+
+VERBS: Mapping[str, Any] = {
+    "train": Train(),
+    "calibrate": Calibrate(),
+    "pipeline": Pipeline(),
+    "validate": Validate(),
+    "data_build": DataBuild(),
+    "data_import": DataImport(),
+    "report": Report(),
+}
+"""Primary configuration to its keys outside of groups."""
+
+
+def options_of(config: str) -> dict[str, Option]:
+    """Return the options of a primary configuration by their dotted keys.
 
     Args:
-        cfg: The composed configuration.
-        config: Name of the primary configuration, composed again for the defaults.
+        config: Its name, such as `train`; one that is not in `VERBS` has none.
 
-    Raises:
-        ConfigError: naming the key.
+    Returns:
+        Key to option. Of a group with several choices these are the keys of all of them; where
+        choices share a key, that of the first.
     """
-    folders = GlobalHydra.instance().config_loader().get_search_path()
-    defaults, chosen = _defaults(config, str(folders))
-    given = dict(_leaves(cfg))
-    _check_keys(given, defaults, chosen)
-    for key, value in given.items():
-        default = defaults.get(key)
-        if value is None:
-            # Of an option that its group's default lacks, the range says that it is a number.
-            if (default is not None or key in RANGES) and key not in _NULLABLE:
-                raise ConfigError(f"{key} must have a value, got null")
-        elif key in PATH_KEYS:
-            text = _paths(key, value, many=config in _TAKE_LISTS)
-            if text != value:
-                OmegaConf.update(cfg, key, text)
-        else:
-            _check_value(key, value, default)
-    if config == "train" and cfg.data.split_seed != defaults["data.split_seed"]:
-        _check_split_seed(cfg.data)
+    found = dict(_walk(VERBS[config], "")) if config in VERBS else {}
+    for group, spec in GROUPS.items() if config == "train" else ():
+        for choice in spec.choices.values():
+            for key, known in _walk(choice, f"{group}."):
+                found.setdefault(key, known)
+    return found
 
 
-def _paths(key: str, value: Any, *, many: bool) -> str | list[str]:
-    """Return a path as text, or several where stages may be ensembles.
-
-    Raises:
-        ConfigError: if it is anything else.
-    """
-    many = many and key in _STAGES
-    listed = many and isinstance(value, ListConfig)
-    paths = list(value) if listed else [value]
-    if not all(type(path) in _KINDS[str][0] for path in paths):
-        said = "a path or a list of paths" if many else "one path"
-        raise ConfigError(f"{key} must be {said}, got {value!r}")
-    return [str(path) for path in paths] if listed else str(value)
-
-
-def _check_value(key: str, value: Any, default: Any) -> None:
-    if default is not None and key not in _MANY_KINDS:
-        kinds, name = _KINDS[type(default)]
-        if type(value) not in kinds:
-            raise ConfigError(f"{key} must be {name}, got {value!r}")
-    # A sweep writes its settings as JSON, which has no such numbers.
-    if key not in _UNLIMITED and not _all_finite(value):
-        raise ConfigError(f"{key} must be finite, got {value!r}")
-    if value not in CHOICES.get(key, (value,)):
-        known = ", ".join(map(str, CHOICES[key]))
-        raise ConfigError(f"{key} must be one of {known}, got {value!r}")
-    group = key.rpartition(".")[0]
-    if key in RANGES or group in RANGES:
-        _check_range(key, value, *RANGES.get(key, RANGES.get(group, (0.0, 0.0))))
-
-
-def _check_split_seed(data: DictConfig) -> None:
-    """Refuse a seed by which nothing is drawn: a sweep over it would be one run several times.
-
-    Of a run's own configuration alone; what a checkpoint records of its data is taken as it is.
-
-    Raises:
-        ConfigError: naming the remedy.
-    """
-    if data.split not in DRAWN:
-        why = f"data.split={data.split} is the same for every seed: leave it out"
-    elif data.split_list is not None and data.split == "by_sequence":
-        why = f"data.split_list={data.split_list} says the split: leave one of them out"
-    elif data.path is None and data.split == "by_sequence":
-        why = (
-            "the embedded dataset has a split list of its own: leave it out, or have sequences "
-            f"drawn by data.path={embedded.STORE}"
-        )
-    else:
-        return
-    raise ConfigError(f"data.split_seed={data.split_seed} does nothing, {why}")
-
-
-def _check_keys(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], chosen: Mapping[str, str]
-) -> None:
-    """Check that no key is missing or unknown, as in a file of one's own for a whole group.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    inner = {key[:end] for key in given for end, char in enumerate(key) if char == "."}
-    for key in given:
-        group = key.partition(".")[0]
-        known = key in defaults or key in RANGES or key in CHOICES
-        within = any(key.startswith(f"{k}.") for k in defaults)  # of which below
-        if group in _CLOSED and not (known or within):
-            names = [k.removeprefix(f"{group}.") for k in defaults if k.startswith(f"{group}.")]
-            raise ConfigError(f"there is no {key}: {group} has {', '.join(names)}")
-    for key in defaults:
-        group, _, name = key.partition(".")
-        own = _OWN_KEYS.get(group)
-        if key in inner:
-            raise ConfigError(f"{key} must be a value or a list, not keys with values of their own")
-        if key in given or (own is not None and name not in own and group in inner):
+def _walk(values: Any, prefix: str) -> list[tuple[str, Option]]:
+    found: list[tuple[str, Option]] = []
+    for entry in fields(values):
+        key, known = f"{prefix}{entry.name}", entry.metadata.get("option")
+        if known is None:
+            found += _walk(getattr(values, entry.name), f"{key}.")
             continue
-        remedy = "give it a value"
-        if own is None and group in chosen:
-            remedy = f"start your file of the group {group} with `defaults: [{chosen[group]}]`"
-        raise ConfigError(f"{key} is missing: {remedy}, or leave out what removes it (~)")
+        kind, _, null = str(entry.type).partition(" | None")
+        nullable = bool(null) or "None" in str(entry.type) or kind == "Any"
+        kind = kind.partition("[")[0]
+        found.append((key, replace(known, kind=kind, nullable=nullable)))
+    return found
 
 
-@cache
-def _defaults(config: str, sources: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return leaves of a primary configuration, and the options of its groups.
-
-    Composed once for all jobs of a sweep; `sources`, the folders it is composed from, only tells
-    one such configuration from another.
-    """
-    cfg = compose(config_name=config, return_hydra_config=True)
-    chosen = {str(group): str(option) for group, option in cfg.hydra.runtime.choices.items()}
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return dict(_leaves(own)), chosen
-
-
-def _check_range(key: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
-        raise ConfigError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}")
-
-
-def _all_finite(value: Any) -> bool:
-    if isinstance(value, ListConfig):
-        return all(_all_finite(item) for item in value)
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-_TINY, _MANY = 1e-30, sys.float_info.max
-
-RANGES: Mapping[str, tuple[float, float]] = {
-    "seed": (0, 2**32 - 1),
-    "data.split_seed": (0, 2**32 - 1),
-    "data.batch_size": (2, _MANY),  # BatchNorm needs two values
-    "data.eval_batch_size": (1, MOST["eval_batch_size"]),
-    "data.context": (0, MOST["context"]),
-    "data.num_workers": (0, 1024),  # each is a process
-    "data.mixup": (0, _MANY),
-    "data.noise": (0, 1),
-    "injection.share": (0, 0.9),
-    "backbone.width": (1, 4096),
-    "adapter.bottleneck": (1, _MANY),
-    "adapter.rank": (1, _MANY),
-    "adapter.alpha": (_TINY, _MANY),
-    "adapter.dropout": (0, 1),
-    "adapter.init_std": (0, _MANY),
-    "head.dropout": (0, 1),
-    "method.lr_decay": (1, 1000),  # the fifth layer's rate is its fourth power below the first's
-    "method.unfreeze": (0, _MANY),  # each layer's epoch
-    "loss.beta": (0, 1 - 1e-12),  # at 1 the effective number of samples is 0 / 0
-    "loss.gamma": (0, _MANY),
-    "loss.smoothing": (0, 1 - 1e-12),  # at 1 no label is left
-    "loss.ratio": (1, _MANY),
-    "optimizer.lr": (_TINY, _MANY),  # each of its parts
-    "optimizer.weight_decay": (0, _MANY),
-    "scheduler.eta_min": (0, _MANY),
-    "scheduler.pct_start": (_TINY, 1 - 1e-12),
-    "trainer.max_epochs": (1, _MANY),
-    "callbacks.patience": (1, _MANY),
-    "callbacks.verify_batches": (1, _MANY),
-    "callbacks.tolerance_pp": (0, 100),
-    "cache.limit_gb": (0, math.inf),
-}
-"""Key, or the group of all keys in it, to the least and greatest value."""
-
-CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "taxonomy": tuple(TAXONOMIES),
-    "conditioning": CONDITIONINGS,
-    "adapter.placement": PLACEMENTS,
-    "adapter.kernel": (1, 3),
-    "data.size": SIZES,
-    "data.split": tuple(PROTOCOLS),
-    "data.sampling": SAMPLINGS,
-    "data.augment": AUGMENTATIONS,
-    "data.planes": PLANES,
-    "cache.mode": ("auto", "off"),
-    "trainer.matmul_precision": ("highest", "high"),
-    "trainer.profiler": (None, "simple", "advanced", "pytorch"),
-    "callbacks.verify": VERIFICATIONS,
-    "injection.source": INJECTION_SOURCES,
-    "injection.labels": INJECTION_LABELS,
-    "callbacks.verify_every": ("improvement", "epoch"),
-    "callbacks.save_every": ("improvement", "epoch"),
-    "scheduler.kind": SCHEDULES,
-    "ensemble": ENSEMBLES,
-    "calibration": CALIBRATION_SOURCES,
-    "objective": OBJECTIVES,
-    "precision": PRECISIONS,
-    "trainer.precision": PRECISIONS,
-}
-"""Key to its values; checked here so that a mistake is told before anything is opened."""
-
-_NULLABLE = {
-    "callbacks.patience",
-    "callbacks.verify_batches",
-    "injection.share",
-    "optimizer.lr.backbone",  # of a frozen backbone
-    "method.lr_backbone",
-}
-"""Keys with a default that may be null all the same."""
-
-_UNLIMITED = {"cache.limit_gb"}
-"""Keys that may be infinite; none of them changes a result, so no JSON holds them."""
-
-_MANY_KINDS = {"trainer.devices", "trainer.deterministic"}
-"""Keys that Lightning takes in several kinds, and checks."""
-
-_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"),
-    int: ((int,), "an integer"),
-    float: ((int, float), "a number"),
-    str: ((str, int, float), "text"),  # a folder may be called 2026
-    ListConfig: ((ListConfig,), "a list"),
-}
-
-
-_OWN_KEYS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("adapter", "head", "loss", "scheduler"), ("kind",)),
-    "method": ("name", "lr_backbone"),
-    "stage": ("name",),
-    "backbone": ("weights",),
-    **dict.fromkeys(("plan", "cascade"), ()),  # the demo's
-}
-"""Groups whose options differ in their keys, or that have defaults in the code, to what all have.
-
-Of every other group all keys are needed, so that a run's configuration says all that it did.
-"""
-
-_CLOSED = ("data", "injection", "cache", "callbacks", "logger", "optimizer", "scheduler")
-"""Groups without further keys; of the others the models and Lightning say which there are."""
-
-_STAGES = {stage.name for tree in TAXONOMIES.values() for stage in tree.stages}
-_TAKE_LISTS = ("pipeline", "calibrate")
-"""Primary configurations whose stages may each be several checkpoints."""
-
-
-def _leaves(cfg: DictConfig) -> list[tuple[str, Any]]:
-    def walk(node: Any, prefix: str) -> list[tuple[str, Any]]:
-        found = []
-        for key in node:
-            name = f"{prefix}{key}"
-            if OmegaConf.is_missing(node, key):
-                continue
-            value = node[key]
-            if isinstance(value, DictConfig):
-                found += walk(value, f"{name}.")
-            else:
-                found.append((name, value))
-        return found
-
-    return walk(cfg, "")
+PATH_KEYS = frozenset(
+    key for config in VERBS for key, known in options_of(config).items() if known.path
+)
+"""Keys of any verb whose values are paths, which the command line quotes for Hydra."""

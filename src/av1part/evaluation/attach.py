@@ -58,7 +58,7 @@ def attach_data(
         taxonomy=module.taxonomy.name,
         size=facts["size"],
         context=facts["context"],
-        split=protocol,
+        protocol=protocol,
         split_seed=facts["split_seed"],
         split_list=_split_list(facts, path, split_list, protocol),
         eval_batch_size=facts["eval_batch_size"],

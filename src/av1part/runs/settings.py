@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from av1part.options import RENAMED_KEYS
 from av1part.runs.fields import REMEDY
 from av1part.system.errors import ConfigError, ReportError
 from av1part.system.files import write_text
@@ -57,6 +58,10 @@ _IRRELEVANT = (
 )
 
 
+_GONE = ("stage.lr_backbone",)
+"""Keys of av1part 0.1 that only gave another key its default."""
+
+
 def relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that may change a result, as dotted keys to values."""
     return dict(_flat_settings(settings))
@@ -67,8 +72,8 @@ def _flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tu
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _flat_settings(value, f"{name}.")
-        elif name not in _IRRELEVANT:
-            yield name, value
+        elif name not in (*_IRRELEVANT, *_GONE):
+            yield RENAMED_KEYS.get(name, name), value
 
 
 def flat_settings(text: str, file: Path) -> dict[str, Any]:
@@ -100,8 +105,8 @@ def _flatten(tree: dict[Any, Any], prefix: str, into: dict[str, Any]) -> None:
     for key, value in tree.items():
         if isinstance(value, dict):
             _flatten(value, f"{prefix}{key}.", into)
-        else:
-            into[f"{prefix}{key}"] = value
+        elif f"{prefix}{key}" not in _GONE:
+            into[RENAMED_KEYS.get(f"{prefix}{key}", f"{prefix}{key}")] = value
 
 
 def read_text(file: Path) -> str:

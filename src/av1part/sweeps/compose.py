@@ -9,8 +9,8 @@ from typing import Any
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
-from av1part.config.quoting import quote_path
-from av1part.config.schema import check_values, plain
+from av1part.config.check import check_values, plain
+from av1part.config.words import quote_path
 from av1part.sweeps.plan import Job
 from av1part.sweeps.state import State, depends_on, state_of
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from av1part.config.words import rename_keys
 from av1part.runs.schema import check_run_name
 from av1part.runs.sweeps import START
 from av1part.system.errors import ConfigError
@@ -115,7 +116,7 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
     if not isinstance(params, Mapping):
         raise ConfigError("hydra.sweeper.params must map keys to values, as in data.context: 0,4,8")
     return Plan(
-        {str(name): list(words) for name, words in variants.items()},
+        {str(name): rename_keys(words) for name, words in variants.items()},
         {str(key): str(value) for key, value in params.items()},
         seeds,
         folds,

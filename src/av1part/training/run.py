@@ -148,7 +148,6 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
     """
     method_options = dict(settings["method"])
     method, stage = str(method_options.pop("name")), settings["stage"]["name"]
-    del method_options["lr_backbone"]  # the optimizer's
     options = dict(settings["backbone"])
     weights, stage1 = options.pop("weights"), settings["stage1"]
     if method == "scratch" and (stage1 is not None or weights != "none"):
@@ -214,7 +213,7 @@ def _check_rates(module: StageModule, rates: Mapping[str, float | None]) -> None
     if missing:
         raise ConfigError(
             f"optimizer.lr.{missing[0]} is null, but method={module.hparams['method']} trains it: "
-            "give a rate (of the backbone, method.lr_backbone=1e-4)"
+            "give a rate (of the backbone, optimizer.lr.backbone=1e-4)"
         )
 
 
@@ -254,7 +253,7 @@ def split_scores(
     intervals = metric_intervals(
         evaluation.predictions, labels, nodes["sequence"].to_numpy(), train_counts
     )
-    scores |= {"intervals": intervals_json(intervals), "split": split, "protocol": data.split}
+    scores |= {"intervals": intervals_json(intervals), "split": split, "protocol": data.protocol}
     return scores, {"evaluation": evaluation, "labels": labels, "nodes": nodes}
 
 

@@ -1,36 +1,45 @@
-"""Every file under conf/ composes, and every option of it fits what it configures."""
+"""Every choice of the schema and of conf/ composes, and fits what it configures."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from av1part.cli.main import VERBS, config_folder
-from av1part.config.schema import check_values, plain, register_resolvers
+from av1part.cli.main import VERBS as COMMANDS
+from av1part.cli.main import config_folder
+from av1part.config.check import check_values, leaves, plain
+from av1part.config.help import help_text
+from av1part.config.schema import GROUPS, VERBS
+from av1part.config.store import register
+from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmentation
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.losses import LOSSES, build_loss
+from av1part.options import RENAMED_KEYS
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import ConfigError
 from av1part.training.run import build_datamodule
 
 CONF = config_folder()
 PRIMARY = sorted(p.stem for p in CONF.glob("*.yaml") if p.stem != "base")
-GROUP_FILES = sorted(
+FILES = {
     p.relative_to(CONF).with_suffix("").as_posix()
     for p in CONF.rglob("*.yaml")
-    if p.parent != CONF and p.relative_to(CONF).parts[0] != "hydra"
-)
+    if p.parent != CONF and p.relative_to(CONF).parts[0] not in ("hydra", "shared")
+}
+CHOICES = sorted(FILES | {f"{group}/{name}" for group in GROUPS for name in GROUPS[group].choices})
 
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    register_resolvers()
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
@@ -46,7 +55,6 @@ def module(values: dict[str, Any]) -> StageModule:
     backbone = {k: v for k, v in values["backbone"].items() if k != "weights"}
     method = dict(values["method"])
     name = method.pop("name")
-    del method["lr_backbone"]
     return stage_class(stage)(
         taxonomy="v6_1to4" if stage == "stage3_1to4" else values["taxonomy"],
         method=name,
@@ -63,7 +71,7 @@ def module(values: dict[str, Any]) -> StageModule:
 
 
 def test_there_is_a_configuration_a_verb() -> None:
-    assert set(PRIMARY) == {verb.config for verb in VERBS.values()}
+    assert set(PRIMARY) == {verb.config for verb in COMMANDS.values()}
 
 
 @pytest.mark.parametrize("name", PRIMARY)
@@ -76,7 +84,7 @@ def test_the_plan_of_the_demo_passes_the_checks() -> None:
         check_values(compose("train", overrides), "train")
 
 
-@pytest.mark.parametrize("name", GROUP_FILES)
+@pytest.mark.parametrize("name", CHOICES)
 def test_every_option_composes_and_builds(name: str) -> None:
     group, _, option = name.partition("/")
     check_values(compose("train", [f"{group}={option}"]), "train")
@@ -86,7 +94,6 @@ def test_every_option_composes_and_builds(name: str) -> None:
 
 
 def test_the_study_s_training_defaults() -> None:
-    """DESIGN section 4, the contract for exp11a."""
     v1 = settings("experiment=exp11a/v1")
     assert v1["stage"]["name"] == "stage2"
     assert v1["method"]["name"] == "adapter"
@@ -123,11 +130,63 @@ def test_the_demo_trains_the_study_s_adapter_architecture_unreduced() -> None:
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_loss_options_are_all_used(kind: str) -> None:
-    """A loss's file has every parameter of it, at its default."""
+    """The schema has every parameter of a loss, at its default."""
     options = settings(f"loss={kind}")["loss"]
     build_loss([4, 5], **options)
     parameters = list(inspect.signature(LOSSES[kind]).parameters.values())[1:]
     assert options == {"kind": kind, **{p.name: p.default for p in parameters}}
+
+
+def test_data_options_are_those_of_the_data_module() -> None:
+    parameters = inspect.signature(BlockDataModule).parameters
+    defaults = {name: parameters[name].default for name in settings()["data"]}
+    assert defaults == settings()["data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [
+        ((), 1e-3),
+        (("stage=stage2",), None),
+        (("stage=stage2", "method=finetune"), 1e-4),
+        (("stage=stage2", "method=scratch"), 1e-3),
+        (("stage=stage3_ab", "method=partial"), 1e-4),
+        (("method=finetune", "optimizer.lr.backbone=3e-4"), 3e-4),
+    ],
+)
+def test_the_backbone_s_rate_follows_from_the_method(
+    words: tuple[str, ...], rate: float | None
+) -> None:
+    assert settings(*words)["optimizer"]["lr"]["backbone"] == rate
+
+
+@pytest.mark.parametrize("config", VERBS)
+def test_every_default_is_of_its_type_and_in_its_range(config: str) -> None:
+    """Also those of choices that no primary configuration takes."""
+    choices = [f"{g}={name}" for g in GROUPS for name in GROUPS[g].choices if config == "train"]
+    for word in choices or [None]:
+        check_values(compose(config, [word] if word else []), config)
+
+
+def test_the_help_has_a_line_for_every_key() -> None:
+    text = help_text("train", ["loss=focal"])
+    for key in dict(leaves(compose("train", ["loss=focal"]))):
+        assert f"  {key} " in text, key
+    assert "focal*" in text
+    assert re.search(r"data\.size +16 +\S.*\(8 \| 16 \| 32 \| 64\)", text)
+    assert "out  " in help_text("data_build", [])  # it has no default
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_renamed_keys_are_still_read(old: str, caplog: pytest.LogCaptureFixture) -> None:
+    new = RENAMED_KEYS[old]
+    value = {"data.split": "by_segment", "method.lr_backbone": 0.5}[old]
+    assert rename_keys([f"{old}={value}"]) == [f"{new}={value}"]
+    cfg = compose("train", [f"+{old}={value}"])  # as a file of one's own may have it
+    check_values(cfg, "train")
+    assert OmegaConf.select(cfg, new) == value
+    assert OmegaConf.select(cfg, old) is None
+    assert f"{old} is now called {new}" in caplog.text
 
 
 def test_augmentation_reaches_the_batches() -> None:
@@ -151,7 +210,8 @@ def test_augmentation_reaches_the_batches() -> None:
         *("+loss.ratio=0.5", "+loss.ratio=null", "+scheduler.pct_start=null", "+adapter.rank=null"),
         *("+method.lr_decay=1e100", "loss.gamma=inf", "loss.gamma=nan", "cache.limit_gb=nan"),
         *("data.eval_batch_size=65537", "data.context=257"),  # no checkpoint may say so
-        *("trainer.gradient_clip_val=nan", "stage.lr_backbone=inf", "optimizer.lr.head=inf"),
+        *("trainer.gradient_clip_val=nan", "optimizer.lr.backbone=inf", "optimizer.lr.head=inf"),
+        *("trainer.gradient_clip_val=much", "data.path=[a]", "data.size=12", "seed=1.5"),
         *("+loss.alpha=[1,nan]", "+note=[[inf]]", "name=nan", f"loss.gamma={10**400}"),
     ],
 )

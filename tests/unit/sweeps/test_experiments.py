@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from av1part.cli.main import config_folder
-from av1part.config.schema import check_values, register_resolvers
+from av1part.config.check import check_values
+from av1part.config.store import register
 from av1part.sweeps.plan import Plan, expand, read_plan
 
 FOLDER = config_folder() / "experiment"
@@ -36,7 +37,7 @@ def plan_of(experiment: str) -> Plan:
 
 @pytest.mark.parametrize("experiment", SWEEPS)
 def test_it_composes(experiment: str) -> None:
-    register_resolvers()
+    register()
     with initialize_config_dir(str(Path(config_folder())), version_base="1.3"):
         plan = plan_of(experiment)
         assert plan.baseline is not None
@@ -61,7 +62,7 @@ def test_it_composes(experiment: str) -> None:
 
 @pytest.mark.parametrize("experiment", [name for name in SWEEPS if "exp09" in name])
 def test_confusion_is_measured_on_the_stage_2_of_the_same_seed(experiment: str) -> None:
-    register_resolvers()
+    register()
     with initialize_config_dir(str(Path(config_folder())), version_base="1.3"):
         plan = plan_of(experiment)
         jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())

@@ -171,8 +171,10 @@ def test_no_two_jobs_share_a_folder(seeds: list[int], names: list[str], folds: l
 
 
 def test_exp11a_is_the_grid_that_was_asked_for() -> None:
-    file = yaml.safe_load((ROOT / "conf/experiment/exp11a/all.yaml").read_text())
-    found = jobs(file["hydra"]["sweeper"], "experiment=exp11a/all")
+    given = {}
+    for name in ("shared/sweep", "experiment/exp11a/all"):  # the latter extends the former
+        given |= yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())["hydra"]["sweeper"]
+    found = jobs(given, "experiment=exp11a/all")
     variants = dict.fromkeys(job.variant for job in found)
     # Stage 1, methods, the study's, layers, and rate x bottleneck, of which v1 is a cell.
     assert len(variants) == 1 + 4 + 5 + 4 + (12 - 1)

@@ -35,7 +35,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         )
     data = {
         "data_path": cfg.data.path,
-        "protocol": cfg.data.split,
+        "protocol": cfg.data.protocol,
         "split_list": cfg.data.split_list,
         "device": cfg.device,
     }

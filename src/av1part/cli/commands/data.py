@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from av1part.config.schema import plain
+from av1part.config.check import plain
 from av1part.data.build.build import build_dataset
 from av1part.data.legacy.contents import LEFT_OUT
 from av1part.data.store.store import Store
@@ -52,7 +52,7 @@ def _print_import(manifest: Mapping[str, Any]) -> None:
     for reason, count in manifest.get("left_out", {}).items():
         print(f"left out: {count:,} {LEFT_OUT.get(reason, reason)}")
     if "protocols" in manifest:
-        print(f"train with data.split={' or data.split='.join(manifest['protocols'])}")
+        print(f"train with data.protocol={' or data.protocol='.join(manifest['protocols'])}")
 
 
 def _print_counts(store: Store) -> None:

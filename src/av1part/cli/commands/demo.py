@@ -16,7 +16,7 @@ from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
 from av1part.cli.commands.train import train_in
-from av1part.config.schema import check_values, plain
+from av1part.config.check import check_values, plain
 from av1part.partition import taxonomy
 from av1part.report import write_report
 from av1part.runs.schema import check_run_name

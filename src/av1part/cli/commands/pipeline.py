@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
-from av1part.config.schema import plain
+from av1part.config.check import plain
 from av1part.runs.schema import check_run_name
 from av1part.stages.base import STAGES
 from av1part.system.errors import ConfigError
@@ -50,7 +50,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             folder,
             config=plain(cfg),
             data_path=cfg.data.path,
-            protocol=cfg.data.split,
+            protocol=cfg.data.protocol,
             split_list=cfg.data.split_list,
             split=cfg.split,
             ensemble=cfg.ensemble,

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from av1part.config.schema import plain
+from av1part.config.check import plain
 from av1part.metrics.scores import Scores
 from av1part.report import write_run_plots
 from av1part.runs.schema import check_run_name, sidecar_path

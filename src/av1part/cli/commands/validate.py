@@ -48,7 +48,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         return
     module = load_stage(path).to(device_of(cfg.device))
     data = attach_data(
-        module, path=cfg.data.path, split=cfg.data.split, split_list=cfg.data.split_list
+        module, path=cfg.data.path, split=cfg.data.protocol, split_list=cfg.data.split_list
     )
     check_pixels(module, data, cfg.split)
     scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
@@ -71,7 +71,7 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     Raises:
         ConfigError: if something else is asked for; every run has validated its checkpoints.
     """
-    other = [cfg.data.path, cfg.data.split, cfg.data.split_list, cfg.out, cfg.show or None]
+    other = [cfg.data.path, cfg.data.protocol, cfg.data.split_list, cfg.out, cfg.show or None]
     if cfg.split != "test" or any(value is not None for value in other):
         raise ConfigError(
             f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "

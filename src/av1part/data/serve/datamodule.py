@@ -64,7 +64,7 @@ class BlockDataModule(pl.LightningDataModule):
         taxonomy: str = "v6",
         size: int = 16,
         context: int = 0,
-        split: str = "by_sequence",
+        protocol: str = "by_sequence",
         split_seed: int = 42,
         split_list: str | Path | None = None,
         batch_size: int = 128,
@@ -86,7 +86,7 @@ class BlockDataModule(pl.LightningDataModule):
             taxonomy: `v6` or `v6_1to4`.
             size: Luma samples a side of the nodes.
             context: Margin around each block, in luma samples.
-            split: A protocol of `splits.PROTOCOLS`.
+            protocol: One of `splits.PROTOCOLS`.
             split_seed: Of the split; apart from `seed`, so that seeds share one split.
             split_list: CSV `sequence,split` for `by_sequence`.
             batch_size: Training blocks a batch.
@@ -106,18 +106,18 @@ class BlockDataModule(pl.LightningDataModule):
         """
         super().__init__()
         check_served(
-            {"sampling": sampling, "augment": augment, "split": split, "size": size}
+            {"sampling": sampling, "augment": augment, "protocol": protocol, "size": size}
             | {"planes": planes, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
             | {"context": context, "num_workers": num_workers, "noise": noise, "mixup": mixup}
             | {"split_list": split_list}
         )
         self.path = embedded.STORE if path is None else expanded(path)
-        if path is None and split_list is None and split == "by_sequence":
+        if path is None and split_list is None and protocol == "by_sequence":
             split_list = embedded.SPLIT_LIST
         self.split_list = split_list
         self.stage_name, self.taxonomy_name = stage, taxonomy
         self.size, self.context = size, context
-        self.split, self.split_seed = split, split_seed
+        self.protocol, self.split_seed = protocol, split_seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.planes = num_workers, planes
         self.sampling, self.augment, self.seed = sampling, augment, seed
@@ -147,20 +147,20 @@ class BlockDataModule(pl.LightningDataModule):
             raise ConfigError(str(error)) from None
         self.store = Store.open(self.path)
         self.store.bit_depth()
-        check_protocol(self.split, self.store.manifest.get("protocols"), str(self.path))
+        check_protocol(self.protocol, self.store.manifest.get("protocols"), str(self.path))
         nodes = self.store.nodes
         sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
         partition = nodes["partition"].to_numpy()[sized]
         check_covered(partition, self.taxonomy, self.taxonomy_name, self.path)
         listed = None
-        if self.split == "given":
+        if self.protocol == "given":
             listed = self.store.manifest.get("given_split")
         elif self.split_list is not None:
             listed = read_split_list(self.split_list)
         # A sequence by its number: rows of strings would each be copied.
         names = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
         shapes = {s: self.store.plane(s).shape for s in self.store.sequences}
-        how: dict[str, Any] = {"protocol": self.split, "seed": self.split_seed, "listed": listed}
+        how: dict[str, Any] = {"protocol": self.protocol, "seed": self.split_seed, "listed": listed}
         how["groups"] = self.store.groups
         split = assign_splits(nodes.select(names, "frame", "row", "size")[sized], shapes, **how)
         self.division_sha256 = division_sha256(shapes, size=self.size, **how)
@@ -197,7 +197,7 @@ class BlockDataModule(pl.LightningDataModule):
         if not len(reader):
             raise StoreError(
                 f"{self.path}: no {self.size}x{self.size} node of {self.stage_name} in the {split} "
-                f"split (data.split={self.split}): add sources or choose another protocol"
+                f"split (data.protocol={self.protocol}): add sources or choose another protocol"
             )
         return reader
 
@@ -222,7 +222,7 @@ class BlockDataModule(pl.LightningDataModule):
             "taxonomy": self.taxonomy_name,
             "size": self.size,
             "context": self.context,
-            "split": self.split,
+            "split": self.protocol,
             "split_seed": self.split_seed,
             "split_sha256": self.split_sha256,
             "division_sha256": self.division_sha256,

@@ -15,7 +15,7 @@ _MOST_CONTEXT_BY_SEGMENT = 8
 _SERVED: Mapping[str, Collection[Any]] = {
     "sampling": SAMPLINGS,
     "augment": AUGMENTATIONS,
-    "split": tuple(PROTOCOLS),
+    "protocol": tuple(PROTOCOLS),
     "size": SIZES,
     "planes": PLANES,
 }
@@ -42,13 +42,13 @@ def check_served(options: Mapping[str, Any]) -> None:
     for name, most in MOST.items():
         if options[name] > most:
             raise ConfigError(f"data.{name} must be at most {most}, got {options[name]}")
-    split, context = options["split"], options["context"]
-    if split == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
+    protocol, context = options["protocol"], options["context"]
+    if protocol == "by_segment" and context > _MOST_CONTEXT_BY_SEGMENT:
         raise ConfigError(
             f"data.context={context} reaches over the gap between segments: at most "
-            f"{_MOST_CONTEXT_BY_SEGMENT} with data.split=by_segment"
+            f"{_MOST_CONTEXT_BY_SEGMENT} with data.protocol=by_segment"
         )
-    if options["split_list"] is not None and split != "by_sequence":
+    if options["split_list"] is not None and protocol != "by_sequence":
         raise ConfigError(
-            f"data.split_list is of data.split=by_sequence, not of {split}: leave one out"
+            f"data.split_list is of data.protocol=by_sequence, not of {protocol}: leave one out"
         )

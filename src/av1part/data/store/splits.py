@@ -119,9 +119,9 @@ def _whole_sequences(
         StoreError: if the protocol does not suit the dataset.
     """
     if protocol == "given" and listed is None:
-        raise StoreError("data.split=given: this dataset brings no split; use by_sequence")
+        raise StoreError("data.protocol=given: this dataset brings no split; use by_sequence")
     if protocol not in PROTOCOLS:
-        raise StoreError(f"data.split must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        raise StoreError(f"data.protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     if groups is None:
         groups = {name: name for name in shapes}
     table = listed if listed is not None else _draw_sequences(groups, seed)
@@ -179,9 +179,9 @@ def check_protocol(protocol: str, offered: Sequence[str] | None, name: str) -> N
         StoreError: naming those that apply.
     """
     if offered is not None and protocol not in offered:
-        ways = " or ".join(f"data.split={each} ({PROTOCOLS[each]})" for each in offered)
+        ways = " or ".join(f"data.protocol={each} ({PROTOCOLS[each]})" for each in offered)
         raise StoreError(
-            f"{name} does not know its sequences, so data.split={protocol} does not apply: "
+            f"{name} does not know its sequences, so data.protocol={protocol} does not apply: "
             f"add {ways}"
         )
 
@@ -190,8 +190,8 @@ def _draw_sequences(groups: Mapping[str, str], seed: int) -> dict[str, str]:
     names = sorted(set(groups.values()))
     if len(names) < 3:
         raise StoreError(
-            f"data.split=by_sequence needs at least 3 sequences, this dataset has {len(names)}: "
-            "add sources, or use data.split=by_segment"
+            f"data.protocol=by_sequence needs at least 3 sequences, this dataset has {len(names)}: "
+            "add sources, or use data.protocol=by_segment"
         )
     held = [max(1, round(share * len(names))) for share in SHARES[1:]]
     order = np.random.default_rng(seed).permutation(len(names))

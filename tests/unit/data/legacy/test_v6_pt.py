@@ -79,7 +79,7 @@ def test_only_protocols_without_sequences_apply(tensors: Tensors, tmp_path: Path
     store = import_dataset("v6-pt", write(tmp_path / "pt", tensors, tensors), tmp_path / "out")
 
     def sizes(split: str) -> list[int]:
-        data = BlockDataModule(store.path, split=split)
+        data = BlockDataModule(store.path, protocol=split)
         data.setup()
         return [len(data.readers[name]) for name in ("train", "val", "test")]
 
@@ -87,7 +87,9 @@ def test_only_protocols_without_sequences_apply(tensors: Tensors, tmp_path: Path
     assert sizes("given") == [count, count, 0]
     assert sizes("random_blocks") == [round(1.6 * count), 2 * count - round(1.6 * count), 0]
     for split in ("by_sequence", "by_segment"):
-        with pytest.raises(StoreError, match=f"data.split={split} does not apply: add data.split="):
+        with pytest.raises(
+            StoreError, match=f"data.protocol={split} does not apply: add data.protocol="
+        ):
             sizes(split)
 
 

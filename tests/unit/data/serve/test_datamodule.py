@@ -148,18 +148,18 @@ def test_types_outside_the_taxonomy_are_counted(tmp_path: Path) -> None:
     rows = [{**columns, "row": 16 * i, "col": 0, "partition": t} for i, t in enumerate((8, 9, 9))]
     writer.finish(pl.DataFrame(rows), {"p": {"bit_depth": 8}}, {})
     with pytest.raises(StoreError, match=r"1 HORZ_4, 2 VERT_4 nodes.*v6_1to4"):
-        module(tmp_path / "d", split="by_segment", split_list=None)
-    module(tmp_path / "d", split="by_segment", split_list=None, taxonomy="v6_1to4")
+        module(tmp_path / "d", protocol="by_segment", split_list=None)
+    module(tmp_path / "d", protocol="by_segment", split_list=None, taxonomy="v6_1to4")
 
 
 @pytest.mark.parametrize("split", ["by_segment", "random_blocks", "given"])
 def test_a_list_that_the_protocol_would_not_read_is_refused(split: str, small_store: Path) -> None:
-    with pytest.raises(ConfigError, match=r"split_list is of data\.split=by_sequence"):
-        BlockDataModule(small_store, split=split, split_list="list.csv")
+    with pytest.raises(ConfigError, match=r"split_list is of data\.protocol=by_sequence"):
+        BlockDataModule(small_store, protocol=split, split_list="list.csv")
 
 
 def test_refusals(small_store: Path) -> None:
-    for options in ({"sampling": "x"}, {"augment": "x"}, {"split": "x"}, {"size": 12}):
+    for options in ({"sampling": "x"}, {"augment": "x"}, {"protocol": "x"}, {"size": 12}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             BlockDataModule(small_store, **options)  # type: ignore[arg-type]
     for options in ({"eval_batch_size": 65537}, {"context": 257}):  # no checkpoint may say so
@@ -171,7 +171,7 @@ def test_refusals(small_store: Path) -> None:
     with pytest.raises(StoreError, match="no 32x32 node"):
         module(small_store, size=32).reader("train")
     with pytest.raises(StoreError, match="test split"):
-        module(small_store, split="random_blocks", split_list=None).reader("test")
+        module(small_store, protocol="random_blocks", split_list=None).reader("test")
     data = module(small_store)
     data.store.manifest["sequences"]["brick"]["bit_depth"] = 10
     with pytest.raises(StoreError, match="mixes bit depths"):

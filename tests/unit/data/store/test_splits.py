@@ -136,7 +136,7 @@ def test_a_dataset_may_offer_few_protocols() -> None:
     check_protocol("by_sequence", None, "d")
     check_protocol("given", ["given", "random_blocks"], "d")
     with pytest.raises(
-        StoreError, match=r"data\.split=by_segment does not apply.*data\.split=given"
+        StoreError, match=r"data\.protocol=by_segment does not apply.*data\.protocol=given"
     ):
         check_protocol("by_segment", ["given", "random_blocks"], "d")
 

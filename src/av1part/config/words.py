@@ -1,20 +1,39 @@
-"""Paths on the command line, quoted for Hydra's grammar of overrides."""
+"""The words of a command line, made ready for Hydra: renamed keys, quoted paths."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from av1part.options import PATH_KEYS
+from av1part.config.schema import PATH_KEYS
+from av1part.options import RENAMED_KEYS
+
+log = logging.getLogger(__name__)
+
+
+def rename_keys(words: Sequence[str]) -> list[str]:
+    """Give overrides of renamed keys their new names, with a warning; other words stay."""
+    return [_rename(word) for word in words]
+
+
+def _rename(word: str) -> str:
+    key, equals, value = word.partition("=")
+    name = key.lstrip("+~")
+    if name not in RENAMED_KEYS or not (equals or key.startswith("~")):
+        return word
+    log.warning("%s is now called %s", name, RENAMED_KEYS[name])
+    return f"{key[: len(key) - len(name)]}{RENAMED_KEYS[name]}{equals}{value}"
 
 
 def quote_paths(words: Sequence[str]) -> list[str]:
     """Quote the values of `PATH_KEYS` for Hydra's grammar; other words stay as they are."""
     multirun = bool({"-m", "--multirun"} & set(words))
-    return [_quote_word(word, multirun=multirun) for word in words]
+    return [quote_word(word, multirun=multirun) for word in words]
 
 
-def _quote_word(word: str, *, multirun: bool) -> str:
+def quote_word(word: str, *, multirun: bool) -> str:
+    """Quote the value of an override of a path; with `multirun` commas separate several."""
     key, equals, value = word.partition("=")
     if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "none", "imagenet"):
         return word
