@@ -47,8 +47,9 @@ format: setup ## Mend what can be mended: imports, formatting, simple lint
 	@$(BIN)/ruff format
 
 .PHONY: docs
-docs: setup ## Build the site: guides, glossary, API; a warning is an error
+docs: setup ## Build the site: guides, glossary, experiments, API; a warning is an error
 	@rm -rf build/docs build/doctrees docs/api
+	@$(BIN)/python tools/experiments_report.py --no-pages
 	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs $(ARGS)
 	@echo "docs: $(CURDIR)/build/docs/index.html"
 

@@ -11,7 +11,8 @@ Of another experiment's tables the mark names its folder too, `exp11a/all/compar
 A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
 table of means and paired tests against its first variant by its first figure.
 
-`make experiments-report` runs this; it changes nothing where nothing has changed.
+`make experiments-report` runs this; it changes no tracked file where nothing has changed.
+With `--no-pages`, as `make docs` runs it, the pages are left out.
 """
 
 from __future__ import annotations
@@ -172,18 +173,19 @@ def cell(told: Table, row: str, column: str, where: str) -> str:
     return re.sub(r"-(?=\d)", "−", found[0][columns[0]])
 
 
-def report(root: Path, pages: Path) -> None:
+def report(root: Path, pages: Path | None) -> None:
     """Write all of it.
 
     Args:
         root: The folder of the experiments.
-        pages: Folder for their pages, which hold pictures and are not kept.
+        pages: Folder for their pages, which hold pictures and are not kept; None makes none.
     """
     tables: dict[str, Table] = {}
     for place, sweep in published_sweeps(root).items():
-        told = write_results(sweep, root / place)
-        tables |= {f"{place}/{name}": each for name, each in told.items()}
-        print("report:", write_report([root / place], pages / place).html)
+        results = write_results(sweep, root / place)
+        tables |= {f"{place}/{name}": result for name, result in results.items()}
+        if pages is not None:
+            print("report:", write_report([root / place], pages / place).html)
     for file in sorted(root.rglob("scores.csv")):
         if file.parent.name != "tables":
             place = file.parent.relative_to(root).as_posix()
@@ -202,7 +204,7 @@ def report(root: Path, pages: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        report(ROOT / "experiments", PAGES)
+        report(ROOT / "experiments", None if "--no-pages" in sys.argv[1:] else PAGES)
     except (Av1partError, OSError) as error:
         print(f"experiments-report: {error}", file=sys.stderr)
         sys.exit(2)
