@@ -25,6 +25,10 @@ setup: ## Make .venv from requirements.lock (PYTHON=... interpreter of a new one
 demo: setup ## The whole chain on the embedded data, in minutes on a CPU
 	@$(BIN)/av1part demo $(ARGS)
 
+.PHONY: unit
+unit: setup ## The tests of single modules and the doctests, in minutes (ARGS=... for pytest)
+	@$(BIN)/python -m pytest -m "not slow" $(WORKERS) tests/unit src $(ARGS)
+
 .PHONY: test
 test: setup ## Tests and doctests, without the slow ones (ARGS=... for pytest)
 	@$(BIN)/python -m pytest -m "not slow" $(WORKERS) $(ARGS)
