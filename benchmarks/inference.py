@@ -19,6 +19,7 @@ import torch._inductor.config
 from eager import FORMATS, Eager
 from measure import compare
 
+from av1part.cascade.choices import Choices
 from av1part.cascade.predictor import CascadePredictor
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.classifier import Classifier
@@ -160,11 +161,12 @@ def _cascade(reader: Any, repeats: int) -> Iterator[Any]:
         members = cascade(frozen=shared)
         found = {}
         for precision in ("32-true", "bf16-mixed"):
-            predictor = CascadePredictor(members, precision=precision)
+            choices = Choices.without_fit({stage: len(m) for stage, m in members.items()})
+            predictor = CascadePredictor(members, choices, precision=precision)
             spent = []
             for _ in range(repeats + 1):
                 started = time.perf_counter()
-                predictor(batch["block"], batch["qindex"])
+                predictor.predict(batch["block"], batch["qindex"])
                 spent.append(time.perf_counter() - started)
             found[precision] = sorted(spent[1:])
         said = "adapters and frozen" if shared else "all finetuned"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.cascade import cross_fit_choices, fit_choices, stage_temperature
+from av1part.cascade.choices import cross_fit_choices, fit_choices, stage_temperature
 from av1part.cascade.fits import cross_fit, fit_threshold
 from av1part.cascade.run import ask_every_stage, load_members
 from av1part.checkpoints.calibration import (

@@ -28,9 +28,14 @@ class Choices:
     temperatures: Mapping[str, tuple[float, ...]]
 
     @classmethod
+    def without_fit(cls, members: Mapping[str, int]) -> Choices:
+        """Return threshold 0.5 and temperatures 1, for so many members of each stage."""
+        return cls(NEUTRAL_THRESHOLD, {stage: (1.0,) * m for stage, m in members.items()})
+
+    @classmethod
     def neutral(cls, nodes: Nodes) -> Choices:
-        """Return the choices of no fit at all: threshold 0.5, temperatures 1."""
-        return cls(NEUTRAL_THRESHOLD, {s: (1.0,) * len(m) for s, m in nodes.logits.items()})
+        """Return threshold 0.5 and temperatures 1, for the members that answered these nodes."""
+        return cls.without_fit({stage: len(m) for stage, m in nodes.logits.items()})
 
 
 def fit_choices(

@@ -19,7 +19,7 @@ Shapes: n nodes, k classes of a stage, m members of a stage's ensemble, t types 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,8 +141,21 @@ def member_probabilities(nodes: Nodes, stage: str, temperatures: ArrayLike) -> N
     Returns:
         Probabilities, float64 of shape (m, n, k).
     """
-    each = zip(nodes.logits[stage], np.asarray(temperatures), strict=True)
-    return np.stack([softmax(logits, temperature) for logits, temperature in each])
+    return tempered(nodes.logits[stage], temperatures)
+
+
+def tempered(logits: ArrayLike, temperatures: ArrayLike) -> NDArray[np.float64]:
+    """Turn the logits of a stage's members into probabilities.
+
+    Args:
+        logits: Shape (m, n, k).
+        temperatures: One a member, shape (m,), or one a member and node, shape (m, n).
+
+    Returns:
+        Probabilities, float64 of shape (m, n, k).
+    """
+    pairs = zip(np.asarray(logits), np.asarray(temperatures), strict=True)
+    return np.stack([softmax(member, temperature) for member, temperature in pairs])
 
 
 @dataclass(frozen=True)
@@ -208,12 +221,51 @@ def route(
     if replaced and truth is None:
         raise ValueError("stages can be replaced by the truth only if it is given")
     n = len(scores[taxonomy.root.name])
+    everything = {stage.name: scores[stage.name] for stage in taxonomy.stages}
+    return route_by(
+        taxonomy,
+        n,
+        lambda stage, _: everything[stage.name],
+        threshold,
+        truth=truth,
+        replaced=replaced,
+    )
+
+
+Ask = Callable[[Stage, NDArray[np.bool_]], NDArray[np.float64]]
+"""Return the scores of a stage, shape (n, k), of the nodes of a mask; other rows are not read."""
+
+
+def route_by(
+    taxonomy: Taxonomy,
+    n: int,
+    ask: Ask,
+    threshold: Threshold,
+    *,
+    truth: NDArray[np.int64] | None = None,
+    replaced: Collection[str] = (),
+) -> Routing:
+    """Send every node down the tree, asking each stage only about the nodes that reach it.
+
+    Args:
+        taxonomy: The tree of stages.
+        n: Number of nodes.
+        ask: Gives a stage's scores of some nodes; not called for a stage that no node reaches.
+        threshold: Of the root's second class.
+        truth: True AV1 ids, shape (n,), where stages are replaced.
+        replaced: Stages that answer from the truth, as for `route`.
+
+    Returns:
+        The id each node ends at, and what each stage on its way chose.
+    """
     prediction = np.full(n, IGNORED, dtype=np.int64)
     reached = {taxonomy.root.name: np.ones(n, dtype=bool)}
     decisions = {}
     for stage in taxonomy.stages:
         here = reached[stage.name]
-        said = decide(taxonomy, stage, scores[stage.name], threshold)
+        said = np.zeros(n, dtype=np.int64)
+        if here.any():
+            said = decide(taxonomy, stage, ask(stage, here), threshold)
         if truth is not None and stage.name in replaced:
             true = stage.labels[truth]
             said = np.where(true == IGNORED, said, true)

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from av1part.cascade import CascadeResult, Choices, Nodes, analyse, fit_choices
+from av1part.cascade.analysis import CascadeResult, analyse
+from av1part.cascade.choices import Choices, fit_choices
+from av1part.cascade.routing import Nodes
 from av1part.cascade.stored import StoredChoices, stored_choices
 from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from av1part.cascade import Choices
+from av1part.cascade.choices import Choices
 from av1part.checkpoints.calibration import Calibration, Fitted, StoredThreshold, read_calibration
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.evaluation.nodes import node_columns
@@ -56,22 +56,16 @@ def stored_choices(
             different data for different members, or on another split of this dataset.
         CheckpointError: if one is damaged or of another file.
     """
-    found = {stage: [_read(path) for path in paths] for stage, paths in checkpoints.items()}
-    everyone = [calibration for members in found.values() for calibration in members]
-    if len({(c.manifest_sha256, c.split_sha256) for c in everyone}) > 1:
-        raise CalibrationError(f"the checkpoints were calibrated on different data: {AGAIN}")
+    found = _read_all(checkpoints)
     threshold = _threshold(found, root, ensemble)
-    first = everyone[0]
+    first = found[root][0]
     same = first.manifest_sha256 == data.store.manifest_sha256
     if same and first.split_sha256 != data.split_sha256:
         raise CalibrationError(
             f"the checkpoints were calibrated on another split of {data.path}, whose nodes would "
             f"be scored here: {AGAIN}"
         )
-    fitted = Choices(
-        threshold.fitted,
-        {stage: tuple(c.temperature.fitted for c in each) for stage, each in found.items()},
-    )
+    fitted = _fitted(threshold, found)
     names = node_columns(data.store, data.reader(split).nodes)["sequence"].unique().to_list()
     # In other data a sequence of the same name is taken for the same pictures, encoded anew.
     known = set(names) & set(threshold.cross_fitted) if not same else set(names)
@@ -79,6 +73,39 @@ def stored_choices(
     if known and (split == "val" or not same):
         crossed = {n: _at(n, threshold, found) if n in known else fitted for n in sorted(names)}
     return StoredChoices(fitted, crossed, threshold)
+
+
+def fitted_choices(
+    checkpoints: Mapping[str, Sequence[Path]], root: str, ensemble: Ensemble
+) -> Choices:
+    """Read the choices stored beside the checkpoints of a cascade, for nodes of other data.
+
+    Args:
+        checkpoints: Stage name to the files of its ensemble.
+        root: Name of the stage that has the threshold.
+        ensemble: How members are joined.
+
+    Returns:
+        The choices as fitted on all of val.
+
+    Raises:
+        CalibrationError: if a checkpoint has none, or it was fitted for another cascade.
+        CheckpointError: if one is damaged or of another file.
+    """
+    found = _read_all(checkpoints)
+    return _fitted(_threshold(found, root, ensemble), found)
+
+
+def _read_all(checkpoints: Mapping[str, Sequence[Path]]) -> dict[str, list[Calibration]]:
+    found = {stage: [_read(path) for path in paths] for stage, paths in checkpoints.items()}
+    if len({(c.manifest_sha256, c.split_sha256) for cs in found.values() for c in cs}) > 1:
+        raise CalibrationError(f"the checkpoints were calibrated on different data: {AGAIN}")
+    return found
+
+
+def _fitted(threshold: StoredThreshold, found: Mapping[str, Sequence[Calibration]]) -> Choices:
+    temperatures = {s: tuple(c.temperature.fitted for c in cs) for s, cs in found.items()}
+    return Choices(threshold.fitted, temperatures)
 
 
 def _read(path: Path) -> Calibration:

@@ -249,6 +249,16 @@ class ClassBalancedFocal:
 
 
 @dataclass
+class Balanced:
+    """Focal loss (cross-entropy at gamma 0) whose class weights balance at any count."""
+
+    kind: str = option("balanced", "the loss")
+    power: float = option(1.0, "weights are 1 / nodes^power; 1: equal shares", low=0, high=_MOST)
+    gamma: float = option(0.0, "by which easy samples count less", low=0, high=_MOST)
+    smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
+
+
+@dataclass
 class CrossEntropy:
     """Cross-entropy."""
 
@@ -574,6 +584,7 @@ GROUPS: Mapping[str, Group] = {
     "head": Group({"linear": LinearHead(), "mlp": MlpHead()}, own=("kind",)),
     "loss": Group(
         {
+            "balanced": Balanced(),
             "cb_focal": ClassBalancedFocal(),
             "cross_entropy": CrossEntropy(),
             "focal": Focal(),

@@ -133,15 +133,35 @@ def _soft(target: Tensor, logits: Tensor) -> Tensor:
 def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
     """Return (1 - beta) / (1 - beta^n) for each class, scaled to sum to the number of classes.
 
-    A class without samples has the mean weight of the others: that of one sample would outweigh
-    them all where smoothing or a soft label gives it a share.
+    The weights are nearly equal for classes of many more than 1 / (1 - beta) samples.
 
     Reference: Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019.
     """
-    given = [(1 - beta) / (1 - beta**n) for n in counts if n] or [1.0]
+    return _scaled([(1 - beta) / (1 - beta**n) if n else None for n in counts])
+
+
+def inverse_count_weights(counts: Sequence[int], power: float) -> list[float]:
+    """Return n^-power for each class, scaled to sum to the number of classes.
+
+    With power 1 every class has the same share of the loss, however many samples there are.
+
+    Reference: King and Zeng, Logistic regression in rare events data, Political Analysis 2001,
+        section 4.2 (power 1).
+    """
+    least = min((n for n in counts if n), default=1)
+    return _scaled([(least / n) ** power if n else None for n in counts])
+
+
+def _scaled(weights: Sequence[float | None]) -> list[float]:
+    """Scale class weights to sum to the number of classes.
+
+    A class without samples (None) has the mean weight of the others: that of one sample would
+    outweigh them all where smoothing or a soft label gives it a share.
+    """
+    given = [weight for weight in weights if weight is not None] or [1.0]
     mean = sum(given) / len(given)
-    raw = [(1 - beta) / (1 - beta**n) if n else mean for n in counts]
-    return [w * len(raw) / sum(raw) for w in raw]
+    raw = [mean if weight is None else weight for weight in weights]
+    return [weight * len(raw) / sum(raw) for weight in raw]
 
 
 def _cross_entropy(counts: Sequence[int], *, smoothing: float = 0.0) -> FocalLoss:
@@ -167,6 +187,13 @@ def _cb_focal(
     return FocalLoss(gamma=gamma, alpha=weights, smoothing=smoothing)
 
 
+def _balanced(
+    counts: Sequence[int], *, power: float = 1.0, gamma: float = 0.0, smoothing: float = 0.0
+) -> FocalLoss:
+    weights = inverse_count_weights(counts, power)
+    return FocalLoss(gamma=gamma, alpha=weights, smoothing=smoothing)
+
+
 def _hard_negative(
     counts: Sequence[int], *, ratio: float = 3.0, smoothing: float = 0.0
 ) -> FocalLoss:
@@ -188,6 +215,7 @@ LOSSES: Mapping[str, Callable[..., FocalLoss]] = {
     "cross_entropy": _cross_entropy,
     "focal": _focal,
     "cb_focal": _cb_focal,
+    "balanced": _balanced,
     "hard_negative": _hard_negative,
 }
 """Loss kind to its builder: training counts of the classes, then the loss's own parameters."""
@@ -202,7 +230,7 @@ def build_loss(counts: Sequence[int], *, kind: str, **parameters: Any) -> FocalL
         **parameters: Of that loss.
 
     Returns:
-        The loss; `cb_focal` takes its class weights from the counts.
+        The loss; `cb_focal` and `balanced` take their class weights from the counts.
 
     Raises:
         ValueError: if the kind is unknown, or a parameter does not fit.

@@ -9,17 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from av1part.cascade import (
-    Choices,
-    Nodes,
-    analyse,
-    fit_choices,
-    flat_distribution,
-    join,
-    member_probabilities,
-    route,
-)
-from av1part.cascade.analysis import inside_cascade
+from av1part.cascade.analysis import analyse, inside_cascade
+from av1part.cascade.choices import Choices, fit_choices
+from av1part.cascade.ensembles import join
+from av1part.cascade.routing import Nodes, flat_distribution, member_probabilities, route
 from av1part.metrics.intervals import Bootstrap
 from av1part.partition import IGNORED, Partition, taxonomy
 

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from av1part.cascade import Choices, Nodes, analyse, disagreement, fit_choices, join
+from av1part.cascade.analysis import analyse
+from av1part.cascade.choices import Choices, fit_choices
+from av1part.cascade.ensembles import disagreement, join
+from av1part.cascade.routing import Nodes
 from av1part.metrics.intervals import Bootstrap
 from av1part.partition import IGNORED, taxonomy
 

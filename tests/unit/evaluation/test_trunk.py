@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from av1part.cascade.predictor import CascadePredictor
-from av1part.cascade.routing import route
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.evaluation.evaluate import evaluate, evaluate_together
 from av1part.evaluation.trunk import SharedTrunk
@@ -119,36 +117,3 @@ def test_another_bit_depth_shares_nothing(members: dict[str, list[StageModule]])
     assert isinstance(second, Classifier)
     second.normalise.peak.fill_(1023)
     assert not SharedTrunk([first, second]).shared(0)
-
-
-@pytest.mark.parametrize("batch_size", [7, 2048])
-def test_the_predictor_goes_the_pipelines_way(
-    data: BlockDataModule,
-    members: dict[str, list[StageModule]],
-    batch_size: int,
-) -> None:
-    batch = data.reader("val")[np.arange(len(data.reader("val")))]
-    modules = [module for each in members.values() for module in each]
-    said = iter(evaluate_together(modules, data.batches("val")))
-    scores = {
-        name: np.mean([next(said).probabilities for _ in each], axis=0)
-        for name, each in members.items()
-    }
-    taxonomy = modules[0].taxonomy
-    wanted = route(taxonomy, scores, 0.5).prediction
-    predictor = CascadePredictor(members, threshold=0.5, batch_size=batch_size)
-    found = predictor(batch["block"], batch["qindex"])
-    assert (found.numpy() == wanted).mean() > 0.99, "but for ties in the last bit"
-    assert len(set(wanted.tolist())) >= 6, "Stage 3's RECT and AB were both gone to"
-    assert predictor(batch["block"][:0], batch["qindex"][:0]).shape == (0,)
-
-
-def test_half_precision_mostly_agrees(
-    data: BlockDataModule, members: dict[str, list[StageModule]]
-) -> None:
-    batch = data.reader("val")[np.arange(len(data.reader("val")))]
-    whole, half = (
-        CascadePredictor(members, precision=precision)(batch["block"], batch["qindex"])
-        for precision in ("32-true", "bf16-mixed")
-    )
-    assert 0.9 < float((whole == half).double().mean()) <= 1

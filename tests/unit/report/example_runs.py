@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from av1part.cascade import Nodes, analyse
+from av1part.cascade.analysis import analyse
+from av1part.cascade.routing import Nodes
 from av1part.metrics.intervals import intervals_json, metric_intervals
 from av1part.metrics.scores import baselines, from_predictions
 from av1part.partition import Taxonomy, taxonomy
