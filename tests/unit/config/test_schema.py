@@ -198,7 +198,7 @@ def test_augmentation_reaches_the_batches() -> None:
     assert (augmentation.foreign, augmentation.context, augmentation.bit_depth) == ("random", 2, 8)
     plain = build_datamodule(settings())
     plain.setup()
-    assert plain.augmentation == Augmentation(plain.stage, plain.seed, 8)
+    assert plain.augmentation == Augmentation(plain.stage, plain.seed, 8, plain.store.nodes.height)
 
 
 @pytest.mark.parametrize(

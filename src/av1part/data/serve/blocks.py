@@ -207,7 +207,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         drawn: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        placed: Callable[[NDArray[np.int64], int], NDArray[np.int64]] | None = None,
+        mapped: Callable[[NDArray[np.int64], int], NDArray[np.int64]] | None = None,
     ) -> None:
         """Set up the batches.
 
@@ -222,10 +222,10 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
             drawn: Of those, how many an epoch.
             rank: Of this process, which takes every `ranks`-th batch.
             ranks: Number of processes.
-            placed: Maps positions and epoch to what is yielded for them; None yields positions.
+            mapped: Maps positions and epoch to the positions to yield; None yields them as drawn.
         """
         self.count = count
-        self.placed = placed
+        self.mapped = mapped
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -260,7 +260,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         order = self._shuffled() if self.shuffle else np.arange(self.count)
         batches = np.array_split(order, self._batches)
         for batch in batches[self.rank :: self.ranks][self.start :]:
-            yield batch if self.placed is None else self.placed(batch, self.epoch)
+            yield batch if self.mapped is None else self.mapped(batch, self.epoch)
 
     def _shuffled(self) -> NDArray[np.int64]:
         rng = np.random.default_rng((self.seed, self.epoch))

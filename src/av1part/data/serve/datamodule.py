@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from av1part import embedded
-from av1part.data.serve.augment import Augmentation, turned_places
+from av1part.data.serve.augment import Augmentation, turned_positions
 from av1part.data.serve.blocks import (
     Batch,
     BatchLoader,
@@ -318,6 +318,7 @@ class BlockDataModule(pl.LightningDataModule):
             self.stage,
             self.seed,
             self.store.bit_depth(),
+            self.store.nodes.height,
             self.context,
             symmetries=self.augment == "symmetries",
             noise=self.noise,
@@ -348,11 +349,12 @@ class BlockDataModule(pl.LightningDataModule):
             foreign = self.injection.weights(self._foreign_types)
             drawn = self.injection.count(own)
         served: Dataset[Batch] = reader
-        placed = None
+        mapped = None
         if in_fit and split in self.features:
             served = FeatureReader(reader, self.features[split])
             if len(self.features[split]) > 1:
-                placed = partial(turned_places, nodes=reader.nodes, seed=self.seed)
+                rows = self.store.nodes.height
+                mapped = partial(turned_positions, nodes=reader.nodes, rows=rows, seed=self.seed)
         elif in_fit and self.planes == "device":
             served = NodeReader(reader)
         sampler = EpochBatches(
@@ -365,7 +367,7 @@ class BlockDataModule(pl.LightningDataModule):
             drawn=drawn,
             rank=rank,
             ranks=ranks,
-            placed=placed,
+            mapped=mapped,
         )
         # A loader of its own generator leaves the global random state alone.
         return BatchLoader(
