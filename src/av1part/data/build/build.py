@@ -9,7 +9,6 @@ Whatever is complete in the work folder is kept when the same build is started a
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -39,7 +38,7 @@ from av1part.data.build.yuv import CONVERSIONS, write_y4m_frame, y4m_header
 from av1part.data.store.schema import plane_dtype
 from av1part.data.store.store import Store, StoreWriter
 from av1part.system.errors import Av1partError, EncoderError, SourceError
-from av1part.system.files import atomic_path, write_json
+from av1part.system.files import atomic_path, load_json, write_json
 
 _SECONDS_TO_NOTICE = 0.2
 
@@ -97,7 +96,7 @@ def build_dataset(
     recipe = {
         "made_by": {"av1part": __version__, "aomenc": aomenc.version},
         "sources": {s.sequence: s.sha256 for s in opened},
-        "settings": json.loads(json.dumps(asdict(settings))),
+        "settings": asdict(settings),
         "raw": asdict(raw),
     }
     writer = StoreWriter(out, recipe)
@@ -281,7 +280,7 @@ class _Build:
         return self.writer.work / f"{source.sequence}.{cq_level}.parquet"
 
     def _facts(self, source: Source) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self._facts_file(source).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = load_json(self._facts_file(source))
         return facts
 
 

@@ -5,7 +5,6 @@ y4m --pipe--> aomenc -> IVF -> inspect -bs -x -> JSON, one object a frame -> `In
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from av1part.data.build.tree import UNIT, Grid
 from av1part.data.build.yuv import MAX_SIDE
 from av1part.system.errors import EncoderError, first_line
-from av1part.system.files import cache_folder, expanded
+from av1part.system.files import cache_folder, expanded, parse_json
 
 _BLOCK_NAME = re.compile(r"BLOCK_(\d+)X(\d+)")
 _MEMBER = re.compile(r'\s*"(blockSizeMap|blockSize|frameType|baseQIndex)":\s*(.*?),?\s*')
@@ -301,8 +300,8 @@ def parse_inspect(lines: Iterable[bytes], name: str) -> Iterator[InspectedFrame]
         match = _MEMBER.fullmatch(line)
         if match:
             try:
-                members[match[1]] = json.loads(match[2])
-            except (ValueError, RecursionError):
+                members[match[1]] = parse_json(match[2])
+            except ValueError:
                 raise EncoderError(f"{name}: inspect printed a broken {match[1]}") from None
         elif line in ("}", "},"):
             yield _frame(members, name)

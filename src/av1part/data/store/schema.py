@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from av1part.data.store.splits import SPLITS
 from av1part.options import PROTOCOLS
 from av1part.partition import SIZES, Partition, Taxonomy, legal_partitions
 from av1part.system.errors import StoreError, first_line
-from av1part.system.files import leads_out, sha256_file
+from av1part.system.files import leads_out, load_json, sha256_file
 from av1part.system.formats import refusal
 from av1part.system.terminal import printable
 
@@ -144,8 +143,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise StoreError(f"{file} is missing: {path} is not a complete dataset")
     check_inside(file, path)
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = load_json(file)
+    except (OSError, ValueError) as error:
         raise StoreError(
             f"{file} cannot be read as JSON ({first_line(error)}): "
             "restore it or build the dataset again"

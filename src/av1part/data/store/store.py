@@ -41,7 +41,14 @@ from av1part.data.store.schema import (
 )
 from av1part.data.store.splits import sequence_codes
 from av1part.system.errors import StoreError, first_line
-from av1part.system.files import PART_SUFFIX, atomic_path, expanded, sha256_file, write_json
+from av1part.system.files import (
+    PART_SUFFIX,
+    atomic_path,
+    expanded,
+    load_json,
+    sha256_file,
+    write_json,
+)
 from av1part.system.locks import HOLDER, LOCK, folder_lock
 
 __all__ = [
@@ -394,6 +401,6 @@ def _is_part(file: Path) -> bool:
 def _read_recipe(file: Path) -> Any:
     """Return what a build that was left said of itself, or None if it said nothing."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return load_json(file)
     except (FileNotFoundError, ValueError):
         return None
