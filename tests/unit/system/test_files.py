@@ -21,8 +21,9 @@ BROKEN = {
 def test_a_broken_file_has_a_reason_or_is_none(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (each kind has another text)
         load_json(file)
+    assert str(caught.value)
     assert read_json(file) is None
 
 

@@ -89,7 +89,7 @@ def space() -> ProbeResult:
             remedy = "data.num_workers=0, the default"
             remedy += "; in a container, give it more (docker run --shm-size=2g)"
             problems.append(Problem("data.num_workers above 0", reason, remedy))
-    return ProbeResult("room", tuple(rows), tuple(problems))
+    return ProbeResult("disk space", tuple(rows), tuple(problems))
 
 
 def _temporary() -> Path:

@@ -1,4 +1,4 @@
-"""Augmentation of a training batch, on its device, in whole sample values.
+"""Augmenter of a training batch, on its device, in whole sample values.
 
 block, type -> symmetries -> noise -> soft labels -> mixup; the given batch is never changed.
 
@@ -28,8 +28,8 @@ _MIXUP = 1
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """The augmentation of training batches: a function from batch to batch.
+class Augmenter:
+    """Augments training batches; called with a batch, returns one.
 
     Attributes:
         stage: Stage whose classes the labels are of.
@@ -102,11 +102,11 @@ def turned_positions(
 
 
 def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
-    """Transform each block by its symmetry and its partition type to match.
+    """Transform each block and its partition type by a symmetry.
 
     Args:
-        batch: As `BlockReader` gives it; not changed. Features in place of blocks are of the
-            transformed blocks already, so only the types change.
+        batch: As `BlockReader` gives it; not changed. If it has features instead of blocks, they
+            are those of the transformed blocks already, and only the types change.
         symmetry: Index into `SYMMETRIES` for each block, int64, shape (b,).
 
     Returns:
@@ -117,12 +117,12 @@ def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
         return {**batch, "partition": partition}
     block = batch["block"].clone()
     for index, s in enumerate(SYMMETRIES):
-        here = symmetry == index
-        x = batch["block"][here]
+        chosen = symmetry == index
+        x = batch["block"][chosen]
         if s.transpose:
             x = x.transpose(-2, -1)
         axes = [axis for axis, on in ((-2, s.top_bottom), (-1, s.left_right)) if on]
-        block[here] = x.flip(axes) if axes else x
+        block[chosen] = x.flip(axes) if axes else x
     return {**batch, "block": block, "partition": partition}
 
 

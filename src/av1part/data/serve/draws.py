@@ -18,12 +18,12 @@ MOST_DEVIATIONS = 3.0
 """Noise beyond so many standard deviations is cut off."""
 
 _SYMMETRY, _LABEL, _PLACE, _NOISE = range(2, 6)
-"""Streams of random numbers, one a purpose. The order of blocks has stream 0, and mixup 1."""
+"""Streams of random numbers, one per purpose; the order of blocks has stream 0, mixup 1."""
 
 _POOL = 1 << 20
-"""Normal draws an epoch, of which each node takes consecutive ones from a place of its own.
+"""Normal draws per epoch; a node's noise is a stretch of them, from a random start.
 
-The largest block that a run may ask for is a third of it.
+The largest block a run may have, 64x64 with a margin of 256, takes a third of them.
 """
 
 
@@ -31,14 +31,14 @@ The largest block that a run may ask for is a third of it.
 class NodeDraws:
     """Random numbers for the nodes of a dataset, a function of (seed, epoch, node) alone.
 
-    Those of all nodes are drawn at once, on the host, when an epoch first needs them. So they do
-    not depend on batch order, workers, rank, device or an interruption, and a batch only looks
-    them up.
+    The numbers of all nodes are drawn at once, on the host, when an epoch first needs them, and
+    looked up batch by batch. So they do not depend on batch order, workers, rank, device or an
+    interruption.
 
     Attributes:
         nodes: Rows of the dataset's node table.
-        seed: Of the run.
-        epoch: Of the training.
+        seed: Seed of the run.
+        epoch: Epoch of the training.
     """
 
     nodes: int
@@ -58,7 +58,7 @@ class NodeDraws:
 
         Args:
             node: Node numbers, int64, shape (b,).
-            samples: Draws a node.
+            samples: Draws per node.
 
         Returns:
             float32, shape (b, samples).

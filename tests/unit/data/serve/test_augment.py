@@ -1,4 +1,4 @@
-"""Augmentation of a batch: whole samples, labels that fit, draws that repeat, nothing in place."""
+"""Augmenter of a batch: whole samples, labels that fit, draws that repeat, nothing in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part.data.serve.augment import (
-    Augmentation,
+    Augmenter,
     add_noise,
     apply_symmetries,
     mix_up,
@@ -217,7 +217,7 @@ def test_foreign_blocks_have_soft_labels_and_own_ones_their_class() -> None:
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_all_at_once_repeats_and_changes_nothing_given(bit_depth: int) -> None:
     options = {"symmetries": True, "noise": 0.1, "mixup": 0.4, "foreign": "nearest"}
-    augment = Augmentation(RECT, 5, bit_depth, 64, **options)  # type: ignore[arg-type]
+    augment = Augmenter(RECT, 5, bit_depth, 64, **options)  # type: ignore[arg-type]
     batch = batch_of(64, bit_depth, stage=taxonomy("v6").stage("stage2"))
     before = {k: v.clone() for k, v in batch.items()}
     first, again = (augment(batch, epoch=2, step=9) for _ in range(2))
@@ -233,7 +233,7 @@ def test_all_at_once_repeats_and_changes_nothing_given(bit_depth: int) -> None:
 def test_soft_labels_are_of_the_types_after_the_symmetry() -> None:
     batch = batch_of(64, stage=RECT)
     turned = apply_symmetries(batch, NodeDraws(64, 5, 2).symmetries(batch["node"]))
-    augment = Augmentation(RECT, 5, 8, 64, symmetries=True, foreign="nearest")
+    augment = Augmenter(RECT, 5, 8, 64, symmetries=True, foreign="nearest")
     after = augment(batch, epoch=2, step=0)
     labels = torch.from_numpy(RECT.labels)[turned["partition"]]
     assert torch.equal(after["target"].argmax(1), labels)
@@ -242,4 +242,4 @@ def test_soft_labels_are_of_the_types_after_the_symmetry() -> None:
 
 def test_what_is_off_leaves_the_batch_alone() -> None:
     batch = batch_of(8)
-    assert Augmentation(AB, 5, 8, 8)(batch, epoch=0, step=0) is batch
+    assert Augmenter(AB, 5, 8, 8)(batch, epoch=0, step=0) is batch

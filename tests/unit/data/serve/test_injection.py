@@ -168,7 +168,7 @@ def test_an_epoch_with_everything_on_changes_neither_files_nor_planes(small_stor
     planes = {s: data.store.plane(s).copy() for s in data.store.sequences}
     for step, batch in enumerate(epoch(data)):
         given_ = {k: v.clone() for k, v in batch.items()}
-        trained = data.augmentation(batch, epoch=0, step=step)
+        trained = data.augmenter(batch, epoch=0, step=step)
         assert not torch.equal(trained["block"], batch["block"])
         assert trained["block"].dtype == torch.uint8
         torch.testing.assert_close(trained["target"].sum(1), torch.ones(len(batch["node"])))
