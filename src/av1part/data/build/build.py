@@ -36,7 +36,8 @@ from av1part.data.build.settings import BuildSettings, check_count, raw_format
 from av1part.data.build.sources import Source, find_sources, open_sources
 from av1part.data.build.yuv import CONVERSIONS, write_y4m_frame, y4m_header
 from av1part.data.store.schema import plane_dtype
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import Av1partError, EncoderError, SourceError
 from av1part.system.files import atomic_path, load_json, write_json
 

@@ -15,7 +15,8 @@ from av1part.data.build.settings import raw_format
 from av1part.data.legacy import partition_frames, raw_blocks, v6_pt
 from av1part.data.legacy.contents import Contents
 from av1part.data.legacy.settings import ImportSettings
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import Av1partError, ConfigError, SourceError
 from av1part.system.files import expanded
 
