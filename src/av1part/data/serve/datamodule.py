@@ -26,14 +26,13 @@ from av1part.data.serve.blocks import (
     balanced,
 )
 from av1part.data.serve.device import DeviceBlocks, NodeReader
-from av1part.data.serve.injection import Injection, is_foreign
+from av1part.data.serve.injection import ForeignBlocks, is_foreign
 from av1part.data.serve.settings import check_served
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import (
     SPLITS,
-    assign_splits,
+    Division,
     check_protocol,
-    division_sha256,
     read_split_list,
 )
 from av1part.data.store.store import Store
@@ -75,7 +74,7 @@ class BlockDataModule(pl.LightningDataModule):
         augment: str = "none",
         noise: float = 0.0,
         mixup: float = 0.0,
-        injection: Injection | None = None,
+        injection: ForeignBlocks | None = None,
         seed: int = 42,
     ) -> None:
         """Check the options; nothing is opened before `setup`.
@@ -152,18 +151,11 @@ class BlockDataModule(pl.LightningDataModule):
         sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
         partition = nodes["partition"].to_numpy()[sized]
         check_covered(partition, self.taxonomy, self.taxonomy_name, self.path)
-        listed = None
-        if self.protocol == "given":
-            listed = self.store.manifest.get("given_split")
-        elif self.split_list is not None:
-            listed = read_split_list(self.split_list)
-        # A sequence by its number: rows of strings would each be copied.
-        names = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
-        shapes = {s: self.store.plane(s).shape for s in self.store.sequences}
-        how: dict[str, Any] = {"protocol": self.protocol, "seed": self.split_seed, "listed": listed}
-        how["groups"] = self.store.groups
-        split = assign_splits(nodes.select(names, "frame", "row", "size")[sized], shapes, **how)
-        self.division_sha256 = division_sha256(shapes, size=self.size, **how)
+        # As an Enum, since selecting rows of strings would copy every string.
+        sequence = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
+        division = self._division()
+        split = division.assign(nodes.select(sequence, "frame", "row", "size")[sized])
+        self.division_sha256 = division.sha256(self.size)
         self.type_counts = np.bincount(
             partition[split == SPLITS.index("train")].astype(np.int64), minlength=len(Partition)
         )
@@ -176,6 +168,15 @@ class BlockDataModule(pl.LightningDataModule):
             name: self._reader(sized[reaches & (split == index)])
             for index, name in enumerate(SPLITS)
         }
+
+    def _division(self) -> Division:
+        listed = None
+        if self.protocol == "given":
+            listed = self.store.manifest.get("given_split")
+        elif self.split_list is not None:
+            listed = read_split_list(self.split_list)
+        shapes = {name: self.store.plane(name).shape for name in self.store.sequences}
+        return Division(shapes, self.protocol, self.split_seed, listed, self.store.groups)
 
     def reader(self, split: str) -> BlockReader:
         """Return the blocks of a split.

@@ -20,7 +20,7 @@ from av1part.system.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Injection:
+class ForeignBlocks:
     """How foreign blocks are drawn and labelled.
 
     Attributes:
@@ -93,7 +93,7 @@ class Injection:
 
 
 def describe(facts: Mapping[str, Any]) -> str:
-    """Return a log line of `Injection.facts`."""
+    """Return a log line of `ForeignBlocks.facts`."""
     shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in facts["expected"].items())
     rates = ", ".join(f"{name} {100 * rate:.1f} %" for name, rate in facts["rates"].items())
     total = facts["own"] + facts["foreign"]

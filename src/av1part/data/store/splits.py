@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,103 +33,82 @@ _FEWEST_FRAMES = 5
 """Frames from which on a sequence is cut along time: three ranges and two gaps need five."""
 
 
-def assign_splits(
-    nodes: pl.DataFrame,
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    protocol: str,
-    seed: int = 42,
-    listed: Mapping[str, str] | None = None,
-    groups: Mapping[str, str] | None = None,
-) -> NDArray[np.int8]:
-    """Assign every node to a split.
+@dataclass(frozen=True)
+class Division:
+    """The division of a dataset's sources into train, val and test.
 
-    Args:
-        nodes: Table with `sequence`, `frame`, `row`, `size`.
+    Attributes:
         shapes: `(frames, height, width)` of each sequence.
         protocol: A key of `PROTOCOLS`.
         seed: Seed of the choice of sequences, or of blocks.
         listed: Sequence to split name; required by `given`, optional for `by_sequence`.
         groups: Sequence to the name of its group, such as its clip; `by_sequence` keeps groups
             whole. None makes each sequence a group.
-
-    Returns:
-        int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
-
-    Raises:
-        StoreError: if the protocol does not suit the dataset.
     """
-    if protocol == "random_blocks":
-        order = np.random.default_rng(seed).permutation(nodes.height)
-        split = np.zeros(nodes.height, dtype=np.int8)
-        split[order[round(0.8 * nodes.height) :]] = SPLITS.index("val")
-        return split
-    if protocol == "by_segment":
-        return _by_segment(nodes, shapes)
-    table = _whole_sequences(shapes, protocol, seed, listed, groups)
-    splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
-    assigned: NDArray[np.int8] = splits[sequence_codes(nodes, shapes)]
-    return assigned
 
+    shapes: Mapping[str, tuple[int, ...]]
+    protocol: str
+    seed: int = 42
+    listed: Mapping[str, str] | None = None
+    groups: Mapping[str, str] | None = None
 
-def division_sha256(
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    size: int,
-    protocol: str,
-    seed: int = 42,
-    listed: Mapping[str, str] | None = None,
-    groups: Mapping[str, str] | None = None,
-) -> str:
-    """Hash the division of the sources into train, val and test, the same for every node size.
+    def assign(self, nodes: pl.DataFrame) -> NDArray[np.int8]:
+        """Assign every node to a split.
 
-    Args:
-        shapes: As for `assign_splits`.
-        size: Size of the nodes; only `random_blocks` depends on it.
-        protocol: As for `assign_splits`.
-        seed: As for `assign_splits`.
-        listed: As for `assign_splits`.
-        groups: As for `assign_splits`.
+        Args:
+            nodes: Table with `sequence`, `frame`, `row`, `size`.
 
-    Returns:
-        SHA-256 as hexadecimal digits.
+        Returns:
+            int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
 
-    Raises:
-        StoreError: if the protocol does not suit the dataset.
-    """
-    places: Any
-    if protocol == "random_blocks":
-        places = {"size": size, "seed": seed}
-    elif protocol == "by_segment":
-        places = {name: _bounds(*shape) for name, shape in shapes.items()}
-    else:
-        places = _whole_sequences(shapes, protocol, seed, listed, groups)
-    return hashlib.sha256(json.dumps(places, sort_keys=True).encode()).hexdigest()
+        Raises:
+            StoreError: if the protocol does not suit the dataset.
+        """
+        if self.protocol == "random_blocks":
+            order = np.random.default_rng(self.seed).permutation(nodes.height)
+            split = np.zeros(nodes.height, dtype=np.int8)
+            split[order[round(0.8 * nodes.height) :]] = SPLITS.index("val")
+            return split
+        if self.protocol == "by_segment":
+            return _by_segment(nodes, self.shapes)
+        table = self._sequences()
+        splits = np.array([SPLITS.index(table[name]) for name in self.shapes], dtype=np.int8)
+        assigned: NDArray[np.int8] = splits[sequence_codes(nodes, self.shapes)]
+        return assigned
 
+    def sha256(self, size: int) -> str:
+        """Hash the division, in hexadecimal; only under `random_blocks` it depends on node size.
 
-def _whole_sequences(
-    shapes: Mapping[str, tuple[int, ...]],
-    protocol: str,
-    seed: int,
-    listed: Mapping[str, str] | None,
-    groups: Mapping[str, str] | None,
-) -> Mapping[str, str]:
-    """Return the split of each sequence.
+        A `StoreError` says that the protocol does not suit the dataset.
+        """
+        places: Any
+        if self.protocol == "random_blocks":
+            places = {"size": size, "seed": self.seed}
+        elif self.protocol == "by_segment":
+            places = {name: _bounds(*shape) for name, shape in self.shapes.items()}
+        else:
+            places = self._sequences()
+        return hashlib.sha256(json.dumps(places, sort_keys=True).encode()).hexdigest()
 
-    Raises:
-        StoreError: if the protocol does not suit the dataset.
-    """
-    if protocol == "given" and listed is None:
-        raise StoreError("data.protocol=given: this dataset brings no split; use by_sequence")
-    if protocol not in PROTOCOLS:
-        raise StoreError(f"data.protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    if groups is None:
-        groups = {name: name for name in shapes}
-    table = listed if listed is not None else _draw_sequences(groups, seed)
-    _check_list(table, shapes)
-    if protocol == "by_sequence":
-        _check_groups(table, groups)
-    return table
+    def _sequences(self) -> Mapping[str, str]:
+        """Return the split of each sequence.
+
+        Raises:
+            StoreError: if the protocol does not suit the dataset.
+        """
+        if self.protocol == "given" and self.listed is None:
+            raise StoreError("data.protocol=given: this dataset brings no split; use by_sequence")
+        if self.protocol not in PROTOCOLS:
+            known = ", ".join(PROTOCOLS)
+            raise StoreError(f"data.protocol must be one of {known}, got {self.protocol!r}")
+        groups = self.groups
+        if groups is None:
+            groups = {name: name for name in self.shapes}
+        table = _draw_sequences(groups, self.seed) if self.listed is None else self.listed
+        _check_list(table, self.shapes)
+        if self.protocol == "by_sequence":
+            _check_groups(table, groups)
+        return table
 
 
 def sequence_codes(nodes: pl.DataFrame, names: Iterable[str]) -> NDArray[Any]:
