@@ -33,7 +33,7 @@ class NodeDraws:
 
     The numbers of all nodes are drawn at once, on the host, when an epoch first needs them, and
     looked up batch by batch. So they do not depend on batch order, workers, rank, device or an
-    interruption.
+    interruption. They take at most 12 bytes of memory per node.
 
     Attributes:
         nodes: Rows of the dataset's node table.
