@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from av1part.data.serve.blocks import BatchLoader, BlockReader, EpochBatches
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.data.store.store import NODE_SCHEMA, StoreWriter
+from av1part.data.store.schema import NODE_SCHEMA
+from av1part.data.store.writer import StoreWriter
 
 BATCHES = (128, 1024, 8192)
 SECONDS = 0.4

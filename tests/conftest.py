@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from av1part import embedded
 from av1part.data.build.libaom import find_aomenc, find_inspect
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import EncoderError
 
 CORNER = 160

@@ -21,7 +21,8 @@ import torch
 
 from av1part import __version__, embedded
 from av1part.cli.main import main
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.runs.schema import sidecar_path
 from av1part.system.files import sha256_file, write_json
 

@@ -17,7 +17,8 @@ from av1part.cascade.fits import fit_temperature, fit_threshold
 from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.load import load_stage
 from av1part.cli.main import main
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.metrics.calibration import softmax
 from av1part.system.errors import CheckpointError
 from av1part.system.files import sha256_file

@@ -22,7 +22,8 @@ from av1part.cli.main import VERBS, split_positionals
 from av1part.config.schema import PATH_KEYS
 from av1part.config.words import quote_word
 from av1part.data.legacy.importer import LAYOUTS
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.locks import folder_lock
 
 from .conftest import Command, Ran

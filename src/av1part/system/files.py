@@ -167,11 +167,45 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Return the object in a file; None if it is not there or holds none."""
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON, however hostile.
+
+    Args:
+        text: From a file or another program.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: if the text is not JSON, or is nested too deeply for Python.
+    """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
+def load_json(file: Path) -> Any:
+    """Read a JSON file of UTF-8, where the caller reports why it cannot be read; see `read_json`.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The value.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is not UTF-8 or not JSON.
+    """
+    return parse_json(file.read_text(encoding="utf-8"))
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None if the file is missing, damaged or holds no object."""
+    try:
+        record = load_json(file)
+    except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 

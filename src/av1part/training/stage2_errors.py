@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.data.serve.injection import Injection, sender
+from av1part.data.serve.injection import ForeignBlocks, sender
 from av1part.evaluation.attach import SHARED_FACTS
 from av1part.evaluation.evaluate import Evaluation, evaluate
 from av1part.models.freeze import state_sha256
@@ -24,7 +24,7 @@ from av1part.system.errors import CheckpointError, ConfigError
 log = logging.getLogger(__name__)
 
 
-def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> Injection | None:
+def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> ForeignBlocks | None:
     """Build the injection that a configuration asks for, measuring Stage 2 if need be.
 
     Args:
@@ -67,7 +67,7 @@ def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> Inje
         _warn_of_unmeasured(parent, evaluation)
         rates = sent_by_type(evaluation, index)
         sha256 = state_sha256(module.state_dict())
-    return Injection(source, float(options["share"]), options["labels"], rates, sha256)
+    return ForeignBlocks(source, float(options["share"]), options["labels"], rates, sha256)
 
 
 def sent_by_type(evaluation: Evaluation, index: int) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from av1part.config.help import help_text
 from av1part.config.schema import GROUPS, VERBS
 from av1part.config.store import register
 from av1part.config.words import rename_keys
-from av1part.data.serve.augment import Augmentation
+from av1part.data.serve.augment import Augmenter
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.losses import LOSSES, build_loss
 from av1part.options import RENAMED_KEYS
@@ -193,12 +193,12 @@ def test_augmentation_reaches_the_batches() -> None:
     words = ("data.augment=symmetries", "data.noise=0.1", "data.mixup=0.3", "data.context=2")
     data = build_datamodule(settings("stage=stage3_ab", "injection=uniform", *words))
     data.setup()
-    augmentation = data.augmentation
-    assert (augmentation.symmetries, augmentation.noise, augmentation.mixup) == (True, 0.1, 0.3)
-    assert (augmentation.foreign, augmentation.context, augmentation.bit_depth) == ("random", 2, 8)
+    augmenter = data.augmenter
+    assert (augmenter.symmetries, augmenter.noise, augmenter.mixup) == (True, 0.1, 0.3)
+    assert (augmenter.foreign, augmenter.context, augmenter.bit_depth) == ("random", 2, 8)
     plain = build_datamodule(settings())
     plain.setup()
-    assert plain.augmentation == Augmentation(plain.stage, plain.seed, 8)
+    assert plain.augmenter == Augmenter(plain.stage, plain.seed, 8, plain.store.nodes.height)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         words: Sources to build from, layout and folder to import, or the one dataset folder.
 
     Raises:
-        ConfigError: if `data build` or `data import` is not told where to build.
+        ConfigError: if `out` is missing for `data build` or `data import`.
     """
     if verb == "data info":
         store = Store.open(words[0], verify="full")
@@ -40,7 +40,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         if verb == "data build":
             store = build_dataset(list(words), out, **settings)
         else:
-            from av1part.data.legacy.importer import import_dataset  # torch, which others need not
+            from av1part.data.legacy.importer import import_dataset  # imports torch
 
             store = import_dataset(words[0], words[1], out, **settings)
     _print_counts(store)
@@ -48,7 +48,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
 
 
 def _print_import(manifest: Mapping[str, Any]) -> None:
-    """Print what an import left out, and how its dataset can be split."""
+    """Print the counts of what an import left out, and the protocols of its dataset."""
     for reason, count in manifest.get("left_out", {}).items():
         print(f"left out: {count:,} {LEFT_OUT.get(reason, reason)}")
     if "protocols" in manifest:
@@ -58,7 +58,7 @@ def _print_import(manifest: Mapping[str, Any]) -> None:
 def _print_counts(store: Store) -> None:
     """Print nodes per size and type, then per sequence and qindex."""
     console = Console()
-    console = Console(width=max(console.width, 110))  # ten types and two keys have room
+    console = Console(width=max(console.width, 110))  # room for ten types and two keys
     count = f"{store.nodes.height:,} nodes"
     console.print(f"{store.path}: {count}, every file as its manifest says", soft_wrap=True)
     for keys in (["size"], ["size", "qindex"], ["size", "sequence"]):

@@ -1,4 +1,4 @@
-"""`av1part doctor`: versions and machine, and what would fail here, with the remedy."""
+"""`av1part doctor`: versions and machine, features that would fail here, and the remedies."""
 
 from __future__ import annotations
 
@@ -8,61 +8,74 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from av1part.cli.doctor import Section, Trouble
-from av1part.cli.doctor.probes import embedded_store, programs, room, strength, text
+from av1part.cli.doctor import ProbeResult, Problem
+from av1part.cli.doctor.probes import (
+    embedded_store,
+    memory_and_cores,
+    programs,
+    space,
+    text_encoding,
+)
 from av1part.cli.doctor.stack import gpus, packages, try_imports
 from av1part.system.errors import ConfigError
 from av1part.system.terminal import printable
 
 
 def run(verb: str, cfg: Any, words: Sequence[str]) -> None:
-    """Look at this machine and print what is found.
+    """Probe this machine and print the results.
 
     Args:
         verb: `doctor`.
-        cfg: Not used: it must also run where configurations cannot be composed.
-        words: None are taken.
+        cfg: Not used: doctor must also run where no configuration can be composed.
+        words: Not used.
 
     Raises:
         ConfigError: if nothing can be trained here, with the first reason.
     """
-    sections = examine()
-    troubles = [trouble for section in sections for trouble in section.troubles]
+    results = examine()
+    problems = [problem for result in results for problem in result.problems]
     console = Console(markup=False, emoji=False, highlight=False)
     console = Console(width=max(console.width, 110), markup=False, emoji=False, highlight=False)
-    console.print(_facts(sections))
-    if troubles:
-        console.print(_what_fails(troubles))
+    console.print(_results_table(results))
+    if problems:
+        console.print(_problems_table(problems))
     else:
         console.print("nothing that av1part does would fail here")
-    needed = [trouble for trouble in troubles if trouble.needed]
-    if needed:
-        more = f" (and {len(needed) - 1} more, see above)" if len(needed) > 1 else ""
-        raise ConfigError(f"{needed[0]}{more}")
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        more = f" (and {len(fatal) - 1} more, see above)" if len(fatal) > 1 else ""
+        raise ConfigError(f"{fatal[0]}{more}")
 
 
-def examine() -> list[Section]:
-    """Return everything that is looked at, in the order in which it is shown."""
-    said = try_imports()
-    machine = (programs(), room(), strength(said.get("threads")), text(), embedded_store())
-    return [packages(said), gpus(said), *machine]
+def examine() -> list[ProbeResult]:
+    """Run all probes; the results are in the order of the table."""
+    imports = try_imports()
+    return [
+        packages(imports),
+        gpus(imports),
+        programs(),
+        space(),
+        memory_and_cores(imports.get("threads")),
+        text_encoding(),
+        embedded_store(),
+    ]
 
 
-def _facts(sections: Sequence[Section]) -> Table:
+def _results_table(results: Sequence[ProbeResult]) -> Table:
     table = Table("", "", "found", title="av1part doctor", title_justify="left")
-    for section in sections:
+    for result in results:
         table.add_section()
-        for i, (name, value) in enumerate(section.rows):
-            table.add_row("" if i else section.title, printable(name), printable(value))
+        for i, (name, value) in enumerate(result.rows):
+            table.add_row("" if i else result.title, printable(name), printable(value))
     return table
 
 
-def _what_fails(troubles: Sequence[Trouble]) -> Table:
+def _problems_table(problems: Sequence[Problem]) -> Table:
     table = Table(title="what would fail here", title_justify="left", show_lines=True)
     for column in ("what", "because", "remedy"):
         table.add_column(column, overflow="fold")
-    for trouble in sorted(troubles, key=lambda each: not each.needed):
-        style = "bold red" if trouble.needed else None
-        cells = (trouble.fails, trouble.why, trouble.remedy)
+    for problem in sorted(problems, key=lambda problem: not problem.fatal):
+        style = "bold red" if problem.fatal else None
+        cells = (problem.feature, problem.reason, problem.remedy)
         table.add_row(*map(printable, cells), style=style)
     return table

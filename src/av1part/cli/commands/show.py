@@ -1,4 +1,4 @@
-"""`av1part validate --show`: what a checkpoint holds, with nothing run from it."""
+"""`av1part validate --show`: the contents of a checkpoint, read without running code from it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,19 @@ from av1part.system.terminal import printable
 
 
 def show(path: Path, out: str | None) -> None:
-    """Print what a checkpoint holds, and write it as checkpoint.json if a folder is given.
-
-    Args:
-        path: The checkpoint.
-        out: Folder, or None.
-
-    Raises:
-        CheckpointError: if the file is refused.
-    """
-    found = contents(path)
-    print("\n".join(lines(found)))
+    """Print the contents of a checkpoint, and write them as checkpoint.json to folder `out`."""
+    sections = contents(path)
+    print("\n".join(lines(sections)))
     if out is not None:
-        write_json(expanded(out) / "checkpoint.json", found)
+        write_json(expanded(out) / "checkpoint.json", sections)
 
 
-def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return sections and their entries, one a line, safe for a terminal."""
-    shown = []
-    for name, section in found.items():
-        shown.append(name)
+def lines(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return section names and entries, one per line, safe for a terminal."""
+    output = []
+    for name, section in sections.items():
+        output.append(name)
         for key, value in section.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            shown.append(f"  {printable(key):22s} {printable(text)}")
-    return shown
+            output.append(f"  {printable(key):22s} {printable(text)}")
+    return output

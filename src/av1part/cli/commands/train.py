@@ -1,4 +1,4 @@
-"""`av1part train`: one stage, one run folder."""
+"""`av1part train`: train one stage into one run folder."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ log = logging.getLogger(__name__)
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
-    """Train a stage; returns val macro-F1, for sweepers."""
+    """Train a stage; return its macro-F1 on val, for sweepers."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         check_run_name(str(cfg.name))
         _check_launcher()
         result = train_in(cfg, folder)
     except Exception as error:
-        record_failure(folder, error)  # of a job; the others of the sweep go on
+        record_failure(folder, error)  # of a sweep's job; the other jobs go on
         raise
     return None if result is None else float(result.metrics["macro_f1"])
 
 
 def _check_launcher() -> None:
-    """Refuse a launcher for a single run, which Hydra would leave unused without a word.
+    """Refuse a launcher for a single run, which Hydra would ignore silently.
 
     Raises:
-        ConfigError: naming it.
+        ConfigError: naming the launcher.
     """
     launcher = HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
     if HydraConfig.get().mode == RunMode.RUN and launcher != "basic":
@@ -57,10 +57,10 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
 
     Args:
         cfg: The composed configuration.
-        folder: The run folder; made, and removed again if the run is refused at once.
+        folder: The run folder; created, and removed if the configuration is refused.
 
     Returns:
-        The result, or None in the further processes of a distributed run.
+        The result; None in processes of a distributed run other than the first.
     """
 
     def draw(metrics: Scores) -> None:
@@ -68,13 +68,13 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
             write_run_plots(folder, metrics)
 
     folder.mkdir(parents=True, exist_ok=True)
-    # Of several processes the first holds the folder for all.
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # as Lightning has found it
-    alone = folder_lock(folder, "choose another name=...") if rank == 0 else nullcontext()
+    # In a distributed run the first process locks the folder for all.
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # set by Lightning
+    lock = folder_lock(folder, "choose another name=...") if rank == 0 else nullcontext()
     file = folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")
     with (
         no_empty_folder(folder),
-        alone,
+        lock,
         run_log(file, always=(folder / RECORD).is_file()),
     ):
         if rank == 0 and cfg.resume:
@@ -88,13 +88,13 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
 
 def _log_result(result: TrainResult) -> None:
     for path in (result.best, result.best.with_name("last.ckpt")):
-        said = read_json(sidecar_path(path)) or {}
-        if "delta_pp" in said:
+        verification = read_json(sidecar_path(path)) or {}
+        if "delta_pp" in verification:
             log.info(
                 "%s verified: macro-F1 %.2f %% reloaded, %.2f %% live (%+.4f pp, tolerance %g pp)",
                 path.name,
-                *(100 * said[f"macro_f1_{kind}"] for kind in ("reloaded", "live")),
-                *(said[key] for key in ("delta_pp", "tolerance_pp")),
+                *(100 * verification[f"macro_f1_{kind}"] for kind in ("reloaded", "live")),
+                *(verification[key] for key in ("delta_pp", "tolerance_pp")),
             )
     scores = result.metrics
     baselines = scores["baselines"]

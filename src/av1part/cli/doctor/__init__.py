@@ -1,9 +1,8 @@
-"""What this machine has, and what of av1part would fail on it: behind `av1part doctor`.
+"""Probes of this machine: what it has, and which features of av1part would fail on it.
 
-    limits, probes -> Section -> commands.doctor
+    limits, probes, stack -> ProbeResult -> commands.doctor
 
-Nothing here needs more than Python's own library to be imported, so that it also runs where a
-package is broken.
+This folder imports only Python's own library, so that it also runs where a package is broken.
 """
 
 from __future__ import annotations
@@ -12,39 +11,39 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Something that would fail on this machine.
+class Problem:
+    """A feature of av1part that would fail on this machine.
 
     Attributes:
-        fails: What would, as its user calls it.
-        why: What is wrong.
-        remedy: What mends it, or what to do instead.
-        needed: Whether no training works without it.
+        feature: The feature, as its user calls it.
+        reason: What is wrong.
+        remedy: What corrects it, or what to use instead.
+        fatal: Whether no training works without it.
     """
 
-    fails: str
-    why: str
+    feature: str
+    reason: str
     remedy: str
-    needed: bool = False
+    fatal: bool = False
 
     def __str__(self) -> str:
-        """Return all of it on one line."""
-        return f"{self.fails}: {self.why}: {self.remedy}"
+        """Return feature, reason and remedy on one line."""
+        return f"{self.feature}: {self.reason}: {self.remedy}"
 
 
 @dataclass(frozen=True)
-class Section:
-    """What was looked at together.
+class ProbeResult:
+    """The result of one probe.
 
     Attributes:
-        title: Its name.
-        rows: What is there: name and value.
-        troubles: What would fail.
+        title: Name of the probe.
+        rows: Name and value of everything it looked at.
+        problems: Features that would fail.
     """
 
     title: str
     rows: tuple[tuple[str, str], ...]
-    troubles: tuple[Trouble, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 def in_gb(size: float) -> str:

@@ -1,4 +1,4 @@
-"""Cores and memory that this process may use: the machine's, less what a container withholds."""
+"""Cores and memory that this process may use, of the machine and within its control groups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _UNLIMITED = 1 << 60
-"""Bytes; a version 1 control group without a limit says a number above it."""
+"""Bytes; a version 1 control group without a limit gives a larger number."""
 
 
 def affinity() -> int:
@@ -18,13 +18,13 @@ def affinity() -> int:
 
 
 def core_quota(root: Path = Path("/")) -> float | None:
-    """Read how many cores' time the control groups of this process grant.
+    """Read the CPU quota of this process' control groups.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
 
     Returns:
-        Cores, perhaps not a whole number; None without a limit.
+        Cores, not necessarily a whole number; None without a limit.
     """
     quotas = []
     for folder in _groups("cpu", root):
@@ -41,14 +41,7 @@ def core_quota(root: Path = Path("/")) -> float | None:
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Read how much memory the control groups of this process grant.
-
-    Args:
-        root: Of the file system.
-
-    Returns:
-        Bytes; None without a limit.
-    """
+    """Return the memory limit of this process' control groups in bytes, None without one."""
     limits = []
     for folder in _groups("memory", root):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -60,12 +53,12 @@ def memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
     """Read the machine's memory.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
 
     Returns:
-        Bytes in all and bytes available; None of what this system does not say.
+        Total and available bytes; None for what the system does not report.
     """
-    found: dict[str, int] = {}
+    entries: dict[str, int] = {}
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
     except OSError:
@@ -74,17 +67,17 @@ def memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
         name, _, rest = line.partition(":")
         number = _number((rest.split() or [""])[0])
         if number is not None:
-            found[name] = number * 1024
-    total = found.get("MemTotal")
+            entries[name] = number * 1024
+    total = entries.get("MemTotal")
     if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return total, found.get("MemAvailable")
+    return total, entries.get("MemAvailable")
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
     """Yield the folders of this process' control groups, of version 1 or 2, up to the root.
 
-    In a container the path may be the host's, whose folders are not there: then the root's count.
+    In a container the path may be the host's, which does not exist inside: only the root remains.
     """
     base = root / "sys/fs/cgroup"
     try:
@@ -98,7 +91,7 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
             continue
         top = base / controller if controllers else base
         folder = top / path.strip("/")
-        yield from (each for each in (folder, *folder.parents) if each.is_relative_to(top))
+        yield from (path for path in (folder, *folder.parents) if path.is_relative_to(top))
 
 
 def _words(file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Programs, room, memory, cores, text and the embedded dataset: what is here, what would fail."""
+"""Probes of programs, disk space, memory, cores, text encoding and the embedded dataset."""
 
 from __future__ import annotations
 
@@ -10,58 +10,59 @@ import sys
 import tempfile
 from pathlib import Path
 
-from av1part.cli.doctor import Section, Trouble, in_gb, limits
+from av1part.cli.doctor import ProbeResult, Problem, in_gb, limits
 from av1part.system.files import cache_folder
 
 _RUN_BYTES = 1e9
-"""Room below which a run may fill the disk: two checkpoints of full width, as written and named."""
+"""Free space a run may need: two checkpoints of full width, each beside the one it replaces."""
 _CACHE_BYTES = 2e9
 _SHARED_BYTES = 256e6
-"""Room that batches of a few DataLoader workers take; containers often have 64 MB."""
+"""Shared memory for the batches of a few DataLoader workers; containers often have 64 MB."""
 _MEMORY_BYTES = 3e9
-"""What a training of full width takes, PyTorch's own code among it."""
+"""Memory of a training at full width, PyTorch's own code included."""
 
 
-def programs() -> Section:
-    """Tell which other programs are found: libaom's, a compiler, SLURM, a browser."""
-    rows, troubles = [], []
+def programs() -> ProbeResult:
+    """Look for other programs: libaom's, a compiler, SLURM, a browser."""
+    rows, problems = [], []
     for name in ("aomenc", "inspect"):
-        row, trouble = _libaom(name)
+        row, problem = _libaom(name)
         rows.append((name, row))
-        troubles += trouble
+        problems += problem
     compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
     rows.append(("C++ compiler", compiler or "not found"))
     if compiler is None:
-        why, remedy = "there is no C++ compiler", "apt install g++, or leave compile=false"
-        troubles.append(Trouble("trainer.compile=true", why, remedy))
+        reason, remedy = "there is no C++ compiler", "apt install g++, or leave compile=false"
+        problems.append(Problem("trainer.compile=true", reason, remedy))
     launcher = importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher")
     rows.append(("joblib launcher", "found" if launcher else "not found"))
     if not launcher:
-        why, remedy = "it is not installed", "pip install 'av1part[joblib]'"
-        troubles.append(Trouble("hydra/launcher=joblib", why, remedy))
+        reason, remedy = "it is not installed", "pip install 'av1part[joblib]'"
+        problems.append(Problem("hydra/launcher=joblib", reason, remedy))
     for name, program in (("SLURM", "sbatch"), ("chromium (tests alone)", "chromium")):
         rows.append((name, shutil.which(program) or "not found"))
-    return Section("programs", tuple(rows), tuple(troubles))
+    return ProbeResult("programs", tuple(rows), tuple(problems))
 
 
-def _libaom(name: str) -> tuple[str, list[Trouble]]:
+def _libaom(name: str) -> tuple[str, list[Problem]]:
     from av1part.data.build.libaom import find_aomenc, find_inspect
     from av1part.system.errors import EncoderError
 
     try:
         tool = find_aomenc() if name == "aomenc" else find_inspect()
     except EncoderError as error:
-        why, _, remedy = str(error).rpartition(": ")
-        return "not found", [Trouble("av1part data build", why, remedy)]
+        reason, _, remedy = str(error).rpartition(": ")
+        return "not found", [Problem("av1part data build", reason, remedy)]
     except OSError as error:
-        why, remedy = f"{name} cannot be tried ({error})", "see to the folder for temporary files"
-        return "not tried", [Trouble("av1part data build", why, remedy)]
+        reason = f"{name} cannot be tried ({error})"
+        remedy = "check the folder for temporary files"
+        return "not tried", [Problem("av1part data build", reason, remedy)]
     return f"{tool.path}, {tool.version}", []
 
 
-def room() -> Section:
-    """Tell where runs, caches, temporary files and batches go, with the room that is there."""
-    rows, troubles = [], []
+def space() -> ProbeResult:
+    """Check the free space for runs, caches, temporary files and batches in shared memory."""
+    rows, problems = [], []
     remedies = {
         "runs": "free space, or work in another folder",
         "cache": "free space, set AV1PART_CACHE to another folder, or use cache=off",
@@ -72,22 +73,23 @@ def room() -> Section:
         "cache": (cache_folder(), "cached features, make libaom", _CACHE_BYTES),
         "temporary files": (_temporary(), "av1part data build", 0.0),
     }
-    for name, (folder, fails, wanted) in places.items():
-        free, wrong = free_space(folder)
-        rows.append((name, f"{folder.absolute()}, {wrong or f'{in_gb(free)} free'}"))
-        if wrong:
-            troubles.append(Trouble(fails, wrong, remedies[name], needed=name == "runs"))
-        elif free < wanted:
-            troubles.append(Trouble(fails, f"{in_gb(free)} are free", remedies[name]))
+    for name, (folder, feature, needed) in places.items():
+        free, error = free_space(folder)
+        rows.append((name, f"{folder.absolute()}, {error or f'{in_gb(free)} free'}"))
+        if error:
+            problems.append(Problem(feature, error, remedies[name], fatal=name == "runs"))
+        elif free < needed:
+            problems.append(Problem(feature, f"{in_gb(free)} are free", remedies[name]))
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         rows.append(("shared memory", f"{shared}, {in_gb(free)} free"))
         if free < _SHARED_BYTES:
-            why, remedy = f"{in_gb(free)} of {shared} are free", "data.num_workers=0, the default"
+            reason = f"{in_gb(free)} of {shared} are free"
+            remedy = "data.num_workers=0, the default"
             remedy += "; in a container, give it more (docker run --shm-size=2g)"
-            troubles.append(Trouble("data.num_workers above 0", why, remedy))
-    return Section("room", tuple(rows), tuple(troubles))
+            problems.append(Problem("data.num_workers above 0", reason, remedy))
+    return ProbeResult("disk space", tuple(rows), tuple(problems))
 
 
 def _temporary() -> Path:
@@ -98,13 +100,13 @@ def _temporary() -> Path:
 
 
 def free_space(folder: Path) -> tuple[float, str]:
-    """Try to write where a folder is or would be made; nothing stays.
+    """Write and remove a temporary file where a folder is, or would be created.
 
     Args:
-        folder: It need not exist.
+        folder: The folder, which need not exist.
 
     Returns:
-        Bytes free, and what is wrong, empty if nothing is.
+        Free bytes, and why nothing can be written there, empty if it can.
     """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
@@ -120,73 +122,66 @@ def free_space(folder: Path) -> tuple[float, str]:
     return float(shutil.disk_usage(place).free), ""
 
 
-def strength(threads: int | None) -> Section:
-    """Tell memory and cores.
-
-    Args:
-        threads: That torch would start; None if it cannot be asked.
-
-    Returns:
-        The section.
-    """
-    rows, troubles = [], []
+def memory_and_cores(threads: int | None) -> ProbeResult:
+    """Check memory and cores; `threads` is the number torch starts, None if it is unknown."""
+    rows, problems = [], []
     total, available = limits.memory()
     limit = limits.memory_limit()
     capped = limit is not None and (total is None or limit < total)
-    told = [f"{in_gb(total)} in all"] if total is not None else []
-    told += [f"{in_gb(available)} available"] if available is not None else []
-    told += [f"{in_gb(limit)} granted to this container"] if capped and limit else []
-    rows.append(("memory", ", ".join(told) or "unknown"))
+    parts = [f"{in_gb(total)} in all"] if total is not None else []
+    parts += [f"{in_gb(available)} available"] if available is not None else []
+    parts += [f"{in_gb(limit)} granted to this container"] if capped and limit else []
+    rows.append(("memory", ", ".join(parts) or "unknown"))
     usable = min((n for n in (available, limit) if n is not None), default=None)
     if usable is not None and usable < _MEMORY_BYTES:
-        why = f"{in_gb(usable)} of memory can be used"
+        reason = f"{in_gb(usable)} of memory can be used"
         remedy = "end other programs, or lower data.batch_size and data.eval_batch_size"
-        troubles.append(Trouble("training at full width", why, remedy))
+        problems.append(Problem("training at full width", reason, remedy))
     cores, quota = limits.affinity(), limits.core_quota()
-    told = [f"{cores} of {os.cpu_count()}"]
-    told += [f"the time of {quota:.1f} granted to this container"] if quota is not None else []
-    told += [f"torch starts {threads} threads"] if threads is not None else []
-    rows.append(("cores", ", ".join(told)))
+    parts = [f"{cores} of {os.cpu_count()}"]
+    parts += [f"the time of {quota:.1f} granted to this container"] if quota is not None else []
+    parts += [f"torch starts {threads} threads"] if threads is not None else []
+    rows.append(("cores", ", ".join(parts)))
     granted = min(cores, quota) if quota is not None else cores
     if threads is not None and threads > max(1.0, granted) + 0.5:
-        why = f"torch starts {threads} threads for the time of {granted:.1f} cores"
+        reason = f"torch starts {threads} threads for the time of {granted:.1f} cores"
         remedy = f"set OMP_NUM_THREADS={max(1, round(granted))}"
-        troubles.append(Trouble("training at full speed", why, remedy))
-    return Section("memory and cores", tuple(rows), tuple(troubles))
+        problems.append(Problem("training at full speed", reason, remedy))
+    return ProbeResult("memory and cores", tuple(rows), tuple(problems))
 
 
-def text() -> Section:
-    """Tell how text is written, and whether that holds any letter."""
-    names = {
+def text_encoding() -> ProbeResult:
+    """Check that text is encoded in UTF-8."""
+    encodings = {
         "file names": sys.getfilesystemencoding(),
         "files": locale.getencoding() if not sys.flags.utf8_mode else "utf-8",
         "terminal": str(getattr(sys.stdout, "encoding", None) or "unknown"),
     }
-    other = [f"{name} are {found}" for name, found in names.items() if not _is_utf8(found)]
-    trouble = Trouble(
+    wrong = [f"{name} are {codec}" for name, codec in encodings.items() if not _is_utf8(codec)]
+    problem = Problem(
         "names with letters beyond ASCII, and tables",
-        f"text is not UTF-8 ({', '.join(other)})",
+        f"text is not UTF-8 ({', '.join(wrong)})",
         "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
     )
-    row = (", ".join(f"{name} {found}" for name, found in names.items()),)
-    return Section("text", (("encoding", *row),), (trouble,) if other else ())
+    value = ", ".join(f"{name} {codec}" for name, codec in encodings.items())
+    return ProbeResult("text", (("encoding", value),), (problem,) if wrong else ())
 
 
 def _is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("-", "").replace("_", "") == "utf8"
 
 
-def embedded_store() -> Section:
-    """Tell whether the embedded dataset is whole."""
+def embedded_store() -> ProbeResult:
+    """Check every file of the embedded dataset."""
     try:
         from av1part import embedded
         from av1part.data.store.store import Store
 
         store = Store.open(embedded.STORE, verify="full")
-    except Exception as error:  # as broken as the packages are: told, whatever it is
-        why = f"it does not open ({' '.join(str(error).split()) or type(error).__name__})"
+    except Exception as error:  # with a broken package it may be any error
+        reason = f"it does not open ({' '.join(str(error).split()) or type(error).__name__})"
         remedy = "install av1part anew"
-        trouble = Trouble("training on the embedded dataset", why, remedy, needed=True)
-        return Section("embedded dataset", (("store", "damaged"),), (trouble,))
-    said = f"{store.nodes.height:,} nodes, every file as its manifest says"
-    return Section("embedded dataset", (("store", said),))
+        problem = Problem("training on the embedded dataset", reason, remedy, fatal=True)
+        return ProbeResult("embedded dataset", (("store", "damaged"),), (problem,))
+    value = f"{store.nodes.height:,} nodes, every file as its manifest says"
+    return ProbeResult("embedded dataset", (("store", value),))

@@ -1,6 +1,6 @@
-"""The packages that training needs: versions, whether they can be imported, and GPUs.
+"""Probes of the packages that training needs: versions, imports and GPUs.
 
-They are imported in a process of its own: a damaged one may end it.
+The packages are imported in a child process, which a damaged one may end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from typing import Any
 
-from av1part.cli.doctor import Section, Trouble, in_gb
+from av1part.cli.doctor import ProbeResult, Problem, in_gb
 
 PACKAGES = (
     *("av1part", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core"),
@@ -23,125 +23,128 @@ MODULES = (
     *("numpy", "polars", "torch", "torchvision", "torchmetrics", "pytorch_lightning"),
     *("omegaconf", "hydra", "av"),
 )
-"""What is imported; an error of one that others need is theirs as well."""
+"""Modules that are imported; those that need a broken one are listed with its error."""
 _SETUP = "run `make setup`, or install av1part anew"
 _SECONDS = 300
-"""Longest that the imports may take, on a machine with a slow disk."""
+"""Time limit of the imports, generous for a slow disk."""
 
 _CHILD = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-said = {"errors": {}}
+imports = {"errors": {}}
 for name in sys.argv[1:]:
     try:
         __import__(name)
     except BaseException as error:
-        said["errors"][name] = f"{type(error).__name__}: {error}"
-if "torch" not in said["errors"]:
+        imports["errors"][name] = f"{type(error).__name__}: {error}"
+if "torch" not in imports["errors"]:
     import torch
-    said["cuda"], said["threads"] = torch.version.cuda, torch.get_num_threads()
+    imports["cuda"], imports["threads"] = torch.version.cuda, torch.get_num_threads()
     try:
-        said["gpus"] = []
+        imports["gpus"] = []
         for i in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(i)
             torch.zeros(1, device=f"cuda:{i}")
-            said["gpus"].append([about.name, about.total_memory, f"{about.major}.{about.minor}"])
+            imports["gpus"].append([about.name, about.total_memory, f"{about.major}.{about.minor}"])
     except Exception as error:
-        said["cuda_error"] = str(error)
-json.dump(said, sys.stdout)
+        imports["cuda_error"] = str(error)
+json.dump(imports, sys.stdout)
 """
 
 
-def packages(said: dict[str, Any]) -> Section:
-    """Tell the versions of packages, and which cannot be imported or are out of bounds.
+def packages(imports: dict[str, Any]) -> ProbeResult:
+    """Check that packages are installed, of a supported version, and can be imported.
 
     Args:
-        said: What `try_imports` found.
+        imports: The result of `try_imports`.
 
     Returns:
-        The section.
+        Versions and problems.
     """
-    rows, troubles = [("python", f"{platform.python_version()} ({sys.executable})")], []
+    rows, problems = [("python", f"{platform.python_version()} ({sys.executable})")], []
     for name in PACKAGES:
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
-            found = "not found"
-            troubles.append(Trouble("training", f"{name} is not installed", _SETUP, needed=True))
-        if name == "torch" and "cuda" in said:
-            found += f", CUDA {said['cuda']}" if said["cuda"] else ", without CUDA"
-        rows.append((name, found))
+            installed = "not found"
+            problems.append(Problem("training", f"{name} is not installed", _SETUP, fatal=True))
+        if name == "torch" and "cuda" in imports:
+            installed += f", CUDA {imports['cuda']}" if imports["cuda"] else ", without CUDA"
+        rows.append((name, installed))
     broken: dict[str, list[str]] = {}
-    for name, error in said["errors"].items():
+    for name, error in imports["errors"].items():
         broken.setdefault(" ".join(error.split())[:300], []).append(name)
     for error, names in broken.items():
-        why = f"{', '.join(names)} cannot be imported ({error})"
-        troubles.append(Trouble("training", why, _SETUP, needed=True))
+        reason = f"{', '.join(names)} cannot be imported ({error})"
+        problems.append(Problem("training", reason, _SETUP, fatal=True))
     for line in out_of_bounds():
-        troubles.append(Trouble("what was not tested", line, _SETUP))
-    return Section("versions", tuple(rows), tuple(troubles))
+        problems.append(Problem("what was not tested", line, _SETUP))
+    return ProbeResult("versions", tuple(rows), tuple(problems))
 
 
 def out_of_bounds() -> list[str]:
-    """Return the installed packages that are not of a version that av1part states, as lines."""
+    """Return a line for each installed package whose version av1part does not support."""
     try:
         from packaging.requirements import Requirement
     except ImportError:
         return []
     lines = []
-    for text in requires("av1part") or []:
-        requirement = Requirement(text)
+    for line in requires("av1part") or []:
+        requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = metadata(requirement.name)["Version"]
+            installed = metadata(requirement.name)["Version"]
         except PackageNotFoundError:
-            continue  # told by what cannot be imported
-        if found not in requirement.specifier:
-            lines.append(f"{requirement.name} {found} is installed, not {requirement.specifier}")
+            continue  # reported as an import that fails
+        if installed not in requirement.specifier:
+            name, bounds = requirement.name, requirement.specifier
+            lines.append(f"{name} {installed} is installed, not {bounds}")
     return lines
 
 
-def gpus(said: dict[str, Any]) -> Section:
-    """Tell the GPUs that torch can compute on, and why not on those that the driver sees.
+def gpus(imports: dict[str, Any]) -> ProbeResult:
+    """List the GPUs that torch can use, and why it cannot use those that the driver reports.
 
     Args:
-        said: What `try_imports` found.
+        imports: The result of `try_imports`.
 
     Returns:
-        The section.
+        GPUs and problems.
     """
     driver = _driver()
     rows = [
         (f"cuda:{i}", f"{name}, {in_gb(size)}, compute capability {capability}")
-        for i, (name, size, capability) in enumerate(said.get("gpus", []))
+        for i, (name, size, capability) in enumerate(imports.get("gpus", []))
     ]
-    troubles = []
+    problems = []
     if not rows:
         rows = [("GPU", "none" if driver is None else f"none that torch can use; driver: {driver}")]
         if driver is None:
-            why, remedy = "there is no NVIDIA GPU", "train with trainer=cpu, the default"
-        elif not said.get("cuda"):
-            why, remedy = "torch is a build without CUDA", _SETUP
+            reason, remedy = "there is no NVIDIA GPU", "train with trainer=cpu, the default"
+        elif not imports.get("cuda"):
+            reason, remedy = "torch is a build without CUDA", _SETUP
         else:
-            why = f"torch's CUDA {said['cuda']} does not start {said.get('cuda_error', '')}".strip()
+            error = imports.get("cuda_error", "")
+            reason = f"torch's CUDA {imports['cuda']} does not start {error}".strip()
             remedy = "bring the driver up to date, or look at CUDA_VISIBLE_DEVICES"
-        troubles = [Trouble("trainer=gpu, data.planes=device, device=cuda", why, remedy)]
+        problems = [Problem("trainer=gpu, data.planes=device, device=cuda", reason, remedy)]
     elif driver is not None:
         rows.append(("driver", driver))
-    return Section("GPUs", tuple(rows), tuple(troubles))
+    return ProbeResult("GPUs", tuple(rows), tuple(problems))
 
 
 def try_imports() -> dict[str, Any]:
     """Import what training needs in a new process.
 
     Returns:
-        `errors`, package to why it cannot be imported; and of torch `cuda`, the version it was
-        built for or None, `threads`, `gpus` (name, bytes, capability) and perhaps `cuda_error`.
+        `errors`, package to the error of its import; and, where torch imports, `cuda` (the version
+        it was built for, or None), `threads`, `gpus` (name, bytes, capability) and, if CUDA does
+        not start, `cuda_error`.
     """
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     try:
-        ran = subprocess.run(
+        child = subprocess.run(
             [sys.executable, "-c", _CHILD, *MODULES],
             capture_output=True,
             text=True,
@@ -150,22 +153,21 @@ def try_imports() -> dict[str, Any]:
             check=False,
             env=environment,
         )
-        said = json.loads(ran.stdout)
+        return dict(json.loads(child.stdout))
     except subprocess.TimeoutExpired:
         return {"errors": {"torch": f"it took more than {_SECONDS} s"}}
     except OSError as error:
         return {"errors": {"torch": str(error)}}
     except ValueError:
-        last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"errors": {"torch": f"Python ended with {ran.returncode}: {last}"}}
-    return dict(said)
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"errors": {"torch": f"Python ended with {child.returncode}: {last}"}}
 
 
 def _driver() -> str | None:
-    """Return what nvidia-smi says of GPUs and driver; None without one."""
+    """Return GPUs and driver as nvidia-smi prints them; None without nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        ran = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True)
+        process = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return "; ".join(ran.stdout.strip().splitlines()) or None
+    return "; ".join(process.stdout.strip().splitlines()) or None

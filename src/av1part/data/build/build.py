@@ -4,12 +4,11 @@
     each (sequence, cq level), `jobs` at a time    y4m -> stream -> node table in the work folder
     all tables     -> nodes.parquet and manifest.json, verified, then the folder gets its name
 
-Whatever is complete in the work folder is kept when the same build is started again.
+A build that is started again keeps every complete file of the work folder.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -32,16 +31,17 @@ from av1part.data.build.libaom import (
     find_inspect,
     inspect_stream,
 )
-from av1part.data.build.progress import Progress
+from av1part.data.build.progress import BuildProgress
 from av1part.data.build.settings import BuildSettings, check_count, raw_format
 from av1part.data.build.sources import Source, find_sources, open_sources
 from av1part.data.build.yuv import CONVERSIONS, write_y4m_frame, y4m_header
 from av1part.data.store.schema import plane_dtype
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import Av1partError, EncoderError, SourceError
-from av1part.system.files import atomic_path, write_json
+from av1part.system.files import atomic_path, load_json, write_json
 
-_SECONDS_TO_NOTICE = 0.2
+_POLL_SECONDS = 0.2
 
 
 def build_dataset(
@@ -64,30 +64,29 @@ def build_dataset(
 
     Args:
         sources: Files, folders or globs; see `find_sources`.
-        out: The dataset folder to make.
-        cq_levels: See `BuildSettings`, as for `sizes`, `cpu_used`, `one_to_four`, `frames`
-            and `every`.
-        sizes: Node sizes to keep.
-        cpu_used: Speed of aomenc.
-        one_to_four: Allow 1:4 partitions.
-        frames: Frames to keep of each source.
-        every: Keep each `every`-th frame.
+        out: The dataset folder to create.
+        cq_levels: See `BuildSettings`.
+        sizes: See `BuildSettings`.
+        cpu_used: See `BuildSettings`.
+        one_to_four: See `BuildSettings`.
+        frames: See `BuildSettings`.
+        every: See `BuildSettings`.
         jobs: Encoders that run at a time; does not change the dataset.
-        width: Of raw files, where their names do not say it.
-        height: Likewise.
-        bit_depth: Likewise.
+        width: Of raw files whose names do not give it; see `RawFormat`.
+        height: See `RawFormat`.
+        bit_depth: See `RawFormat`.
         progress: Show progress on stderr.
 
     Returns:
         The finished dataset, opened.
 
     Raises:
-        ConfigError: if a setting cannot be, or another process builds there.
-        SourceError: if a source is refused; neither `out` nor `<out>.partial` is left then.
-        EncoderError: if aomenc or inspect is missing or fails.
-        StoreError: if `out` exists, or `<out>.partial` is another build's.
-        Av1partError: no other than these; only an EncoderError keeps what is already encoded,
-            and the same call then resumes.
+        ConfigError: if a setting is not valid, or another process builds there.
+        SourceError: if a source is refused; neither `out` nor `<out>.partial` is left.
+        EncoderError: if aomenc or inspect is missing or fails; finished encodes are kept, and the
+            same call resumes.
+        StoreError: if `out` exists, or `<out>.partial` belongs to another build.
+        Av1partError: no other than these.
     """
     settings = BuildSettings(cq_levels, sizes, cpu_used, one_to_four, frames, every)
     check_count("jobs", jobs)
@@ -97,7 +96,7 @@ def build_dataset(
     recipe = {
         "made_by": {"av1part": __version__, "aomenc": aomenc.version},
         "sources": {s.sequence: s.sha256 for s in opened},
-        "settings": json.loads(json.dumps(asdict(settings))),
+        "settings": asdict(settings),
         "raw": asdict(raw),
     }
     writer = StoreWriter(out, recipe)
@@ -107,14 +106,14 @@ def build_dataset(
             build.run(jobs, show=progress)
             return writer.finish(build.nodes(), build.sequence_facts(), build.provenance())
         except Av1partError as error:
-            # What an encoder failed on may go better the next time: keep what is already encoded.
+            # An encoder may succeed on the next try: keep the finished encodes.
             if not (isinstance(error, EncoderError) and build.any_encoded()):
                 writer.discard()
             raise
 
 
 class _Build:
-    """One build: its inputs, and what its work folder holds."""
+    """One build: its inputs and its work folder."""
 
     def __init__(
         self,
@@ -131,40 +130,40 @@ class _Build:
         self.inspect = inspect
 
     def run(self, jobs: int, *, show: bool) -> None:
-        """Read and encode everything that is not there yet, `jobs` encoders at a time."""
+        """Read and encode everything that is missing, `jobs` encoders at a time."""
         total = len(self.sources) * len(self.settings.cq_levels)
-        done = total - sum(len(self._todo(s)) for s in self.sources)
-        with Progress(total, done, show=show) as bar, _pool(jobs) as (pool, children):
+        done = total - sum(len(self._missing_levels(s)) for s in self.sources)
+        with BuildProgress(total, done, show=show) as bar, _pool(jobs) as (pool, children):
             running: dict[Future[None], tuple[Source, int]] = {}
             for source in self.sources:
-                todo = self._todo(source)
-                self._read(source, with_y4m=bool(todo))
-                for cq_level in todo:
+                missing = self._missing_levels(source)
+                self._read(source, with_y4m=bool(missing))
+                for cq_level in missing:
                     job = pool.submit(self._encode, source, cq_level, children)
                     running[job] = source, cq_level
-                # Read ahead by one source at most: a y4m of a long 4K clip takes much disk.
+                # Read one source ahead at most: the y4m of a long 4K clip is large.
                 while len(running) > jobs:
                     self._collect(running, bar)
             while running:
                 self._collect(running, bar)
 
-    def _todo(self, source: Source) -> list[int]:
+    def _missing_levels(self, source: Source) -> list[int]:
         return [q for q in self.settings.cq_levels if not self._table(source, q).is_file()]
 
-    def _collect(self, running: dict[Future[None], tuple[Source, int]], bar: Progress) -> None:
-        """Wait for a job, and drop its source's y4m if it was the last."""
-        # Polars takes over SIGINT such that it no longer ends a wait: come up for Ctrl-C.
-        while not (done := wait(running, _SECONDS_TO_NOTICE, FIRST_COMPLETED).done):
+    def _collect(self, running: dict[Future[None], tuple[Source, int]], bar: BuildProgress) -> None:
+        """Wait for a job, and remove its source's y4m after the last one."""
+        # Polars replaces the handler of SIGINT, which then ends no wait: a timeout lets Ctrl-C in.
+        while not (done := wait(running, _POLL_SECONDS, FIRST_COMPLETED).done):
             pass
         for job in done:
             source, cq_level = running.pop(job)
             job.result()
             bar.advance(f"{source.sequence} cq {cq_level}")
-            if not self._todo(source):
+            if not self._missing_levels(source):
                 self._y4m(source).unlink(missing_ok=True)
 
     def _read(self, source: Source, *, with_y4m: bool) -> None:
-        """Put a source's luma into the store and its frames into the work folder."""
+        """Write a source's luma into the store and its frames into the work folder."""
         ready = self._facts_file(source).is_file() and self.writer.has_plane(source.sequence)
         if ready and (self._y4m(source).is_file() or not with_y4m):
             return
@@ -219,13 +218,13 @@ class _Build:
         return any(self.writer.work.glob("*.parquet"))
 
     def nodes(self) -> pl.DataFrame:
-        """Return all nodes.
+        """Concatenate the node tables.
 
         Returns:
-            The tables of all sources and cq levels, one below the other.
+            The nodes of all sources and cq levels.
 
         Raises:
-            SourceError: if there is none.
+            SourceError: if there is no node.
         """
         tables = [
             pl.read_parquet(self._table(s, q))
@@ -241,11 +240,11 @@ class _Build:
         return nodes
 
     def sequence_facts(self) -> dict[str, dict[str, Any]]:
-        """Return what the manifest says of each sequence."""
+        """Return the manifest's entry of each sequence."""
         return {s.sequence: self._facts(s) for s in self.sources}
 
     def provenance(self) -> dict[str, Any]:
-        """Return what the manifest says of how the dataset was made."""
+        """Return the manifest's entries on how the dataset was made."""
         depths = sorted({s.reader.bit_depth for s in self.sources})
         used = {s.reader.conversion for s in self.sources}
         return {
@@ -281,13 +280,13 @@ class _Build:
         return self.writer.work / f"{source.sequence}.{cq_level}.parquet"
 
     def _facts(self, source: Source) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self._facts_file(source).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = load_json(self._facts_file(source))
         return facts
 
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[tuple[ThreadPoolExecutor, Children]]:
-    """Threads that run encoders; on an error or Ctrl-C the encoders are killed first."""
+    """Yield threads that run encoders; on an error or Ctrl-C the encoders are killed first."""
     children = Children()
     pool = ThreadPoolExecutor(jobs)
     try:

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from av1part.data.build.libaom import InspectedFrame
-from av1part.data.build.tree import UNIT, Level, checked_tree
+from av1part.data.build.tree import UNIT, TreeLevel, checked_tree
 from av1part.data.store.schema import NODE_SCHEMA
 from av1part.partition import Partition
 from av1part.system.errors import EncoderError
 
 _MI_ALIGNMENT = 8
-"""AV1 rounds a frame up to whole 8x8 blocks, so the grid of cells may reach a little beyond it."""
+"""AV1 rounds a frame up to whole 8x8 blocks, so the grid of cells may reach beyond the frame."""
 
 
 def stream_nodes(
@@ -25,12 +25,12 @@ def stream_nodes(
     sizes: Collection[int],
     one_to_four: bool,
 ) -> pl.DataFrame:
-    """Turn what inspect said of a stream into nodes.
+    """Convert the frames of an inspected stream into nodes.
 
     Args:
-        frames: One a frame, in order.
-        sequence: Its name in the store.
-        shape: Frames, height and width in luma samples that were encoded.
+        frames: Frames in order.
+        sequence: Name of the sequence in the store.
+        shape: Frames, height and width in luma samples, as encoded.
         sizes: Node sizes to keep.
         one_to_four: Whether the encoder was allowed HORZ_4 and VERT_4.
 
@@ -38,32 +38,32 @@ def stream_nodes(
         Table with the columns of `NODE_SCHEMA`; nodes not wholly inside the frame are left out.
 
     Raises:
-        EncoderError: if frames are missing, a frame has another size, its tree does not give its
-            grid back, or a 1:4 partition is there that was forbidden.
+        EncoderError: if frames are missing, a frame has another size, its tree does not reproduce
+            its grid, or it has a 1:4 partition though those were disabled.
     """
     count, height, width = shape
     cells = tuple(-(-side // _MI_ALIGNMENT) * _MI_ALIGNMENT // UNIT for side in (height, width))
     tables = []
-    seen = 0
+    inspected = 0
     for index, frame in enumerate(frames):
         name = f"{sequence}, frame {index}, qindex {frame.qindex}"
-        shown = frame.blocks.shape[:2]
-        if shown != cells:
-            raise EncoderError(f"{name}: inspect shows {shown} cells, {width}x{height} has {cells}")
+        grid = frame.blocks.shape[:2]
+        if grid != cells:
+            raise EncoderError(f"{name}: inspect shows {grid} cells, {width}x{height} has {cells}")
         levels = checked_tree(frame.blocks, name)
         if not one_to_four and any((p >= Partition.HORZ_4).any() for *_, p in levels):
             raise EncoderError(f"{name} has 1:4 partitions, which the encoder was told not to use")
         for level in levels:
             if level[0] in sizes:
                 tables.append(_table(level, sequence, index, frame.qindex, height, width))
-        seen = index + 1
-    if seen != count:
-        raise EncoderError(f"{sequence}: {count} frames were encoded, inspect shows {seen}")
+        inspected = index + 1
+    if inspected != count:
+        raise EncoderError(f"{sequence}: {count} frames were encoded, inspect shows {inspected}")
     return pl.concat(tables)
 
 
 def _table(
-    level: Level, sequence: str, frame: int, qindex: int, height: int, width: int
+    level: TreeLevel, sequence: str, frame: int, qindex: int, height: int, width: int
 ) -> pl.DataFrame:
     size, row, col, partition = level
     inside = (row + size <= height) & (col + size <= width)

@@ -1,11 +1,10 @@
-"""Run libaom's aomenc and inspect: y4m in, block sizes of every frame out.
+"""Running libaom's aomenc and inspect: y4m in, block sizes of every frame out.
 
 y4m --pipe--> aomenc -> IVF -> inspect -bs -x -> JSON, one object a frame -> `InspectedFrame`
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,12 +24,12 @@ from numpy.typing import NDArray
 from av1part.data.build.tree import UNIT, Grid
 from av1part.data.build.yuv import MAX_SIDE
 from av1part.system.errors import EncoderError, first_line
-from av1part.system.files import cache_folder, expanded
+from av1part.system.files import cache_folder, expanded, parse_json
 
 _BLOCK_NAME = re.compile(r"BLOCK_(\d+)X(\d+)")
 _MEMBER = re.compile(r'\s*"(blockSizeMap|blockSize|frameType|baseQIndex)":\s*(.*?),?\s*')
 _MOST_CELLS = MAX_SIDE // UNIT + 2
-"""Cells a side of the largest frame that is taken, as AV1 rounds it up to whole 8x8 blocks."""
+"""Cells a side of the largest frame, rounded up to whole 8x8 blocks as in AV1."""
 _VERSION = re.compile(r"AOMedia Project AV1 (?:En|De)coder (v\S+)")
 
 
@@ -40,7 +39,7 @@ class Tool:
 
     Attributes:
         path: The executable.
-        version: libaom's version as the program says it, such as `v3.6.0`.
+        version: libaom's version as the program prints it, such as `v3.6.0`.
     """
 
     path: Path
@@ -49,7 +48,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class InspectedFrame:
-    """What inspect says of one decoded frame.
+    """The block sizes of one decoded frame, from inspect.
 
     Attributes:
         qindex: `base_q_idx` of the frame, 0 to 255.
@@ -62,7 +61,7 @@ class InspectedFrame:
 
 
 class Children:
-    """The programs that run for a build, so that none outlives it; safe to share by threads."""
+    """The child processes of a build, none of which outlives it; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,9 +70,9 @@ class Children:
 
     @contextmanager
     def run(self, command: Sequence[str], **pipes: Any) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a program; when the block ends, however it ends, the program has ended too.
+        """Run a program during a `with` block; at its end the program is killed if it still runs.
 
-        It gets a session of its own, so that Ctrl-C reaches the build alone, which then decides.
+        It has a session of its own, so that Ctrl-C reaches only the build.
 
         Args:
             command: The program and its arguments.
@@ -83,7 +82,7 @@ class Children:
             The running program.
 
         Raises:
-            EncoderError: if the program cannot be started, or `close` was called.
+            EncoderError: if the program cannot be started, or `close` was called before.
         """
         with self._lock:
             if self._closed:
@@ -105,7 +104,7 @@ class Children:
                 self._running.discard(process)
 
     def close(self) -> None:
-        """Kill what runs and start nothing more."""
+        """Kill all running programs and refuse to start others."""
         with self._lock:
             self._closed = True
             for process in self._running:
@@ -113,35 +112,27 @@ class Children:
 
 
 def _close_quietly(pipe: IO[bytes]) -> None:
-    """Close a pipe whose reader may be dead; what was left in it does not matter then."""
+    """Close a pipe whose reader may have ended, which loses what it has not read."""
     with suppress(BrokenPipeError):
         pipe.close()
 
 
 def find_aomenc() -> Tool:
-    """Find aomenc: `AV1PART_AOMENC`, then what `make libaom` built, then PATH.
+    """Find aomenc: `AV1PART_AOMENC`, then the build of `make libaom`, then PATH.
 
-    Returns:
-        Where it is and which version.
-
-    Raises:
-        EncoderError: if there is none, or it is not libaom's.
+    An `EncoderError` says that there is none, or that it is not libaom's.
     """
     path = _find("aomenc", "AV1PART_AOMENC")
     return Tool(path, _version(path, ["--help"]))
 
 
 def find_inspect() -> Tool:
-    """Find inspect: `AV1PART_INSPECT`, then what `make libaom` built, then PATH.
+    """Find inspect: `AV1PART_INSPECT`, then the build of `make libaom`, then PATH.
 
-    Returns:
-        Where it is and which version.
-
-    Raises:
-        EncoderError: if there is none, or it is not libaom's.
+    An `EncoderError` says that there is none, or that it is not libaom's.
     """
     path = _find("inspect", "AV1PART_INSPECT")
-    # It names its version only once it has a stream to open.
+    # It prints its version only when it opens a stream.
     with tempfile.NamedTemporaryFile(suffix=".ivf") as file:
         file.write(_ivf_header())
         file.flush()
@@ -149,34 +140,34 @@ def find_inspect() -> Tool:
 
 
 def _ivf_header() -> bytes:
-    """Return an IVF file of AV1 with no frame in it."""
+    """Return an IVF file of AV1 without frames."""
     return struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, b"AV01", 16, 16, 30, 1, 0, 0)
 
 
 def programs_folder() -> Path:
-    """Return the folder where `make libaom` puts its programs."""
+    """Return the folder where `make libaom` installs its programs."""
     return cache_folder() / "libaom" / "bin"
 
 
 def _find(name: str, variable: str) -> Path:
-    named = os.environ.get(variable)
-    if named:
-        path = expanded(named)
+    given = os.environ.get(variable)
+    if given:
+        path = expanded(given)
         if not os.access(path, os.X_OK) or path.is_dir():
-            raise EncoderError(f"{variable}={named} is not a program: correct or unset it")
+            raise EncoderError(f"{variable}={given} is not a program: correct or unset it")
         return path
     built = programs_folder() / name
     if os.access(built, os.X_OK):
         return built
-    found = shutil.which(name)
-    if found is None:
+    installed = shutil.which(name)
+    if installed is None:
         raise EncoderError(f"no {name} found: run `make libaom`, or set {variable} to the program")
-    return Path(found)
+    return Path(installed)
 
 
 def _version(path: Path, arguments: list[str]) -> str:
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [path, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -186,7 +177,7 @@ def _version(path: Path, arguments: list[str]) -> str:
         ).stdout.decode(errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EncoderError(f"{path} cannot be run ({error}): run `make libaom`") from None
-    match = _VERSION.search(said)
+    match = _VERSION.search(output)
     if match is None:
         raise EncoderError(f"{path} is not a program of libaom: run `make libaom`")
     return match[1]
@@ -197,12 +188,12 @@ def encoder_arguments(
 ) -> list[str]:
     """List aomenc's arguments, without its output and input.
 
-    Every frame is a key frame at one quantiser, on one thread, so the stream depends on nothing
-    but the samples, these arguments and aomenc's version.
+    Every frame is a key frame at one quantiser, on one thread, so the stream depends only on the
+    samples, these arguments and aomenc's version.
 
     Args:
         cq_level: Quantiser, 0 to 63.
-        bit_depth: Bits a sample of the y4m it will be given.
+        bit_depth: Bits per sample of the y4m.
         cpu_used: Speed, 0 the slowest and most thorough.
         one_to_four: Allow 1:4 partitions.
 
@@ -221,17 +212,17 @@ def encoder_arguments(
 def encode(
     aomenc: Path, y4m: Path, ivf: Path, arguments: Sequence[str], children: Children
 ) -> None:
-    """Encode a y4m file, fed through a pipe: if this process dies, so does the encoder's input.
+    """Encode a y4m file through a pipe, which ends the encoder if this process dies.
 
     Args:
         aomenc: The encoder's executable.
-        y4m: What to encode.
+        y4m: The input.
         ivf: The stream to write.
-        arguments: Those of `encoder_arguments`.
-        children: What runs the encoder.
+        arguments: Arguments from `encoder_arguments`.
+        children: Processes of the build.
 
     Raises:
-        EncoderError: if aomenc fails, with the last thing it said.
+        EncoderError: if aomenc fails, with its last message.
     """
     command = [str(aomenc), *arguments, "-o", str(ivf), "-"]
     with tempfile.TemporaryFile() as log:
@@ -249,18 +240,18 @@ def encode(
 
 
 def inspect_stream(inspect: Path, ivf: Path, children: Children) -> Iterator[InspectedFrame]:
-    """Decode a stream frame by frame.
+    """Inspect a stream frame by frame.
 
     Args:
-        inspect: The inspector's executable.
+        inspect: The executable of inspect.
         ivf: The stream.
-        children: What runs the inspector.
+        children: Processes of the build.
 
     Yields:
         The block sizes of each frame, in order.
 
     Raises:
-        EncoderError: if inspect fails, or prints what it should not.
+        EncoderError: if inspect fails, or its output is not as expected.
     """
     with tempfile.TemporaryFile() as log:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
@@ -274,19 +265,19 @@ def inspect_stream(inspect: Path, ivf: Path, children: Children) -> Iterator[Ins
 
 def _reason(status: int, log: IO[bytes]) -> str:
     log.seek(max(0, log.seek(0, os.SEEK_END) - 2000))
-    said = re.split(r"[\r\n]+", log.read().decode(errors="replace").strip())[-1]
-    return f"(exit status {status}: {said[:200] or 'no message'})"
+    message = re.split(r"[\r\n]+", log.read().decode(errors="replace").strip())[-1]
+    return f"(exit status {status}: {message[:200] or 'no message'})"
 
 
 def parse_inspect(lines: Iterable[bytes], name: str) -> Iterator[InspectedFrame]:
     """Parse the JSON of `inspect -bs`, run-length coded (`-x`) or not, one frame at a time.
 
-    inspect prints one member a line, which is what keeps memory bounded here: the file as a whole
-    is one JSON array that ends in `null`.
+    The output as a whole is one JSON array that ends in `null`. inspect prints one member per
+    line, so parsing by line bounds the memory.
 
     Args:
-        lines: What inspect printed.
-        name: What to call the stream in an error.
+        lines: Output of inspect.
+        name: Name of the stream in an error.
 
     Yields:
         Each frame, as soon as its last line is read.
@@ -301,8 +292,8 @@ def parse_inspect(lines: Iterable[bytes], name: str) -> Iterator[InspectedFrame]
         match = _MEMBER.fullmatch(line)
         if match:
             try:
-                members[match[1]] = json.loads(match[2])
-            except (ValueError, RecursionError):
+                members[match[1]] = parse_json(match[2])
+            except ValueError:
                 raise EncoderError(f"{name}: inspect printed a broken {match[1]}") from None
         elif line in ("}", "},"):
             yield _frame(members, name)
@@ -345,7 +336,7 @@ def _size_table(codes: dict[str, int]) -> Grid:
 
 
 def _run_lengths(row: list[Any]) -> NDArray[np.uint8]:
-    """Expand one row: after a value, `[n]` says that it comes n times more.
+    """Expand one row, in which `[n]` repeats the value before it n more times.
 
     Raises:
         ValueError: if the row is wider than any frame, before it is expanded.

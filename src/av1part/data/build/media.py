@@ -21,7 +21,7 @@ from av1part.data.build.yuv import (
     GREY,
     NO_CONVERSION,
     RGB,
-    Planes,
+    YuvFrame,
     check_format,
     grey_to_420,
     mean_chroma,
@@ -29,7 +29,7 @@ from av1part.data.build.yuv import (
 )
 from av1part.system.errors import SourceError, first_line
 
-# Some releases of PyAV hand on what FFmpeg says besides, which the error that they raise says too.
+# Some releases of PyAV also print FFmpeg's messages, which are in the error they raise as well.
 logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 _PLANAR = re.compile(r"yuv[aj]?(420|422|444|440)p(?:\d+le)?")
@@ -40,33 +40,33 @@ _REPACKED = {
     "uyvy422": "yuv422p",
     "p010le": "yuv420p10le",
 }
-"""Formats whose samples FFmpeg only moves about to make a planar one."""
+"""Formats that FFmpeg only rearranges into a planar one, without changing samples."""
 
 _BOXES = {"422": (2, 1), "444": (2, 2), "440": (1, 2)}
-"""Rows and columns of chroma samples that one 4:2:0 sample stands for."""
+"""Rows and columns of chroma samples averaged into one 4:2:0 sample."""
 
 _LIMITED_RANGE = 1
 
 _OPTIONS = {"protocol_whitelist": "file", "pattern_type": "none"}
 _PLAYLISTS = {"concat", "dash", "hls", "imf"}
-"""Formats of FFmpeg whose files name others, which would then be read in their place."""
+"""Formats of FFmpeg whose files name other files, which FFmpeg would read."""
 
 
 class MediaReader:
     """The first video stream of a file.
 
-    PyAV ends a truncated file without a word, so the packets are counted when it is opened, and
-    frames against packets when it is read.
+    PyAV reads a truncated file without an error, so packets are counted when the file is opened,
+    and compared with the frames when it is read.
     """
 
     def __init__(self, path: Path) -> None:
         """Count the packets and decode the first frame.
 
         Args:
-            path: A video or picture of any kind FFmpeg reads.
+            path: A video or picture in any format FFmpeg reads.
 
         Raises:
-            SourceError: if there is no video, no frame, a pixel format that is not taken, or fewer
+            SourceError: if there is no video, no frame, an unsupported pixel format, or fewer
                 packets than the container declares.
         """
         self.path = path
@@ -82,10 +82,10 @@ class MediaReader:
 
     def _open(self) -> tuple[Any, VideoStream]:
         try:
-            # As a file whatever its name looks like, and nothing over the network.
+            # Always as a file, whatever its name looks like, never over the network.
             container = av.open(f"file:{self.path}", container_options=_OPTIONS)
         except (av.FFmpegError, ValueError) as error:
-            raise SourceError(f"{self.path} is not a video or picture ({_said(error)})") from None
+            raise SourceError(f"{self.path} is not a video or picture ({_reason(error)})") from None
         if container.format.name in _PLAYLISTS:
             container.close()
             raise SourceError(f"{self.path} is a list of other files: name those themselves")
@@ -106,7 +106,7 @@ class MediaReader:
             if stream.codec_context.width:  # else known from the first frame on
                 check_format(self.path, stream.codec_context.width, stream.codec_context.height, 8)
             self.rate = Fraction(stream.average_rate or 30)
-            count = shown = 0
+            count = displayed = 0
             end = Fraction(0)
             try:
                 for packet in container.demux(stream):
@@ -114,18 +114,18 @@ class MediaReader:
                         if packet.is_corrupt:
                             raise SourceError(f"{self.path} is truncated or damaged: copy it again")
                         count += 1
-                        shown += not packet.is_discard
+                        displayed += not packet.is_discard
                         end = max(end, _end(packet, self.rate))
             except av.FFmpegError as error:
-                raise SourceError(f"{self.path} is damaged ({_said(error)})") from None
+                raise SourceError(f"{self.path} is damaged ({_reason(error)})") from None
             self._check_declared(stream, count, end)
-        return shown
+        return displayed
 
     def _check_declared(self, stream: VideoStream, count: int, end: Fraction) -> None:
-        """Compare what was read with the frame count or the duration that the file declares.
+        """Compare packets and end time with the frame count or duration that the file declares.
 
         Raises:
-            SourceError: if there is less.
+            SourceError: if packets are missing.
         """
         if count < stream.frames:
             raise SourceError(
@@ -148,9 +148,9 @@ class MediaReader:
             try:
                 yield from container.decode(stream)
             except (av.FFmpegError, ValueError) as error:
-                raise SourceError(f"{self.path} cannot be decoded ({_said(error)})") from None
+                raise SourceError(f"{self.path} cannot be decoded ({_reason(error)})") from None
 
-    def __iter__(self) -> Iterator[Planes]:
+    def __iter__(self) -> Iterator[YuvFrame]:
         count = 0
         for frame in self._decode():
             if frame.is_corrupt:
@@ -168,10 +168,10 @@ class MediaReader:
 
 
 def check_end(path: Path) -> None:
-    """Refuse a JPEG or GIF without its end marker: FFmpeg fills up what is missing.
+    """Refuse a JPEG or GIF without its end marker: FFmpeg fills in the missing part.
 
     Args:
-        path: A file of any kind; others are not looked at.
+        path: A file of any kind; other formats are not checked.
 
     Raises:
         SourceError: if the file is cut off.
@@ -181,7 +181,7 @@ def check_end(path: Path) -> None:
         if kind == b"GIF":
             whole = file.seek(-1, os.SEEK_END) > 0 and file.read() == b";"
         elif kind == b"\xff\xd8\xff":
-            # The last scan must be followed by an end of image; neither occurs in coded samples.
+            # An end-of-image marker must follow the last scan; coded samples contain neither.
             data = file.read()
             whole = data.rfind(b"\xff\xda") < data.rfind(b"\xff\xd9")
         else:
@@ -190,12 +190,12 @@ def check_end(path: Path) -> None:
         raise SourceError(f"{path} is truncated: its end marker is missing")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or first_line(error)
 
 
 def _end(packet: Any, rate: Fraction) -> Fraction:
-    """Return the time in seconds at which a packet's frame ends, 0 if it has no time."""
+    """Return the end time of a packet's frame in seconds, 0 if the packet has no time."""
     if packet.pts is None or not packet.time_base:
         return Fraction(0)
     duration = packet.duration * packet.time_base if packet.duration else 1 / rate
@@ -212,17 +212,17 @@ def _declared_seconds(stream: VideoStream) -> Fraction | None:
 
 
 def conversion_of(frame: VideoFrame, path: Path) -> str:
-    """Tell which conversion a frame's pixel format needs.
+    """Return the conversion that a frame's pixel format needs.
 
     Args:
         frame: The first frame.
         path: Its file, for the error.
 
     Returns:
-        The conversion's name, as the manifest records it.
+        A key of `CONVERSIONS`.
 
     Raises:
-        SourceError: if the format is not taken.
+        SourceError: if the format is not supported.
     """
     format_ = frame.format
     name = _REPACKED.get(format_.name, format_.name)
@@ -239,7 +239,7 @@ def conversion_of(frame: VideoFrame, path: Path) -> str:
     raise SourceError(f"{path} has pixel format {name}: convert it to yuv420p or rgb24")
 
 
-def _planes(frame: VideoFrame, bit_depth: int) -> Planes:
+def _planes(frame: VideoFrame, bit_depth: int) -> YuvFrame:
     """Convert a frame whose format `conversion_of` accepts."""
     format_ = frame.format
     if format_.name in _REPACKED:

@@ -1,4 +1,4 @@
-"""Frames of raw planar YUV and of y4m files, counted against the file's size before any is read."""
+"""Readers of raw planar YUV and y4m files, whose frames are counted from the file's size first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from av1part.data.build.yuv import (
     CHROMA_BOX,
     GREY,
     NO_CONVERSION,
-    Planes,
+    YuvFrame,
     check_format,
     grey_to_420,
     mean_chroma,
@@ -28,7 +28,7 @@ _DEFAULT_RATE = Fraction(30)
 
 @dataclass(frozen=True)
 class RawFormat:
-    """What the user says of raw files; None where the file name is to say it.
+    """Format of raw files; None where the file's name gives a value.
 
     Attributes:
         width: Luma samples.
@@ -54,31 +54,31 @@ def _read_plane(file: BinaryIO, height: int, width: int, bit_depth: int) -> NDAr
 
 
 class RawReader:
-    """Planar YUV 4:2:0 without a header; what it is comes from the file's name or the user."""
+    """Planar YUV 4:2:0 without a header; its format comes from the user or the file's name."""
 
     conversion = NO_CONVERSION
     rate = _DEFAULT_RATE
 
-    def __init__(self, path: Path, said: RawFormat) -> None:
-        """Work out the format and count the frames.
+    def __init__(self, path: Path, given: RawFormat) -> None:
+        """Determine the format and count the frames.
 
         Args:
             path: A raw planar 4:2:0 file.
-            said: What the user says of it; the file's name fills what is None.
+            given: The user's options; the file's name gives what is None.
 
         Raises:
             SourceError: if the size is unknown, or the file is not a whole number of frames.
         """
         self.path = path
         named = raw_format_of(path)
-        width, height = said.width or named.width, said.height or named.height
+        width, height = given.width or named.width, given.height or named.height
         if width is None or height is None:
             raise SourceError(
                 f"{path} does not say its size: give width= and height=, "
                 "or name it like clip_1920x1080_10bit.yuv"
             )
         self.width, self.height = width, height
-        self.bit_depth = said.bit_depth or named.bit_depth or 8
+        self.bit_depth = given.bit_depth or named.bit_depth or 8
         check_format(path, width, height, self.bit_depth)
         samples = width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
         size = path.stat().st_size
@@ -88,14 +88,14 @@ class RawReader:
                 f"{path} has {size} bytes, not a whole number of {width}x{height} frames of "
                 f"{self.bit_depth} bits: it is truncated, or width, height or bit_depth are wrong"
             )
-        if not (said.bit_depth or named.bit_depth):
+        if not (given.bit_depth or named.bit_depth):
             self._refuse_words()
 
     def _refuse_words(self) -> None:
-        """Refuse 16-bit words taken for bytes: every second byte small, and not all zero.
+        """Refuse 16-bit words read as bytes: every second byte small, and not all zero.
 
         Raises:
-            SourceError: if the file looks like that.
+            SourceError: if the file looks like such words.
         """
         with self.path.open("rb") as file:
             start = np.frombuffer(file.read(1 << 20), dtype=np.uint8)
@@ -103,7 +103,7 @@ class RawReader:
         if start.any() and int(high.max(initial=0)) < 4 and int(start[::2].max()) > 3:
             raise SourceError(f"{self.path} looks like more than 8 bits a sample: give bit_depth=")
 
-    def __iter__(self) -> Iterator[Planes]:
+    def __iter__(self) -> Iterator[YuvFrame]:
         chroma = (self.height + 1) // 2, (self.width + 1) // 2
         with self.path.open("rb") as file:
             for _ in range(self.frames):
@@ -115,7 +115,7 @@ class RawReader:
 
 
 def raw_format_of(path: Path) -> RawFormat:
-    """Read what a raw file's name says of it.
+    """Parse the format in a raw file's name; None for what it does not give.
 
     >>> raw_format_of(Path("Beauty_3840x2160_120fps_420_10bit_YUV.yuv"))
     RawFormat(width=3840, height=2160, bit_depth=10)
@@ -128,7 +128,7 @@ def raw_format_of(path: Path) -> RawFormat:
         path: The file; only its name is read.
 
     Returns:
-        Luma samples and bits; None for what the name does not say.
+        The format.
 
     Raises:
         SourceError: if the name says big endian.
@@ -144,7 +144,7 @@ def raw_format_of(path: Path) -> RawFormat:
 
 
 class Y4mReader:
-    """A YUV4MPEG2 file: a header line, then frames with a line of their own each."""
+    """A YUV4MPEG2 file: a header line, then frames, each after a line of its own."""
 
     MAGIC = b"YUV4MPEG2"
     FRAME = b"FRAME"
@@ -158,7 +158,7 @@ class Y4mReader:
             path: A y4m file.
 
         Raises:
-            SourceError: if the header is broken, the format not taken, or a frame incomplete.
+            SourceError: if the header is broken, the format unsupported, or a frame incomplete.
         """
         self.path = path
         with path.open("rb") as file:
@@ -206,7 +206,7 @@ class Y4mReader:
             raise SourceError(f"{self.path} has a y4m header and no frame")
         return frames
 
-    def __iter__(self) -> Iterator[Planes]:
+    def __iter__(self) -> Iterator[YuvFrame]:
         with self.path.open("rb") as file:
             file.seek(self._start)
             for _ in range(self.frames):

@@ -1,4 +1,4 @@
-"""Progress of a build on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a build on stderr: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 20.0
 
 
-class Progress:
+class BuildProgress:
     """Counts finished jobs; use as a context."""
 
     def __init__(self, total: int, done: int, *, show: bool) -> None:
-        """Start counting.
-
-        Args:
-            total: Jobs of the whole build.
-            done: Jobs that an earlier run of it finished.
-            show: Whether to show anything.
-        """
+        """Start at `done` jobs, finished by an earlier run, of `total`."""
         self._total, self._done, self._show = total, done, show
-        self._bar: RichProgress | None = None
+        self._bar: Progress | None = None
         self._last_line = time.monotonic()
         if show and sys.stderr.isatty():
-            self._bar = RichProgress(
+            self._bar = Progress(
                 TextColumn("encoding"),
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -40,7 +33,7 @@ class Progress:
         elif show and done:
             self._line(f"resumed with {done} of {total} encodes done")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> BuildProgress:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -54,15 +47,15 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, what: str) -> None:
-        """Count one more finished job and say which."""
+    def advance(self, job: str) -> None:
+        """Count one more finished job and show its name."""
         self._done += 1
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, description=what)
+            self._bar.update(self._task, advance=1, description=job)
         elif self._show:
-            quiet = time.monotonic() - self._last_line
-            if quiet >= _SECONDS_BETWEEN_LINES or self._done == self._total:
-                self._line(f"encoded {self._done} of {self._total}, last {what}")
+            elapsed = time.monotonic() - self._last_line
+            if elapsed >= _SECONDS_BETWEEN_LINES or self._done == self._total:
+                self._line(f"encoded {self._done} of {self._total}, last {job}")
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

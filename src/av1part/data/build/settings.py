@@ -1,4 +1,4 @@
-"""The settings of a build, checked before anything is read."""
+"""The settings of a build, checked before any source is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES_TEXT = "8, 16, 32 and 64"
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What decides the content of a dataset, beside its sources.
+    """The settings that, with the sources, determine a dataset.
 
     Attributes:
         cq_levels: aomenc's `--cq-level`, 0 to 63, each once.
@@ -38,7 +38,7 @@ class BuildSettings:
         """Check every value.
 
         Raises:
-            ConfigError: naming the first that cannot be.
+            ConfigError: naming the first that is not valid.
         """
         check_list("cq_levels", self.cq_levels, _CQ_LEVELS, "0 to 63")
         check_list("sizes", self.sizes, SIZES, SIZES_TEXT)
@@ -52,29 +52,17 @@ class BuildSettings:
 
 
 def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:
-    """Check what is said of raw files; None leaves it to their names.
-
-    Args:
-        width: Luma samples, or None.
-        height: Luma samples, or None.
-        bit_depth: Bits a sample, or None.
-
-    Returns:
-        The values as they were given.
-
-    Raises:
-        ConfigError: naming the first that cannot be.
-    """
-    said = {"width": width, "height": height, "bit_depth": bit_depth}
-    return RawFormat(**{k: check_count(k, v) for k, v in said.items() if v is not None})
+    """Check the user's options on raw files; None leaves a value to the file's name."""
+    options = {"width": width, "height": height, "bit_depth": bit_depth}
+    return RawFormat(**{k: check_count(k, v) for k, v in options.items() if v is not None})
 
 
 def check_count(name: str, value: object) -> int:
-    """Check a value that must be a whole number from 1 on.
+    """Check that an option is a whole number of at least 1.
 
     Args:
-        name: What the user calls it.
-        value: As given.
+        name: The option.
+        value: Its value.
 
     Returns:
         The value.
@@ -92,13 +80,13 @@ def _is_integer(value: object) -> bool:
 
 
 def check_list(name: str, values: object, allowed: Collection[int], expected: str) -> None:
-    """Check a value that must be a list of distinct integers.
+    """Check that an option is a list of distinct integers.
 
     Args:
-        name: What the user calls it.
-        values: As given.
-        allowed: Every value that may be in it.
-        expected: Those values in words.
+        name: The option.
+        values: Its value.
+        allowed: Values the list may hold.
+        expected: `allowed` in words.
 
     Raises:
         ConfigError: if it is not.

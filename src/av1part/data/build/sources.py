@@ -1,4 +1,4 @@
-"""Videos and pictures in, frames in YUV 4:2:0 out: finding, checking and reading sources.
+"""Finding, checking and reading sources: videos and pictures in, frames in YUV 4:2:0 out.
 
 SOURCE arguments -> files -> `Source` (facts, checked against the file's size) -> frames
 """
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from av1part.data.build.media import MediaReader
 from av1part.data.build.planar import RawFormat, RawReader, Y4mReader
-from av1part.data.build.yuv import Planes, check_format
+from av1part.data.build.yuv import YuvFrame, check_format
 from av1part.data.store.schema import sequence_name
 from av1part.system.errors import ConfigError, SourceError
 from av1part.system.files import expanded, sha256_file
@@ -24,11 +24,11 @@ RAW_SUFFIX = ".yuv"
 _VIDEO = ".yuv .y4m .mp4 .m4v .mov .mkv .webm .avi .ivf .obu .264 .265 .h264 .h265 .hevc .ts .mxf"
 _PICTURE = ".png .jpg .jpeg .bmp .tif .tiff .webp .ppm .pgm .gif"
 SUFFIXES = frozenset(f"{_VIDEO} {_PICTURE}".split(" "))
-"""Endings that a folder's files are taken by; a file that is named is tried whatever its ending."""
+"""Suffixes of the files taken from a folder; a file named by the user may have any suffix."""
 
 
 class Reader(Protocol):
-    """One opened format: facts known without decoding everything, then the frames in order."""
+    """An opened file: its format, known without decoding all of it, and its frames in order."""
 
     width: int
     height: int
@@ -37,18 +37,18 @@ class Reader(Protocol):
     rate: Fraction
     conversion: str
 
-    def __iter__(self) -> Iterator[Planes]: ...
+    def __iter__(self) -> Iterator[YuvFrame]: ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """A video or picture that was found readable and as long as it says.
+    """A video or picture that is readable and complete.
 
     Attributes:
         path: The file.
-        sequence: Its name in a store.
-        sha256: Of the file.
-        reader: Its facts and frames.
+        sequence: Name of its sequence in a store.
+        sha256: SHA-256 of the file.
+        reader: Its format and frames.
     """
 
     path: Path
@@ -56,18 +56,10 @@ class Source:
     sha256: str
     reader: Reader
 
-    def frames(self, count: int | None = None, every: int = 1) -> Iterator[Planes]:
-        """Read each `every`-th frame, `count` of them at most.
+    def frames(self, count: int | None = None, every: int = 1) -> Iterator[YuvFrame]:
+        """Read each `every`-th frame lazily, at most `count`; all if None.
 
-        Args:
-            count: Frames to read; None is all.
-            every: Step between frames, from 1 on.
-
-        Returns:
-            Y, U and V of each frame, read as they are asked for.
-
-        Raises:
-            SourceError: if a frame cannot be read, or there are fewer than the file declares.
+        The iterator raises a `SourceError` for a frame that cannot be read or is missing.
         """
         stop = None if count is None else (count - 1) * every + 1
         return itertools.islice(iter(self.reader), 0, stop, every)
@@ -76,51 +68,51 @@ class Source:
 def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders and globs to a sorted list of files, each once.
 
-    A folder stands for its own files with an ending of `SUFFIXES`, not for its subfolders'.
+    A folder stands for its own files with one of `SUFFIXES`, without those of subfolders.
 
     Args:
-        arguments: What the user typed; `~` and `**` are expanded.
+        arguments: Sources as the user typed them; `~` and `**` are expanded.
 
     Returns:
         Existing files, sorted by name.
 
     Raises:
-        SourceError: if an argument stands for nothing.
+        SourceError: if an argument matches no file.
     """
-    found: dict[Path, Path] = {}
+    sources: dict[Path, Path] = {}
     for argument in arguments:
         path = expanded(argument)
         if path.is_dir():
             files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
-            nothing = "holds no video or picture: name the files themselves"
+            reason = "holds no video or picture: name the files themselves"
         elif path.exists():
-            files, nothing = [path], ""
+            files, reason = [path], ""
         else:
             matches = glob.glob(str(path), recursive=True)  # noqa: PTH207  (takes absolute ones)
             files = [Path(match) for match in matches if Path(match).is_file()]
-            nothing = "does not exist: check the path"
+            reason = "does not exist: check the path"
         if not files:
-            raise SourceError(f"{argument} {nothing}")
-        found |= {file.resolve(): file for file in files}
-    if not found:
+            raise SourceError(f"{argument} {reason}")
+        sources |= {file.resolve(): file for file in files}
+    if not sources:
         raise SourceError("no source given: name a video, a picture, a folder or a glob")
-    return sorted(found.values(), key=lambda p: (p.name, str(p)))
+    return sorted(sources.values(), key=lambda p: (p.name, str(p)))
 
 
 def open_sources(paths: Sequence[Path], raw: RawFormat | None = None) -> list[Source]:
     """Open and check sources.
 
     Args:
-        paths: Files, one at least.
-        raw: What the user says of raw files.
+        paths: Files, at least one.
+        raw: The user's options on raw files.
 
     Returns:
-        The sources, in the order given.
+        The sources, in the order of `paths`.
 
     Raises:
-        SourceError: naming the first file that is damaged, shorter than it says, of a format or
-            size that is not taken, or named like another.
-        ConfigError: if a raw format is given but there is no raw file.
+        SourceError: naming the first file that is damaged, incomplete, of an unsupported format or
+            size, or named like another.
+        ConfigError: if a raw format is given without a raw file.
     """
     by_name: dict[str, Path] = {}
     for path in paths:
@@ -140,10 +132,10 @@ def open_source(path: Path, raw: RawFormat | None = None) -> Source:
 
     Args:
         path: The file.
-        raw: What the user says of it if it is raw.
+        raw: The user's options, if the file is raw.
 
     Returns:
-        The source, its SHA-256 taken.
+        The source.
 
     Raises:
         SourceError: as `open_sources`.

@@ -4,7 +4,7 @@
       -> nodes of 128, 64, 32, 16 and 8 samples, each with its partition type
       -> the same grid again, as a check that nothing was misread
 
-The geometry of the partition types comes from `av1part.partition`; only the walk is here.
+The geometry of the partition types comes from `av1part.partition`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ UNIT = 4
 """Luma samples a side of one grid cell."""
 
 NODE_SIZES = (128, 64, 32, 16, 8)
-"""Every size a node of the tree can have; superblocks of 64 are four under a 128 that is split."""
+"""Sizes of a node; superblocks of 64 are read as children of a 128 that is SPLIT."""
 
 Grid = NDArray[np.uint8]
 """Height and width in luma samples of the block that covers each cell, `[rows, cols, 2]`."""
 
-Level = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
+TreeLevel = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 """Nodes of one size: size, rows and cols in luma samples, partition ids."""
 
 _QUADRANTS = ((0, 0), (0, 2), (2, 0), (2, 2))
 _AT_EDGES = (Partition.HORZ, Partition.VERT)
-"""What a node may be, beside SPLIT, whose lower or right half is outside the frame."""
+"""Types, beside SPLIT, of a node whose lower or right half is outside the frame."""
 
 
 @cache
 def _signatures(size: int) -> tuple[tuple[Partition, NDArray[np.int64]], ...]:
-    """Each legal type but SPLIT with the block sizes at a node's four quadrant corners, `[4, 2]`.
+    """Return the block sizes at a node's four quadrant corners, `[4, 2]`, of every type but SPLIT.
 
-    No block of a split child is wider or higher than a quadrant, and each other type has one that
-    is, so these four sizes tell the types apart; what matches none of them is SPLIT.
+    No block of a SPLIT is wider or higher than a quadrant, and every other type has one that is,
+    so the four sizes identify the type; a node that matches none is SPLIT.
     """
     table = []
     for partition in legal_partitions(size):
@@ -57,19 +57,19 @@ def _signatures(size: int) -> tuple[tuple[Partition, NDArray[np.int64]], ...]:
     return tuple(table)
 
 
-def partition_tree(grid: Grid) -> list[Level]:
+def partition_tree(grid: Grid) -> list[TreeLevel]:
     """Read the whole partition tree of a frame from its block sizes.
 
-    A node whose centre is beyond the last row or column of cells has quadrants that were never
-    coded: it is cut by force, and only HORZ (lower half outside), VERT (right half outside) and
-    SPLIT are possible (spec, section 5.11.4).
+    A node whose centre is beyond the last row or column of cells has quadrants that are not coded:
+    only HORZ (lower half outside), VERT (right half outside) and SPLIT are possible (spec, section
+    5.11.4).
 
     Args:
         grid: Block sizes, uint8 `[rows, cols, 2]`.
 
     Returns:
-        One level a size, 128 to 8, nodes in the order their parents have; every node that has at
-        least one cell in the frame, also those that reach over its edge.
+        One level per size, 128 to 8, nodes in the order of their parents: every node with at least
+        one cell in the frame, including those that reach over its edge.
     """
     rows, cols = grid.shape[:2]
     first = NODE_SIZES[0]
@@ -77,14 +77,14 @@ def partition_tree(grid: Grid) -> list[Level]:
         axis.ravel().astype(np.int64) * first
         for axis in np.mgrid[0 : -(-rows * UNIT // first), 0 : -(-cols * UNIT // first)]
     )
-    levels: list[Level] = []
+    levels: list[TreeLevel] = []
     for size in NODE_SIZES:
-        corners, seen = _corner_sizes(grid, row, col, size)
+        corners, inside_grid = _corner_sizes(grid, row, col, size)
         partition = np.full(len(row), Partition.SPLIT, dtype=np.int8)
         for type_, sizes in _signatures(size):
-            match = ((corners == sizes).all(axis=-1) | ~seen).all(axis=1)
+            match = ((corners == sizes).all(axis=-1) | ~inside_grid).all(axis=1)
             if type_ not in _AT_EDGES:
-                match &= seen.all(axis=1)
+                match &= inside_grid.all(axis=1)
             partition[match] = type_
         levels.append((size, row, col, partition))
         split = partition == Partition.SPLIT
@@ -97,14 +97,14 @@ def partition_tree(grid: Grid) -> list[Level]:
 def _corner_sizes(
     grid: Grid, row: NDArray[np.int64], col: NDArray[np.int64], size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Look up block sizes `[n, 4, 2]` at quadrant corners, and which corners are in the grid."""
+    """Return block sizes `[n, 4, 2]` at quadrant corners, and which corners are in the grid."""
     offsets = np.array(_QUADRANTS) * size // 4
     r = (row[:, None] + offsets[:, 0]) // UNIT
     c = (col[:, None] + offsets[:, 1]) // UNIT
-    seen = (r < grid.shape[0]) & (c < grid.shape[1])
+    inside_grid = (r < grid.shape[0]) & (c < grid.shape[1])
     corners = np.zeros((len(row), 4, 2), dtype=np.int64)
-    corners[seen] = grid[r[seen], c[seen]]
-    return corners, seen
+    corners[inside_grid] = grid[r[inside_grid], c[inside_grid]]
+    return corners, inside_grid
 
 
 def _children(
@@ -114,12 +114,12 @@ def _children(
     return (row[:, None] + offsets[:, 0]).ravel(), (col[:, None] + offsets[:, 1]).ravel()
 
 
-def paint_grid(levels: list[Level], rows: int, cols: int) -> Grid:
+def paint_grid(levels: list[TreeLevel], rows: int, cols: int) -> Grid:
     """Rebuild the grid of block sizes from a whole tree.
 
     Args:
-        levels: As `partition_tree` returns them; a SPLIT is painted by its children, or by its
-            own four blocks at size 8.
+        levels: As `partition_tree` returns them; a SPLIT is painted by its children, at size 8 by
+            its own four blocks.
         rows: Height of the grid in cells.
         cols: Width of the grid in cells.
 
@@ -146,18 +146,18 @@ def _leaf_rectangles(size: int) -> Iterator[tuple[Partition, tuple[int, int, int
                 yield partition, rect
 
 
-def checked_tree(grid: Grid, name: str) -> list[Level]:
-    """Read a partition tree and rebuild the grid from it.
+def checked_tree(grid: Grid, name: str) -> list[TreeLevel]:
+    """Read a partition tree, and check it by rebuilding the grid.
 
     Args:
         grid: Block sizes, uint8 `[rows, cols, 2]`.
-        name: What to call the frame in an error.
+        name: Name of the frame in an error.
 
     Returns:
-        The tree's levels, as `partition_tree` gives them.
+        The levels of the tree, as from `partition_tree`.
 
     Raises:
-        EncoderError: if the tree does not give back exactly this grid.
+        EncoderError: if the tree does not reproduce the grid.
     """
     levels = partition_tree(grid)
     wrong = (paint_grid(levels, *grid.shape[:2]) != grid).any(axis=-1)

@@ -1,7 +1,7 @@
-"""YUV 4:2:0 frames: what the encoder gets, the fixed conversions to it, and y4m writing.
+"""YUV 4:2:0 frames, the encoder's input: conversions to it, and y4m writing.
 
-A source in 4:2:0 passes through untouched. Anything else is converted once, here, in integer
-arithmetic, so that every machine gets the same samples.
+A source in 4:2:0 is not changed. Other formats are converted in integer arithmetic, so that every
+machine gets the same samples.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from av1part.system.errors import SourceError
 
-Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+YuvFrame = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 """Y, U, V of one frame; luma `[h, w]`, chroma `[(h + 1) // 2, (w + 1) // 2]`, uint8 or uint16."""
 
-BIT_DEPTHS = (8, 10)
+SOURCE_BIT_DEPTHS = (8, 10)
 MIN_SIDE, MAX_SIDE = 8, 16384
-"""Sides of a frame that are taken: the smallest node, and twice the width of 8K."""
+"""Limits on the sides of a frame: the smallest node, and twice the width of 8K."""
 
 
 NO_CONVERSION = "none"
@@ -39,28 +39,28 @@ CONVERSIONS: Mapping[str, str] = {
     "the mean RGB of 2x2 pixels, the last row and column repeated where the size is odd; one "
     "rounding, half up; full-range grey is R = G = B; alpha is ignored",
 }
-"""The names a manifest uses, and what they mean."""
+"""Name in a manifest to the meaning of the conversion."""
 
 _FRACTION_BITS = 16
 
 
 def check_format(path: Path, width: int, height: int, bit_depth: int) -> None:
-    """Refuse frames that are absurdly small or large, and bit depths other than 8 and 10.
+    """Check that frames have a supported size and bit depth.
 
     Args:
         path: The file, for the error.
         width: Luma samples.
         height: Luma samples.
-        bit_depth: Bits a sample.
+        bit_depth: Bits per sample.
 
     Raises:
-        SourceError: saying which.
+        SourceError: if they have not.
     """
     if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
         raise SourceError(
             f"{path} has frames of {width}x{height}; a side is {MIN_SIDE} to {MAX_SIDE} samples"
         )
-    if bit_depth not in BIT_DEPTHS:
+    if bit_depth not in SOURCE_BIT_DEPTHS:
         raise SourceError(f"{path} has {bit_depth} bits a sample; 8 and 10 are taken: convert it")
 
 
@@ -88,7 +88,7 @@ def _box_sums(plane: NDArray[Any], rows: int, cols: int) -> NDArray[np.int32]:
     return sums
 
 
-def grey_to_420(luma: NDArray[Any], bit_depth: int) -> Planes:
+def grey_to_420(luma: NDArray[Any], bit_depth: int) -> YuvFrame:
     """Add chroma at mid-scale to a luma plane `[h, w]`."""
     height, width = luma.shape
     chroma = np.full(((height + 1) // 2, (width + 1) // 2), 1 << (bit_depth - 1), luma.dtype)
@@ -97,7 +97,7 @@ def grey_to_420(luma: NDArray[Any], bit_depth: int) -> Planes:
 
 @cache
 def _rgb_coefficients(bit_depth: int) -> tuple[tuple[int, int, int], ...]:
-    """Rows of the BT.601 limited-range matrix in units of 2**-16; the chroma rows sum to 0."""
+    """Return the BT.601 limited-range matrix in units of 2**-16; its chroma rows sum to 0."""
     red, blue = Fraction(299, 1000), Fraction(114, 1000)
     full, step = (1 << bit_depth) - 1, 1 << (bit_depth - 8)
     luma = Fraction(219 * step << _FRACTION_BITS, full)
@@ -112,15 +112,15 @@ def _rgb_coefficients(bit_depth: int) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def rgb_to_420(rgb: NDArray[Any], bit_depth: int) -> Planes:
+def rgb_to_420(rgb: NDArray[Any], bit_depth: int) -> YuvFrame:
     """Convert full-range RGB to limited-range BT.601 4:2:0.
 
-    BT.601 in limited range because that is what FFmpeg makes of a picture unless told otherwise
-    and the range almost all video has: blocks of pictures and of video share one scale.
+    BT.601 in limited range is FFmpeg's default for pictures, and almost all video has this range:
+    blocks of pictures and of video share one scale.
 
     Args:
         rgb: Integers `[h, w, 3]`.
-        bit_depth: Bits a sample, 8 or 10.
+        bit_depth: Bits per sample, 8 or 10.
 
     Returns:
         Y, U and V, of the dtype of `rgb`.
@@ -152,7 +152,7 @@ def y4m_header(width: int, height: int, bit_depth: int, rate: Fraction) -> bytes
     return f"YUV4MPEG2 W{width} H{height} F{fps} Ip A1:1 {colour}\n".encode()
 
 
-def write_y4m_frame(file: BinaryIO, planes: Planes) -> None:
+def write_y4m_frame(file: BinaryIO, planes: YuvFrame) -> None:
     """Append one frame to a y4m stream; samples above 8 bits are little endian."""
     file.write(b"FRAME\n")
     for plane in planes:

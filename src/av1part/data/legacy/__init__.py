@@ -1,1 +1,1 @@
-"""The study's own data layouts: read once, strictly, into a store; never imitated."""
+"""The study's own data layouts, read strictly and imported into a store."""

@@ -1,4 +1,4 @@
-"""What every layout comes to before it is stored: clips, their nodes, and what was left out."""
+"""The common form of all layouts before they are stored: clips, their nodes, counts of the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from av1part.system.errors import SourceError
 from av1part.system.files import leads_out
 
 BIT_DEPTH = 10
-"""Bits a sample of the study's clips."""
+"""Bits per sample of the study's clips."""
 
 LEFT_OUT: Mapping[str, str] = {
     "not_intra": "nodes of frames that are not intra",
@@ -28,7 +28,7 @@ LEFT_OUT: Mapping[str, str] = {
     "other_files": "files that are not of this layout, or of sizes that were not asked for",
     "other_keys": "entries that the layout does not have",
 }
-"""What may be left out of an import, by the manifest's key, and how a person says it."""
+"""Key in the manifest to a description of what an import may leave out."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Clip:
     """One sequence that is ready to be stored.
 
     Attributes:
-        sequence: Its name in the store.
-        bit_depth: Bits a sample.
-        nodes: The columns of `NODE_SCHEMA`.
-        facts: What the manifest says of its origin; JSON values.
-        luma: Given a folder for intermediate files, returns integers `[frames, height, width]`,
-            mapped rather than in memory; raises `SourceError` for samples that cannot be.
+        sequence: Name in the store.
+        bit_depth: Bits per sample.
+        nodes: Table with the columns of `NODE_SCHEMA`.
+        facts: Entries of the manifest on its origin; JSON values.
+        luma: From a folder for intermediate files to integers `[frames, height, width]`, mapped
+            rather than in memory; raises `SourceError` for samples that are not valid.
     """
 
     sequence: str
@@ -53,11 +53,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder of a layout holds.
+    """The contents of a folder in one of the layouts.
 
     Attributes:
         clips: Its sequences, at least one, with at least one node in all.
-        left_out: Key of `LEFT_OUT` to how many.
+        left_out: Key of `LEFT_OUT` to its count.
         manifest: Further entries of the manifest.
     """
 
@@ -67,17 +67,17 @@ class Contents:
 
 
 def check_own(path: Path, folder: Path) -> Path:
-    """Check that a file to import is in its folder, not linked in from elsewhere.
+    """Check that a file to import is in its folder, not linked from elsewhere.
 
     Args:
         path: The file or subfolder.
         folder: The folder of the layout, which may itself be reached by a link.
 
     Returns:
-        The path as it was given.
+        The path.
 
     Raises:
-        SourceError: naming the file, if not.
+        SourceError: if it is a link that leads out.
     """
     if leads_out(path, folder):
         raise SourceError(f"{path} is a link that leads out of its folder: copy the file there")
@@ -87,13 +87,13 @@ def check_own(path: Path, folder: Path) -> Path:
 def block_nodes(
     sequence: str, size: int, qindex: NDArray[Any], partition: NDArray[Any]
 ) -> pl.DataFrame:
-    """Return the nodes of blocks whose place is unknown: one block a frame, at row = col = 0.
+    """Return nodes of blocks whose place is unknown: one block per frame, at row = col = 0.
 
     Args:
-        sequence: Its name in the store.
+        sequence: Name of the sequence in the store.
         size: Luma samples a side.
-        qindex: Integers `[n]`, one a block.
-        partition: AV1 ids `[n]`, one a block.
+        qindex: Integers `[n]`, one per block.
+        partition: AV1 ids `[n]`, one per block.
 
     Returns:
         Table with the columns of `NODE_SCHEMA`, in the order of the blocks.
@@ -112,13 +112,13 @@ def block_nodes(
 
 
 def check_partitions(values: NDArray[Any], size: int, name: str, entry: str = "entry") -> None:
-    """Check that integers `[n]` are AV1 ids which a node of this size may have.
+    """Check that integers `[n]` are AV1 ids that nodes of a size may have.
 
     Args:
-        values: The ids, in the order of the file.
+        values: The integers, in the order of the file.
         size: Luma samples a side.
-        name: What to call the file or tensor in an error.
-        entry: What to call one of them.
+        name: Name of the file or tensor in an error.
+        entry: Name of one entry in an error.
 
     Raises:
         SourceError: naming the first that is not, counted from 1.

@@ -1,4 +1,4 @@
-"""Import a dataset: a folder in one of the study's layouts -> contents, checked -> store."""
+"""Importing a dataset: a folder in one of the study's layouts -> checked contents -> store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from av1part.data.build.settings import raw_format
 from av1part.data.legacy import partition_frames, raw_blocks, v6_pt
 from av1part.data.legacy.contents import Contents
 from av1part.data.legacy.settings import ImportSettings
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import Av1partError, ConfigError, SourceError
 from av1part.system.files import expanded
 
@@ -26,7 +27,7 @@ LAYOUTS: Mapping[str, Callable[[Path, ImportSettings], Contents]] = {
     "v6-pt": v6_pt.read,
     _FRAMES: partition_frames.read,
 }
-"""Name of a layout to what reads it; DESIGN calls them the legacy layouts."""
+"""Name of a layout to its reader."""
 
 
 def import_dataset(
@@ -40,25 +41,25 @@ def import_dataset(
     height: int | None = None,
     bit_depth: int | None = None,
 ) -> Store:
-    """Import a folder of the study into a dataset.
+    """Import a folder in one of the study's layouts.
 
     Args:
         layout: A key of `LAYOUTS`.
         path: The folder.
-        out: Dataset folder to make; must not exist.
+        out: Dataset folder to create; must not exist.
         sizes: Node sizes to keep, of 64, 32, 16 and 8.
-        yuv: The clip of `partition-frames`, where it is not the one beside the text files.
-        width: Of that clip, in luma samples, if its name does not say.
-        height: Of that clip.
-        bit_depth: Of that clip; None is what its name says, else 10.
+        yuv: The clip of `partition-frames`, if it is not beside the text files.
+        width: Width of that clip in luma samples, if its name does not give it.
+        height: Likewise.
+        bit_depth: Bits per sample of that clip; if None, from its name, else 10.
 
     Returns:
         The verified dataset. Its manifest counts what was left out.
 
     Raises:
-        ConfigError: if an option cannot be, or does not apply.
+        ConfigError: if an option is not valid, or does not apply.
         SourceError: naming the file that is missing, damaged or contradicts another.
-        StoreError: if `out` exists, or `<out>.partial` is another import's.
+        StoreError: if `out` exists, or `<out>.partial` belongs to another import.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"no layout {layout!r}: LAYOUT is one of {', '.join(LAYOUTS)}")
@@ -71,22 +72,22 @@ def import_dataset(
     except OSError as error:
         raise SourceError(f"{error.filename or folder} cannot be read ({error.strerror})") from None
     _check_names(contents)
-    made = {
+    provenance = {
         "made_by": {"av1part": __version__},
         "layout": layout,
         "settings": {"sizes": list(settings.sizes), **asdict(settings.raw)},
     }
-    return _write(contents, out, made)
+    return _write(contents, out, provenance)
 
 
-def _write(contents: Contents, out: str | Path, made: Mapping[str, Any]) -> Store:
-    """Store what a folder holds; `made` says how the dataset comes about.
+def _write(contents: Contents, out: str | Path, provenance: Mapping[str, Any]) -> Store:
+    """Write the contents of a folder into a store.
 
     Raises:
-        Av1partError: if the samples or the place to write are at fault; then nothing stays.
+        Av1partError: if samples are not valid or cannot be written; then nothing is left.
     """
     facts = {clip.sequence: clip.facts for clip in contents.clips}
-    writer = StoreWriter(out, {**made, "sequences": facts})
+    writer = StoreWriter(out, {**provenance, "sequences": facts})
     with writer.alone():
         try:
             for clip in contents.clips:
@@ -96,7 +97,7 @@ def _write(contents: Contents, out: str | Path, made: Mapping[str, Any]) -> Stor
             return writer.finish(
                 pl.concat([clip.nodes for clip in contents.clips]),
                 facts,
-                {**made, "left_out": left_out, **contents.manifest},
+                {**provenance, "left_out": left_out, **contents.manifest},
             )
         except Av1partError:
             writer.discard()
@@ -104,12 +105,12 @@ def _write(contents: Contents, out: str | Path, made: Mapping[str, Any]) -> Stor
 
 
 def _check_names(contents: Contents) -> None:
-    seen: dict[str, Any] = {}
+    sources: dict[str, Any] = {}
     for clip in contents.clips:
         source = clip.facts["source"]
-        if clip.sequence in seen:
+        if clip.sequence in sources:
             raise SourceError(
-                f"{source} and {seen[clip.sequence]} would both be sequence {clip.sequence}: "
+                f"{source} and {sources[clip.sequence]} would both be sequence {clip.sequence}: "
                 "rename one"
             )
-        seen[clip.sequence] = source
+        sources[clip.sequence] = source

@@ -1,4 +1,4 @@
-"""Text files of whole decimal numbers, read strictly."""
+"""Strict reading of text files of whole decimal numbers."""
 
 from __future__ import annotations
 
@@ -11,37 +11,27 @@ from numpy.typing import NDArray
 from av1part.system.errors import SourceError
 
 _NO_NUMBER = re.compile(rb"(?<!\S)(?!\d{1,9}(?!\S))\S+")
-"""A word that is not one to nine ASCII digits; more would not fit what any layout holds."""
+"""A word that is not one to nine ASCII digits; no layout holds larger numbers."""
 _MOST_SHOWN = 20
 
 
 def read_numbers(path: Path) -> NDArray[np.int64]:
-    """Read whole numbers parted by white space.
-
-    Args:
-        path: The file.
-
-    Returns:
-        int64 `[n]`, each from 0 to 999,999,999.
-
-    Raises:
-        SourceError: naming the first word that is no such number, counted from 1.
-    """
+    """Read whole numbers separated by white space; see `parse_numbers`."""
     return parse_numbers(path.read_bytes(), path)
 
 
 def read_rows(path: Path, columns: int) -> NDArray[np.int64]:
-    """Read lines of equally many whole numbers; blank lines may only end the file.
+    """Read a table of whole numbers; blank lines may only end the file.
 
     Args:
         path: The file.
-        columns: Numbers a line.
+        columns: Numbers per line.
 
     Returns:
         int64 `[lines, columns]`.
 
     Raises:
-        SourceError: naming the first line, counted from 1, that is something else.
+        SourceError: naming the first other line, counted from 1.
     """
     data = path.read_bytes().rstrip()
     row = rb"[ \t]*+\d{1,9}(?:[ \t]++\d{1,9}){%d}[ \t\r]*+" % (columns - 1)
@@ -58,14 +48,14 @@ def parse_numbers(data: bytes, path: Path) -> NDArray[np.int64]:
     """Parse the bytes of a file.
 
     Args:
-        data: The bytes.
-        path: What to call them in an error.
+        data: Whole numbers separated by white space.
+        path: The file, for an error.
 
     Returns:
-        As `read_numbers`.
+        int64 `[n]`, 0 to 999,999,999.
 
     Raises:
-        SourceError: as `read_numbers`.
+        SourceError: naming the first other word, counted from 1.
     """
     if bad := _NO_NUMBER.search(data):
         entry = len(data[: bad.start()].split()) + 1
@@ -76,5 +66,5 @@ def parse_numbers(data: bytes, path: Path) -> NDArray[np.int64]:
 
 
 def _shown(word: bytes) -> str:
-    """Return what a file says, short and printable."""
+    """Return the start of a word or line, printable."""
     return repr(word[:_MOST_SHOWN])[1:] + (" and so on" if len(word) > _MOST_SHOWN else "")

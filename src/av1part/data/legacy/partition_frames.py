@@ -1,10 +1,10 @@
 """Layout `partition-frames`: a clip, and for each frame a text file of the nodes a search visited.
 
     <clip>.yuv                  planar YUV 4:2:0, 10 bits unless it says otherwise
-    partition_frame_<n>.txt     of frame n, counted from 0; a line a node:
+    partition_frame_<n>.txt     of frame n, counted from 0; a line per node:
                                 order_hint frame_type block_size row col partition_mode qp
 
-A node is in the tree if all its ancestors are SPLIT. The search visits many that are not:
+A node is in the tree if all its ancestors are SPLIT. The search also visits many others:
 
     has it a listed parent? ── yes ── parent kept, and SPLIT? ── yes ── kept
       │ no                                                   └── no ─── parent_not_split
@@ -51,35 +51,35 @@ from av1part.system.files import expanded, sha256_file
 _NAME = re.compile(r"partition_frame_(\d{1,9})\.txt", re.ASCII)
 _COLUMNS = ("order_hint", "frame_type", "block_size", "row", "col", "partition_mode", "qp")
 _BLOCK_SIZES: Mapping[int, int] = {3: 8, 6: 16, 9: 32, 12: 64}
-"""AV1's BLOCK_8X8 and so on to luma samples a side (spec, section 6.10.4)."""
+"""AV1's block sizes, BLOCK_8X8 to BLOCK_64X64, to luma samples a side (spec, section 6.10.4)."""
 _FRAME_TYPES = ("key", "inter", "intra only", "switch")
 """Frame types by their ids (spec, section 6.8.2)."""
 _INTRA = 0
-"""The frame type whose nodes are kept."""
+"""Index of the frame type whose nodes are kept."""
 
 
 def read(folder: Path, settings: ImportSettings) -> Contents:
-    """Read the text files of every clip and tell the nodes of the tree from visited ones.
+    """Read the text files of every clip and keep the nodes of the tree.
 
     Args:
-        folder: A clip's, or one of such folders.
-        settings: `yuv` names the clip where it is not the only one beside the text files.
+        folder: Folder of a clip, or of such folders.
+        settings: `yuv` names the clip if it is not the only one beside the text files.
 
     Returns:
-        A clip a folder, and how many listed nodes were left out for which reason.
+        A clip per folder, and the number of nodes left out for each reason.
 
     Raises:
-        SourceError: naming the file, if one is missing, cannot be, or contradicts another.
+        SourceError: naming the file that is missing, not valid, or contradicts another.
         ConfigError: if `yuv` is given for several clips.
     """
     folders = _clip_folders(folder)
     if settings.yuv is not None and len(folders) > 1:
         raise ConfigError(f"yuv= names one clip; {folder} holds {len(folders)} folders of frames")
     left_out: Counter[str] = Counter()
-    clips = [_clip(each, settings, left_out) for each in folders]
+    clips = [_clip(subfolder, settings, left_out) for subfolder in folders]
     if not any(clip.nodes.height for clip in clips):
-        said = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-        raise SourceError(f"{folder} has no node to keep ({said or 'none is listed'})")
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise SourceError(f"{folder} has no node to keep ({counts or 'none is listed'})")
     return Contents(clips, left_out)
 
 
@@ -87,10 +87,10 @@ def _clip_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: give the one that holds the text files")
     candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    found = [path for path in candidates if any(_NAME.fullmatch(p.name) for p in path.iterdir())]
-    if not found:
+    folders = [path for path in candidates if any(_NAME.fullmatch(p.name) for p in path.iterdir())]
+    if not folders:
         raise SourceError(f"{folder} has no partition_frame_<n>.txt, nor have its folders")
-    return found[:1] if found[0] == folder else [check_own(each, folder) for each in found]
+    return folders[:1] if folders[0] == folder else [check_own(path, folder) for path in folders]
 
 
 def _clip(folder: Path, settings: ImportSettings, left_out: Counter[str]) -> Clip:
@@ -105,7 +105,7 @@ def _clip(folder: Path, settings: ImportSettings, left_out: Counter[str]) -> Cli
     for number, file in files.items():
         listed = _read_frame(file, left_out)
         if listed.height:
-            kept = _sort_out(judge_nodes(listed, height, width), settings.sizes, left_out)
+            kept = _keep(judge_nodes(listed, height, width), settings.sizes, left_out)
             roots.update(kept.filter("root")["size"])
             tables.append(kept.with_columns(frame=len(frames), sequence=pl.lit(source.sequence)))
             frames.append(number)
@@ -129,7 +129,7 @@ def _in(folder: Path) -> list[Path]:
 
 
 def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
-    """Return the clip beside the text files, and what is known of its format.
+    """Return the clip beside the text files, and its format as far as it is known.
 
     Raises:
         SourceError: if it is not clear which file is the clip.
@@ -142,16 +142,16 @@ def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
         path = check_own(beside[0], folder)
     if path.suffix.lower() != RAW_SUFFIX:
         raise SourceError(f"{path} is not a raw {RAW_SUFFIX} file, which this layout needs")
-    said = settings.raw
-    depth = said.bit_depth or raw_format_of(path).bit_depth or BIT_DEPTH
-    return path, RawFormat(said.width, said.height, depth)
+    raw = settings.raw
+    depth = raw.bit_depth or raw_format_of(path).bit_depth or BIT_DEPTH
+    return path, RawFormat(raw.width, raw.height, depth)
 
 
 def _frame_files(folder: Path, source: Source) -> dict[int, Path]:
     """Return the text files by frame, ascending.
 
     Raises:
-        SourceError: if there is none, two are of one frame, or the clip has not that many frames.
+        SourceError: if there is none, two are of one frame, or the clip has too few frames.
     """
     files: dict[int, Path] = {}
     for path in _in(folder):
@@ -176,7 +176,7 @@ def _read_frame(file: Path, left_out: Counter[str]) -> pl.DataFrame:
     Empty for a frame that is not intra.
 
     Raises:
-        SourceError: naming the line of what cannot be.
+        SourceError: naming the line that is not valid.
     """
     rows = read_rows(file, len(_COLUMNS))
     if not len(rows):
@@ -190,10 +190,10 @@ def _read_frame(file: Path, left_out: Counter[str]) -> pl.DataFrame:
     _refuse((row * UNIT % size) != 0, file, row, "row, for its block_size")
     _refuse((col * UNIT % size) != 0, file, col, "col, for its block_size")
     check_qindexes(qp, str(file), "line")
-    for each in np.unique(size):
-        # Nodes of other sizes are NONE here, which every size may be, so that lines stay counted.
-        mine = np.where(size == each, partition, Partition.NONE)
-        check_partitions(mine, int(each), str(file), "line")
+    for side in np.unique(size):
+        # Nodes of other sizes become NONE, legal at every size, so that line numbers stay right.
+        of_side = np.where(size == side, partition, Partition.NONE)
+        check_partitions(of_side, int(side), str(file), "line")
     intra = frame_type == _INTRA
     left_out["not_intra"] += int((~intra).sum())
     _refuse(intra & (hint != hint[intra.argmax()]), file, hint, "order_hint, other than before it")
@@ -222,16 +222,16 @@ _KEPT = "kept"
 
 
 def judge_nodes(listed: pl.DataFrame, height: int, width: int) -> pl.DataFrame:
-    """Tell the nodes of the tree from those the search only visited; see the module's drawing.
+    """Classify listed nodes as nodes of the tree or only visited, as the module's diagram shows.
 
     Args:
         listed: One frame's nodes: `size, row, col` in luma samples, `partition`, `qindex`.
-        height: Of the frame, in luma samples.
-        width: Of the frame, in luma samples.
+        height: Height of the frame in luma samples.
+        width: Width of the frame in luma samples.
 
     Returns:
         The table with two more columns: `fate`, which is `kept` or a key of `LEFT_OUT`, and `root`,
-        true for a node without a listed parent that nothing speaks against.
+        true for a node that is kept without a listed parent.
     """
     sizes = sorted(listed["size"].unique(), reverse=True)
     judged: dict[int, pl.DataFrame] = {}
@@ -268,7 +268,7 @@ def judge_nodes(listed: pl.DataFrame, height: int, width: int) -> pl.DataFrame:
 
 
 def _join_ancestors(level: pl.DataFrame, judged: pl.DataFrame, size: int) -> pl.DataFrame:
-    """Add `ancestor`: is that of `size` in the tree and SPLIT? Null where it is not listed."""
+    """Add `ancestor`: whether that of `size` is in the tree and SPLIT, null if it is not listed."""
     place = [(pl.col(axis) // size * size).alias(f"{axis}_above") for axis in ("row", "col")]
     ancestors = judged.select(
         "qindex",
@@ -281,10 +281,12 @@ def _join_ancestors(level: pl.DataFrame, judged: pl.DataFrame, size: int) -> pl.
     return joined.drop("row_above", "col_above")
 
 
-def _sort_out(judged: pl.DataFrame, sizes: Sequence[int], left_out: Counter[str]) -> pl.DataFrame:
-    """Return the nodes to keep, and count the others by what became of them."""
-    asked = pl.col("size").is_in(list(sizes))
-    fate = pl.when((pl.col("fate") == _KEPT) & ~asked).then(pl.lit("other_size")).otherwise("fate")
+def _keep(judged: pl.DataFrame, sizes: Sequence[int], left_out: Counter[str]) -> pl.DataFrame:
+    """Return the nodes to keep, and count the others by `fate`."""
+    of_size = pl.col("size").is_in(list(sizes))
+    fate = (
+        pl.when((pl.col("fate") == _KEPT) & ~of_size).then(pl.lit("other_size")).otherwise("fate")
+    )
     judged = judged.with_columns(fate=fate)
     counts = dict(judged["fate"].value_counts().iter_rows())
     counts.pop(_KEPT, None)

@@ -4,7 +4,8 @@ r"""Layout `raw-blocks`: a file of blocks, one of labels and one of QPs for each
     labels/<seq>_labels_<S>_intra.txt        n partition ids         -> a clip <seq>_sample_<S>
     qps/<seq>_qps_<S>_intra.txt              n quantiser indexes        of n frames, one block each
 
-Blocks have no place. All sizes of a <seq> are one group, which no split by sequence parts.
+The place of a block is unknown. All sizes of a <seq> form a group, which a split by sequence keeps
+whole.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _NAMES: Mapping[str, str] = {
     _LABELS: "{seq}_labels_{size}_intra.txt",
     _QPS: "{seq}_qps_{size}_intra.txt",
 }
-"""Folder to what its files are called."""
+"""Folder to the names of its files."""
 
 Key = tuple[str, int]
 """Clip, and luma samples a side."""
@@ -48,41 +49,41 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
     """Read labels and QPs and check that blocks, labels and QPs fit each other.
 
     Args:
-        folder: The one that holds `intra_raw_blocks`, `labels` and `qps`.
-        settings: Of these, `sizes` apply.
+        folder: The folder of `intra_raw_blocks`, `labels` and `qps`.
+        settings: Only `sizes` applies.
 
     Returns:
-        A clip for each `<seq>` and size, and how many files were left out.
+        A clip for each `<seq>` and size, and the number of files left out.
 
     Raises:
-        SourceError: naming the file, if one is missing, cannot be, or contradicts another.
+        SourceError: naming the file that is missing, not valid, or contradicts another.
     """
     sides = {side: _files(folder, side) for side in _NAMES}
-    found = [key for files, _ in sides.values() for key in files]
-    wanted = sorted({key for key in found if key[1] in settings.sizes})
-    if not wanted:
+    keys = [key for files, _ in sides.values() for key in files]
+    kept = sorted({key for key in keys if key[1] in settings.sizes})
+    if not kept:
         example = _NAMES[_BLOCKS].format(seq="<seq>", size="<S>")
         raise SourceError(
             f"{folder} has no {_BLOCKS}/{example} with S in sizes={list(settings.sizes)}"
         )
     for side, (files, _) in sides.items():
-        for seq, size in wanted:
+        for seq, size in kept:
             if (seq, size) not in files:
                 raise SourceError(
                     f"{folder / side / _NAMES[side].format(seq=seq, size=size)} is missing: every "
                     "clip and size needs its blocks, its labels and its QPs"
                 )
-    others = sum(count for _, count in sides.values())
-    others += sum(size not in settings.sizes for _, size in found)
-    clips = [_clip(key, {side: files[key] for side, (files, _) in sides.items()}) for key in wanted]
-    return Contents(clips, {"other_files": others})
+    left_out = sum(count for _, count in sides.values())
+    left_out += sum(size not in settings.sizes for _, size in keys)
+    clips = [_clip(key, {side: files[key] for side, (files, _) in sides.items()}) for key in kept]
+    return Contents(clips, {"other_files": left_out})
 
 
 def _files(folder: Path, side: str) -> tuple[dict[Key, Path], int]:
-    """Return the files of one folder by clip and size, and how many are called otherwise.
+    """Return the files of one folder by clip and size, and the number of files with other names.
 
     Raises:
-        SourceError: if there is no such folder, or a file is only linked into it.
+        SourceError: if the folder is missing, or a file is a link that leads out.
     """
     if not (folder / side).is_dir():
         raise SourceError(
@@ -94,14 +95,14 @@ def _files(folder: Path, side: str) -> tuple[dict[Key, Path], int]:
         .replace(r"\{size\}", r"(?P<size>[1-9]\d{0,3})"),
         re.ASCII | re.DOTALL,
     )
-    found: dict[Key, Path] = {}
-    others = 0
+    files: dict[Key, Path] = {}
+    left_out = 0
     for path in (folder / side).iterdir():
         if match := pattern.fullmatch(path.name):
-            found[match["seq"], int(match["size"])] = check_own(path, folder)
+            files[match["seq"], int(match["size"])] = check_own(path, folder)
         else:
-            others += 1
-    return found, others
+            left_out += 1
+    return files, left_out
 
 
 def _clip(key: Key, files: Mapping[str, Path]) -> Clip:

@@ -1,4 +1,4 @@
-"""The settings of an import, checked before anything is read."""
+"""The settings of an import, checked before any file is read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from av1part.partition import SIZES
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What decides the content of an imported dataset, beside its files.
+    """The settings that, with the files, determine an imported dataset.
 
     Attributes:
         sizes: Node sizes to keep, of `SIZES`, each once.
-        yuv: The clip, where the layout has one and its folder does not tell.
-        raw: What is said of that clip.
+        yuv: The clip, if the layout has one and it is not in the folder.
+        raw: The user's options on the format of the clip.
     """
 
     sizes: Sequence[int] = SIZES
@@ -26,9 +26,5 @@ class ImportSettings:
     raw: RawFormat = field(default_factory=RawFormat)
 
     def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            ConfigError: naming the first that cannot be.
-        """
+        """Check every value."""
         check_list("sizes", self.sizes, SIZES, SIZES_TEXT)

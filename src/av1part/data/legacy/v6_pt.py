@@ -5,9 +5,9 @@
     labels_stage1, labels_stage2, labels_stage3_RECT, labels_stage3_AB    of taxonomy v6, or -1
     qps                integers [n], quantiser indexes
 
-The samples are made integers again, exactly, and the stages' labels are checked against the ids.
-Which clip a block is of is lost: the store has two sequences, `train` and `val`, of one group, and
-takes only the protocols that need no clips.
+Samples are converted back to integers exactly, and the stages' labels are checked against the ids.
+The layout does not record a block's clip: the store has two sequences, `train` and `val`, of one
+group, and accepts only the protocols that need no clips.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ _STAGES = {
 """Key of the file to the stage of taxonomy v6 whose labels it holds."""
 _KEYS = (_SAMPLES, _TYPES, *_STAGES, _QPS)
 _CHUNK = 8192
-"""Blocks that are converted at a time: 8 MiB of floats."""
+"""Blocks converted at a time: 8 MiB of floats."""
 
 
 def read(folder: Path, settings: ImportSettings) -> Contents:
     """Read both files and check their labels; the samples are checked as they are converted.
 
     Args:
-        folder: The one that holds `train.pt` and `val.pt`.
-        settings: Of these, `sizes` apply: 16 must be among them.
+        folder: The folder of `train.pt` and `val.pt`.
+        settings: Only `sizes` applies, and must include 16.
 
     Returns:
-        The clips `train` and `val`, how many entries were left out, and the split they bring.
+        The clips `train` and `val`, the number of entries left out, and the given split.
 
     Raises:
-        SourceError: naming the file, if one is missing, holds anything but tensors, or contradicts
+        SourceError: naming the file that is missing, holds anything but tensors, or contradicts
             itself.
     """
     if SIZE not in settings.sizes:
@@ -93,7 +93,7 @@ def read(folder: Path, settings: ImportSettings) -> Contents:
 
 
 def _load(file: Path) -> Mapping[Any, Any]:
-    """Load a file without running anything from it; its storages are mapped.
+    """Load a file without running code from it; its storages are mapped.
 
     Raises:
         SourceError: if it is damaged, holds code, or lacks an entry.
@@ -159,16 +159,16 @@ def _array(file: Path, key: str, value: Any) -> NDArray[Any]:
 
 
 def _check_stages(file: Path, numbers: Mapping[str, NDArray[Any]]) -> None:
-    """Check that the labels of every stage are those its taxonomy makes of the ids.
+    """Check that the labels of every stage follow from the ids by its taxonomy.
 
     Raises:
-        SourceError: naming the first entry that contradicts.
+        SourceError: naming the first label that does not.
     """
     types, v6 = numbers[_TYPES].astype(np.int64), taxonomy("v6")
     foreign = {p.name: int((types == p).sum()) for p in Partition if p not in v6.partitions}
     if any(foreign.values()):
-        said = ", ".join(f"{count} {name}" for name, count in foreign.items())
-        raise SourceError(f"{file}: {_TYPES} has {said}, which the v6 layout has no labels for")
+        listed = ", ".join(f"{count} {name}" for name, count in foreign.items())
+        raise SourceError(f"{file}: {_TYPES} has {listed}, which the v6 layout has no labels for")
     for key, stage in _STAGES.items():
         expected = v6.stage(stage).labels[types]
         bad = np.flatnonzero(numbers[key] != expected)
@@ -182,16 +182,16 @@ def _check_stages(file: Path, numbers: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _integers(file: Path, samples: NDArray[np.float32], work: Path) -> NDArray[Any]:
-    """Return the samples times 1023 as mapped integers `[n, 16, 16]`.
+    """Convert samples to integers by a factor of 1023, mapped, `[n, 16, 16]`.
 
     Raises:
-        SourceError: naming the first sample that is no integer divided by 1023.
+        SourceError: naming the first sample that is not an integer divided by 1023.
     """
     dtype = plane_dtype(BIT_DEPTH)
-    with tempfile.TemporaryFile(dir=work) as made:
+    with tempfile.TemporaryFile(dir=work) as integers:
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
-            # NaN and what is far out of range become some integer, which then does not divide back.
+            # NaN and values far out of range become some integer, which fails the comparison below.
             with np.errstate(invalid="ignore"):
                 near = np.nan_to_num(np.rint(chunk.astype(np.float64) * _SCALE))
             whole = np.clip(near, 0, _SCALE)
@@ -203,6 +203,6 @@ def _integers(file: Path, samples: NDArray[np.float32], work: Path) -> NDArray[A
                     f"{chunk[block, *place]!s}, which is not k/{_SCALE} in float32: samples must "
                     f"be the {BIT_DEPTH}-bit integers divided by {_SCALE}, once"
                 )
-            made.write(whole.astype(dtype).tobytes())
-        made.flush()
-        return np.memmap(made, dtype, "r", shape=samples.shape)
+            integers.write(whole.astype(dtype).tobytes())
+        integers.flush()
+        return np.memmap(integers, dtype, "r", shape=samples.shape)

@@ -1,13 +1,12 @@
-"""Augmentation of a training batch, on its device, in whole sample values.
+"""Augmenter of a training batch, on its device, in whole sample values.
 
-block, type -> symmetries -> noise -> soft labels -> mixup; nothing given is changed in place.
+block, type -> symmetries -> noise -> soft labels -> mixup; the given batch is never changed.
 
 Shapes: b blocks, s luma samples a side, k classes of the stage.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,41 +16,37 @@ from torch import Tensor
 from torch.nn import functional
 
 from av1part.data.serve.blocks import Batch
+from av1part.data.serve.draws import NodeDraws
 from av1part.options import InjectionLabels
 from av1part.partition import IGNORED, SYMMETRIES, Stage
 
 _TABLES = torch.from_numpy(np.stack([s.table for s in SYMMETRIES]))
 """Partition id after each symmetry, int64 of shape (8, 10)."""
 
-MOST_DEVIATIONS = 3.0
-"""Noise beyond so many standard deviations is cut off."""
-
-_STEP = 0x1E3779B97F4A7C15
-_SYMMETRY, _NOISE, _LABEL = range(3)
-"""Streams of random bits, one a purpose, so that no draw tells anything of another."""
 _MIXUP = 1
-"""Tells mixup's random numbers from those of the order of blocks."""
-_UNIFORM_BITS = 23  # (n + 1/2) / 2^23 is exact in float32 and neither 0 nor 1
+"""Stream of mixup's random numbers; see `draws` for the others."""
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """What becomes of a training batch.
+class Augmenter:
+    """Augments training batches; called with a batch, returns one.
 
     Attributes:
-        stage: Whose classes the labels are of.
-        seed: Of the run.
-        bit_depth: Of the samples.
+        stage: Stage whose classes the labels are of.
+        seed: Seed of the run.
+        bit_depth: Bits a sample.
+        nodes: Rows of the dataset's node table.
         context: Margin around each block, in luma samples.
-        symmetries: Whether each block is turned by one of the eight symmetries.
-        noise: Deviation of the noise by that of each block; 0 is none.
-        mixup: Alpha of the Beta distribution by which blocks are mixed; 0 is none.
-        foreign: Labels of blocks that are not the stage's, if there are any.
+        symmetries: Whether each block is transformed by one of the eight symmetries.
+        noise: Standard deviation of the noise as a share of the block's own; 0 for no noise.
+        mixup: Alpha of the Beta distribution of mixup's weights; 0 for no mixup.
+        foreign: Labels of blocks of other stages; None if the batches have none.
     """
 
     stage: Stage
     seed: int
     bit_depth: int
+    nodes: int
     context: int = 0
     symmetries: bool = False
     noise: float = 0.0
@@ -59,86 +54,59 @@ class Augmentation:
     foreign: InjectionLabels | None = None
 
     def __call__(self, batch: Batch, *, epoch: int, step: int, rank: int = 0) -> Batch:
-        """Return what is trained on.
+        """Augment a batch.
 
         Args:
             batch: As the training loader gives it; not changed.
-            epoch: Of the training; with seed and node it decides symmetry, noise, random label.
-            step: Of the training; with seed and rank it decides the mixture.
-            rank: Of this process.
+            epoch: Decides, with seed and node, symmetry, noise and random label.
+            step: Decides, with seed and rank, the partners and weights of mixup.
+            rank: Rank of this process.
 
         Returns:
-            A batch; with `target` if there are soft labels.
+            A new batch, or the given one where nothing is to be done; with `target` if labels are
+            soft.
         """
-        drawn = {"seed": self.seed, "epoch": epoch}
+        draws = NodeDraws(self.nodes, self.seed, epoch)
         if self.symmetries:
-            batch = apply_symmetries(batch, draw_symmetries(batch["node"], **drawn))
+            batch = apply_symmetries(batch, draws.symmetries(batch["node"]))
         if self.noise:
             limits = {"bit_depth": self.bit_depth, "context": self.context}
-            batch = add_noise(batch, self.noise, **drawn, **limits)
+            batch = add_noise(batch, self.noise, draws, **limits)
         if self.foreign is not None or self.mixup:
-            soft = soft_labels(batch, self.stage, foreign=self.foreign or "nearest", **drawn)
-            batch = {**batch, "target": soft}
+            target = soft_labels(batch, self.stage, draws, foreign=self.foreign or "nearest")
+            batch = {**batch, "target": target}
         if self.mixup:
             rng = np.random.default_rng((self.seed, step, rank, _MIXUP))
             batch = mix_up(batch, self.mixup, rng)
         return batch
 
 
-def draw_bits(node: Tensor, seed: int, epoch: int, stream: int) -> Tensor:
-    """Draw 64 bits for each node, a function of (seed, epoch, stream, node) alone.
-
-    So the draw does not depend on batch order, workers, rank or an interruption. The mixing is
-    splitmix64's finaliser (Steele et al., OOPSLA 2014) in wrapping int64 arithmetic.
-
-    Args:
-        node: Node numbers, int64, shape (b,).
-        seed: Of the run.
-        epoch: Of the training.
-        stream: What the bits are for.
-
-    Returns:
-        int64, shape (b,).
-    """
-    bits = _finalise(node + (seed * 1_000_003 + epoch + 1) * _STEP % (1 << 62))
-    return bits if stream == _SYMMETRY else _finalise(bits + stream * _STEP)
-
-
-def draw_symmetries(node: Tensor, seed: int, epoch: int) -> Tensor:
-    """Draw a symmetry for each node (b,): an index into `SYMMETRIES`, int64, shape (b,)."""
-    return _unsigned_shift(draw_bits(node, seed, epoch, _SYMMETRY), 32) & 7
-
-
-def turned_places(
-    index: NDArray[np.int64], epoch: int, *, nodes: NDArray[np.int64], seed: int
+def turned_positions(
+    index: NDArray[np.int64], epoch: int, *, nodes: NDArray[np.int64], rows: int, seed: int
 ) -> NDArray[np.int64]:
-    """Return where the features of blocks lie under the symmetries that are drawn for them.
+    """Return the positions of blocks' features under the symmetries drawn for this epoch.
 
     Args:
         index: Positions in `nodes`, int64, (b,).
-        epoch: Of training.
+        epoch: Epoch of the training.
         nodes: Node numbers of all blocks, int64, (n,).
-        seed: Of the draws.
+        rows: Rows of the dataset's node table.
+        seed: Seed of the run.
 
     Returns:
-        Positions in a `FeatureReader` of eight turns, int64, (b,).
+        Positions in a `FeatureReader` of all eight symmetries, int64, (b,).
     """
-    turn = draw_symmetries(torch.from_numpy(nodes[index]), seed, epoch)
-    places: NDArray[np.int64] = index + len(nodes) * turn.numpy()
-    return places
-
-
-def draw_classes(node: Tensor, classes: int, seed: int, epoch: int) -> Tensor:
-    """Draw a class for each node (b,), all equally likely: 0..classes-1, int64, shape (b,)."""
-    return _unsigned_shift(draw_bits(node, seed, epoch, _LABEL), 32) % classes
+    symmetry = NodeDraws(rows, seed, epoch).symmetries(torch.from_numpy(nodes[index]))
+    positions: NDArray[np.int64] = index + len(nodes) * symmetry.numpy()
+    return positions
 
 
 def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
-    """Transform each block by its symmetry and its partition type to match.
+    """Transform each block and its partition type by a symmetry.
 
     Args:
-        batch: As `BlockReader` gives it; not changed. Features in place of blocks are of the
-            transformed blocks already, so only the types change.
+        batch: As `BlockReader` gives it; not changed. If it has features instead of blocks, they
+            are those of the transformed blocks already, and only the types change.
         symmetry: Index into `SYMMETRIES` for each block, int64, shape (b,).
 
     Returns:
@@ -149,29 +117,27 @@ def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
         return {**batch, "partition": partition}
     block = batch["block"].clone()
     for index, s in enumerate(SYMMETRIES):
-        here = symmetry == index
-        x = batch["block"][here]
+        chosen = symmetry == index
+        x = batch["block"][chosen]
         if s.transpose:
             x = x.transpose(-2, -1)
         axes = [axis for axis, on in ((-2, s.top_bottom), (-1, s.left_right)) if on]
-        block[here] = x.flip(axes) if axes else x
+        block[chosen] = x.flip(axes) if axes else x
     return {**batch, "block": block, "partition": partition}
 
 
 def add_noise(
-    batch: Batch, share: float, *, seed: int, epoch: int, bit_depth: int, context: int = 0
+    batch: Batch, share: float, draws: NodeDraws, *, bit_depth: int, context: int = 0
 ) -> Batch:
     """Add Gaussian noise whose deviation is a share of each block's own contrast.
 
     Contrast is the standard deviation of the block without its margin, so a flat block stays as
-    it is. No sample moves by more than `MOST_DEVIATIONS` deviations of the noise, rounded. The
-    draw is a function of (seed, epoch, node, place in the block) alone.
+    it is. No sample moves by more than `draws.MOST_DEVIATIONS` deviations of the noise, rounded.
 
     Args:
         batch: Integer blocks; not changed.
-        share: Deviation of the noise by that of the block, from 0 on.
-        seed: Of the run.
-        epoch: Of the training.
+        share: Standard deviation of the noise over that of the block, at least 0.
+        draws: Random numbers of the epoch.
         bit_depth: Samples stay within 0 .. 2^bit_depth - 1.
         context: Margin around each block, in luma samples.
 
@@ -181,24 +147,21 @@ def add_noise(
     block = batch["block"].float()
     inner = block[..., context : block.shape[-2] - context, context : block.shape[-1] - context]
     deviation = share * inner.std((-2, -1), correction=0, keepdim=True)
-    bits = draw_bits(batch["node"], seed, epoch, _NOISE)
-    normal = _draw_normal(bits, block[0].numel()).view_as(block)
-    noise = deviation * normal.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
+    noise = deviation * draws.noise(batch["node"], block[0].numel()).view_as(block)
     noisy = (block + noise).round().clamp(0, (1 << bit_depth) - 1)
     return {**batch, "block": noisy.to(batch["block"].dtype)}
 
 
 def soft_labels(
-    batch: Batch, stage: Stage, *, foreign: InjectionLabels = "nearest", seed: int, epoch: int
+    batch: Batch, stage: Stage, draws: NodeDraws, *, foreign: InjectionLabels = "nearest"
 ) -> Tensor:
     """Return the soft label of each block over the classes of a stage.
 
     Args:
-        batch: With types as they are after the symmetries.
-        stage: Whose classes; blocks of its types have their class.
-        foreign: Of all other types, `nearest` (`Stage.targets`) or `random`, any class.
-        seed: Of the run.
-        epoch: Of the training.
+        batch: Batch with the types after the symmetries.
+        stage: The stage; blocks of its own types are labelled with their class.
+        draws: Random numbers of the epoch.
+        foreign: Labels of all other types: `nearest` (`Stage.targets`), or `random`, any class.
 
     Returns:
         float32, shape (b, k), rows sum to 1.
@@ -208,25 +171,25 @@ def soft_labels(
     if foreign == "nearest":
         return target
     classes = len(stage.classes)
-    drawn = functional.one_hot(draw_classes(batch["node"], classes, seed, epoch), classes)
-    strange = torch.from_numpy(stage.labels).to(partition.device)[partition] == IGNORED
-    return torch.where(strange[:, None], drawn.float(), target)
+    random = functional.one_hot(draws.classes(batch["node"], classes), classes)
+    is_foreign = torch.from_numpy(stage.labels).to(partition.device)[partition] == IGNORED
+    return torch.where(is_foreign[:, None], random.float(), target)
 
 
 def mix_up(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
-    """Mix every block, and its soft label alike, with another of the batch at the same qindex.
+    """Mix each block and its soft label with those of another block at the same qindex.
 
-    Blocks are mixed in sample values and rounded to whole ones. Partners share the qindex, since
-    the same pixels are cut otherwise at another one, and a mixture of two has none; a block that
-    is alone with its qindex stays as it is. `qindex`, `partition` and `node` stay those of the
-    first of each two.
+    Samples are rounded to integers. Partners share the qindex because the encoder cuts the same
+    pixels differently at another one, and a mixture of two qindexes is not a qindex. A block whose
+    qindex is unique in the batch is not mixed. `qindex`, `partition` and `node` stay those of the
+    first block.
 
     Reference: Zhang et al., mixup: Beyond empirical risk minimization, ICLR 2018.
 
     Args:
         batch: With `target`, float, shape (b, k); not changed.
-        alpha: Of the Beta distribution of the first block's weight, one draw a block; above 0.
-        rng: Drawn from on the host, so that the batch's content cannot change the draw.
+        alpha: Parameter of the Beta distribution of the first block's weight, above 0.
+        rng: Generator on the host, so that draws are the same on every device.
 
     Returns:
         A new batch.
@@ -254,28 +217,3 @@ def _partners(qindex: Tensor, order: Tensor) -> Tensor:
     partner = torch.empty_like(ring)
     partner[ring] = ring[following]
     return partner
-
-
-def _draw_normal(bits: Tensor, count: int) -> Tensor:
-    """Return `count` standard normal draws from each 64 bits, float32, shape (b, count).
-
-    Reference: Box and Muller, A note on the generation of random normal deviates, 1958.
-    """
-    place = torch.arange(1, count + 1, device=bits.device) * _STEP
-    drawn = _finalise(bits[:, None] + place)
-    uniform = [
-        ((_unsigned_shift(drawn, shift) & ((1 << _UNIFORM_BITS) - 1)).float() + 0.5)
-        / (1 << _UNIFORM_BITS)
-        for shift in (64 - _UNIFORM_BITS, 64 - 2 * _UNIFORM_BITS)
-    ]
-    return (-2 * uniform[0].log()).sqrt() * (2 * math.pi * uniform[1]).cos()
-
-
-def _finalise(x: Tensor) -> Tensor:
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        x = (x ^ _unsigned_shift(x, shift)) * factor
-    return x ^ _unsigned_shift(x, 31)
-
-
-def _unsigned_shift(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,4 +1,4 @@
-"""Blocks gathered from memory-mapped planes, a batch with one indexing call a sequence."""
+"""Blocks from memory-mapped planes, gathered with one indexing call per sequence of a batch."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from av1part.system.errors import StoreError
 Batch = dict[str, Tensor]
 """`block` [b, 1, s, s] uint8 or int16; `qindex`, `partition`, `node` int64 [b].
 
-A training batch may have `target`, float32 [b, k], soft labels that count instead of the types'.
+A training batch may have `target`, float32 [b, k]: soft labels, used instead of `partition`.
 """
 
 
 class BlockReader(Dataset[Batch]):
-    """Nodes of one size as batches of integer blocks; indexed by arrays of node numbers.
+    """Nodes of one size as batches of integer blocks, indexed by arrays of positions in `nodes`.
 
-    `nodes` holds the node numbers (rows of nodes.parquet) it was made for, `dtype` is that of the
-    samples in a batch.
+    `nodes` holds node numbers, rows of nodes.parquet; `dtype` is that of the samples in a batch.
     """
 
     def __init__(self, store: Store, nodes: NDArray[np.int64], *, size: int, context: int = 0):
-        """Keep where these nodes lie, and their labels, as compact arrays.
+        """Store places and labels of the nodes as compact arrays.
 
         Args:
             store: The dataset.
-            nodes: Row numbers in its node table, all of nodes of `size`.
+            nodes: Node numbers, all of nodes of `size`.
             size: Luma samples a side.
             context: Margin around the block, in luma samples; replicated at frame edges.
 
@@ -56,27 +55,27 @@ class BlockReader(Dataset[Batch]):
         inside = (top >= 0) & (left >= 0)
         inside &= (row + size + context <= height) & (col + size + context <= width)
         self._sequence = sequence
-        # Where a block begins in its plane's memory; of those whose margin leaves the frame, which
-        # are gathered otherwise, any place will do.
+        # Where a block begins in its plane's memory; 0 for blocks whose margin leaves the frame,
+        # which `_fill_edges` gathers.
         self._start = frame.astype(np.int64)  # in place from here on: there may be many nodes
         for step in (np.multiply, height), (np.add, top), (np.multiply, width), (np.add, left):
             step[0](self._start, step[1], out=self._start)
         self._start *= inside
-        self._beyond = np.flatnonzero(~inside)
-        self._frame, self._row, self._col = (x[self._beyond] for x in (frame, row, col))
+        self._at_edge = np.flatnonzero(~inside)
+        self._frame, self._row, self._col = (x[self._at_edge] for x in (frame, row, col))
         self._qindex = store.nodes["qindex"].to_numpy()[nodes]
         self._partition = store.nodes["partition"].to_numpy()[nodes]
         self._rows: dict[int, NDArray[np.void]] = {}
 
     def places(self) -> tuple[NDArray[np.uint16], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return for each node the number of its sequence in the store, frame, row and column."""
+        """Return sequence number, frame, row and column of each node, integers, (n,) each."""
         frame, row, col = (
             self.store.nodes[column].to_numpy()[self.nodes] for column in ("frame", "row", "col")
         )
         return self.store.sequence_codes[self.nodes], frame, row, col
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave views on maps behind when sent to a worker process."""
+        """Leave out views of memory maps: a worker process maps the files itself."""
         return {**self.__dict__, "_rows": {}}
 
     def __len__(self) -> int:
@@ -100,21 +99,14 @@ class BlockReader(Dataset[Batch]):
         rows = block.view(f"V{side * block.itemsize}")[:, :, 0]
         start = self._start[index[order]]
         for code, (first, last) in enumerate(pairwise(ends.tolist())):
-            if first < last and len(of_plane := self._plane_rows(code)):
-                rows[order[first:last]] = of_plane[start[first:last]]
-        if len(self._beyond):
-            self._mend_edges(index, block)
+            if first < last and len(plane_rows := self._plane_rows(code)):
+                rows[order[first:last]] = plane_rows[start[first:last]]
+        if len(self._at_edge):
+            self._fill_edges(index, block)
         return {"block": torch.from_numpy(block)[:, None], **self.labels(index)}
 
     def labels(self, index: NDArray[np.int64]) -> Batch:
-        """Gather a batch without its blocks.
-
-        Args:
-            index: Positions in `nodes`, int64, shape (b,).
-
-        Returns:
-            `qindex`, `partition` and `node`, int64, shape (b,) each.
-        """
+        """Gather `qindex`, `partition` and `node` of positions (b,), without the blocks."""
         return {
             "qindex": torch.from_numpy(self._qindex[index].astype(np.int64)),
             "partition": torch.from_numpy(self._partition[index].astype(np.int64)),
@@ -126,52 +118,49 @@ class BlockReader(Dataset[Batch]):
 
         A row is one record, which numpy copies at once.
         """
-        found = self._rows.get(code)
-        if found is None:
+        rows = self._rows.get(code)
+        if rows is None:
             plane, side = self._plane(code), self.size + 2 * self.context
-            width, each = plane.shape[2], plane.itemsize
+            width, itemsize = plane.shape[2], plane.itemsize
             starts = max(0, plane.size - (side - 1) * width - side + 1)
-            found = self._rows[code] = np.ndarray(
-                (starts, side), f"V{side * each}", buffer=plane, strides=(each, width * each)
+            rows = self._rows[code] = np.ndarray(
+                (starts, side),
+                f"V{side * itemsize}",
+                buffer=plane,
+                strides=(itemsize, width * itemsize),
             )
-        return found
+        return rows
 
     def _plane(self, code: int) -> NDArray[Any]:
         return self.store.plane(self.store.sequences[code])
 
-    def _mend_edges(self, index: NDArray[np.int64], block: NDArray[Any]) -> None:
-        """Gather anew, sample by sample, the blocks whose margin leaves the frame.
+    def _fill_edges(self, index: NDArray[np.int64], block: NDArray[Any]) -> None:
+        """Gather, sample by sample, the blocks whose margin leaves the frame.
 
         Clipped indices repeat the edge samples, which is the replicated margin.
         """
-        place = np.searchsorted(self._beyond, index)
-        at = np.flatnonzero(self._beyond[np.minimum(place, len(self._beyond) - 1)] == index)
+        place = np.searchsorted(self._at_edge, index)
+        at = np.flatnonzero(self._at_edge[np.minimum(place, len(self._at_edge) - 1)] == index)
         place, sequence = place[at], self._sequence[index[at]]
-        reach = np.arange(-self.context, self.size + self.context)
+        offsets = np.arange(-self.context, self.size + self.context)
         for code in np.unique(sequence):
-            here = sequence == code
-            plane, edge = self._plane(int(code)), place[here]
-            rows = np.clip(self._row[edge, None] + reach, 0, plane.shape[1] - 1)
-            cols = np.clip(self._col[edge, None] + reach, 0, plane.shape[2] - 1)
+            in_plane = sequence == code
+            plane, edge = self._plane(int(code)), place[in_plane]
+            rows = np.clip(self._row[edge, None] + offsets, 0, plane.shape[1] - 1)
+            cols = np.clip(self._col[edge, None] + offsets, 0, plane.shape[2] - 1)
             frame = self._frame[edge, None, None]
-            block[at[here]] = plane[frame, rows[:, :, None], cols[:, None, :]]
+            block[at[in_plane]] = plane[frame, rows[:, :, None], cols[:, None, :]]
 
 
 class FeatureReader(Dataset[Batch]):
-    """The blocks of a reader by features that were computed of them before.
+    """The blocks of a reader as precomputed features.
 
-    A batch has `features`, float [b, ...], instead of `block`. With n blocks, index i + t n is
+    A batch has `features`, float [b, ...], instead of `block`. With n blocks, position i + t n is
     block i under symmetry t.
     """
 
     def __init__(self, reader: BlockReader, features: Tensor) -> None:
-        """Serve features.
-
-        Args:
-            reader: The blocks.
-            features: Of each of them, in their order, under each of t symmetries, shape (t, n, c)
-                or (t, n, h, w, c).
-        """
+        """Serve features of the n blocks under t symmetries, (t, n, c) or (t, n, h, w, c)."""
         self.reader = reader
         self.features = features.flatten(0, 1)
 
@@ -188,11 +177,11 @@ class FeatureReader(Dataset[Batch]):
 
 
 class EpochBatches(Sampler[NDArray[np.int64]]):
-    """Batches of positions, a function of (seed, epoch) alone: the same for any worker count.
+    """Batches of positions, a function of (seed, epoch) alone: the same for any number of workers.
 
-    Every position comes once an epoch, in batches of nearly equal size, so that no epoch ends in
-    a batch of one sample, which BatchNorm could not take. With `weights`, positions are drawn
-    with replacement instead. With `foreign`, further positions are drawn among them.
+    Every position is served once per epoch, in batches of nearly equal size: BatchNorm fails on a
+    last batch of one sample. With `weights`, positions are drawn with replacement instead. With
+    `foreign`, the epoch has further, foreign positions in random order among the others.
     """
 
     def __init__(
@@ -207,25 +196,25 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         drawn: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        placed: Callable[[NDArray[np.int64], int], NDArray[np.int64]] | None = None,
+        mapped: Callable[[NDArray[np.int64], int], NDArray[np.int64]] | None = None,
     ) -> None:
         """Set up the batches.
 
         Args:
             count: Number of positions.
-            batch_size: At most so many a batch.
+            batch_size: Largest number of positions per batch.
             shuffle: A new order each epoch; else ascending.
-            seed: Of the orders.
-            weights: Probability of each position, for balanced sampling.
-            foreign: Probability of each of the positions after the first `count`, of which
-                `drawn` are drawn with replacement; needs `shuffle`.
-            drawn: Of those, how many an epoch.
-            rank: Of this process, which takes every `ranks`-th batch.
+            seed: Seed of the orders.
+            weights: Probability of each position, for balanced sampling, shape (count,).
+            foreign: Probability of each foreign position, which follow the first `count`; they are
+                drawn with replacement. Needs `shuffle`.
+            drawn: Number of foreign positions per epoch.
+            rank: Rank of this process, which takes every `ranks`-th batch.
             ranks: Number of processes.
-            placed: Maps positions and epoch to what is yielded for them; None yields positions.
+            mapped: Maps positions and epoch to the positions to yield; None yields them as drawn.
         """
         self.count = count
-        self.placed = placed
+        self.mapped = mapped
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -238,21 +227,20 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch; Lightning calls it before each."""
+        """Set the epoch, whose order is served next; Lightning calls it before each."""
         self.epoch = epoch
 
     @property
     def _batches(self) -> int:
-        """Batches of all ranks; at least one each, since a rank without any would stop the run.
+        """Batches of all ranks, at least one per rank, since a rank without any would stop the run.
 
-        Training ranks must take equally many steps, so that their batches are a little smaller
-        rather than some blocks repeated.
+        Training ranks must take equally many steps: batches get smaller, so that no block repeats.
         """
         needed = max(self.ranks, -(-(self.count + self.drawn) // self.batch_size))
         return -(-needed // self.ranks) * self.ranks if self.shuffle else needed
 
     def __len__(self) -> int:
-        """Return the batches an epoch, on this rank."""
+        """Return the number of batches per epoch on this rank."""
         return len(range(self.rank, self._batches, self.ranks))
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
@@ -260,7 +248,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
         order = self._shuffled() if self.shuffle else np.arange(self.count)
         batches = np.array_split(order, self._batches)
         for batch in batches[self.rank :: self.ranks][self.start :]:
-            yield batch if self.placed is None else self.placed(batch, self.epoch)
+            yield batch if self.mapped is None else self.mapped(batch, self.epoch)
 
     def _shuffled(self) -> NDArray[np.int64]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -275,31 +263,24 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
 
 
 def balanced(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the probability of each position that draws all classes equally often.
-
-    Args:
-        labels: Class of each position, int64, shape (n,).
-
-    Returns:
-        Shape (n,), adding up to 1.
-    """
+    """Return the probability of each position, (n,), that makes all classes equally likely."""
     weights: NDArray[np.float64] = 1.0 / np.bincount(labels)[labels]
     weights /= weights.sum()
     return weights
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A loader that begins an epoch when its first batch is asked for, not before.
+    """A loader that starts an epoch with the request for its first batch, not before.
 
-    In a resumed run Lightning takes the iterator before it tells the sampler the epoch; worker
-    processes would then read the order of another one. Its state is how far which epoch is: a run
-    that is resumed inside one gets the batches that are left.
+    In a resumed run Lightning takes the iterator before it sets the sampler's epoch; worker
+    processes would then read the order of another epoch. The state is the epoch and the number of
+    batches served: a run resumed inside an epoch gets the remaining batches.
     """
 
     _position: Mapping[str, int] = {"epoch": -1, "batches": 0}
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator on purpose
-        """Yield the batches of the sampler's epoch that are left."""
+        """Yield the remaining batches of the sampler's epoch."""
         assert isinstance(self.sampler, EpochBatches)
         epoch, resumed = self.sampler.epoch, self._position
         start = resumed["batches"] if resumed["epoch"] == epoch else 0
@@ -309,9 +290,9 @@ class BatchLoader(DataLoader[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches have been served."""
+        """Return the epoch and the number of its batches that were served."""
         return dict(self._position)
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take over a state, before the first batch."""
+        """Restore a state, before the first batch."""
         self._position = {key: int(state[key]) for key in ("epoch", "batches")}

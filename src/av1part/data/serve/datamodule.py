@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from av1part import embedded
-from av1part.data.serve.augment import Augmentation, turned_places
+from av1part.data.serve.augment import Augmenter, turned_positions
 from av1part.data.serve.blocks import (
     Batch,
     BatchLoader,
@@ -26,14 +26,13 @@ from av1part.data.serve.blocks import (
     balanced,
 )
 from av1part.data.serve.device import DeviceBlocks, NodeReader
-from av1part.data.serve.injection import Injection, is_foreign
+from av1part.data.serve.injection import ForeignBlocks, is_foreign
 from av1part.data.serve.settings import check_served
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import (
     SPLITS,
-    assign_splits,
+    Division,
     check_protocol,
-    division_sha256,
     read_split_list,
 )
 from av1part.data.store.store import Store
@@ -47,13 +46,13 @@ _STATISTICS_NODES = 4096
 
 
 class BlockDataModule(pl.LightningDataModule):
-    """Streams the nodes that reach a stage, from a store on disk.
+    """Serves the nodes that reach a stage, from a store on disk.
 
-    `features` may hold, for train (as `training_reader` orders it) and val, features to serve to
-    the Trainer instead of blocks, as `FeatureReader` takes them; evaluation always gets blocks.
+    `features` may hold, for train (in the order of `training_reader`) and val, features that the
+    Trainer gets instead of blocks, as `FeatureReader` takes them; evaluation always gets blocks.
 
-    Nothing of a store is held in memory but its node columns; blocks are read from the mapped
-    planes batch by batch. Blocks stay integers; the model's first layer scales them.
+    Only the node columns of a store are in memory; blocks are read from the mapped planes batch by
+    batch. Blocks stay integers; the model's first layer scales them.
     """
 
     def __init__(
@@ -75,34 +74,34 @@ class BlockDataModule(pl.LightningDataModule):
         augment: str = "none",
         noise: float = 0.0,
         mixup: float = 0.0,
-        injection: Injection | None = None,
+        injection: ForeignBlocks | None = None,
         seed: int = 42,
     ) -> None:
-        """Take the settings; nothing is opened before `setup`.
+        """Check the options; nothing is opened before `setup`.
 
         Args:
             path: Dataset folder; None is the embedded dataset with its own split list.
-            stage: Whose population and labels to serve.
+            stage: Stage whose population and labels are served.
             taxonomy: `v6` or `v6_1to4`.
             size: Luma samples a side of the nodes.
             context: Margin around each block, in luma samples.
-            protocol: One of `splits.PROTOCOLS`.
-            split_seed: Of the split; apart from `seed`, so that seeds share one split.
+            protocol: A key of `PROTOCOLS`.
+            split_seed: Seed of the split; separate from `seed`, so that all seeds share one split.
             split_list: CSV `sequence,split` for `by_sequence`.
-            batch_size: Training blocks a batch.
-            eval_batch_size: Validation blocks a batch.
+            batch_size: Training blocks per batch.
+            eval_batch_size: Validation blocks per batch.
             num_workers: Loader processes; batches do not depend on it.
             planes: `host`, or `device` to keep them in the memory of the Trainer's device and cut
                 the blocks of training and validation there.
             sampling: `natural`, or `balanced` to draw each class of the stage equally often.
             augment: `none`, or `symmetries` for the eight symmetries with their label maps.
-            noise: Deviation of the noise on training blocks by that of each block; 0 is none.
-            mixup: Alpha of the Beta distribution by which training blocks are mixed; 0 is none.
+            noise: Standard deviation of the noise as a share of each training block's own.
+            mixup: Alpha of the Beta distribution of mixup's weights; 0 for no mixup.
             injection: Foreign blocks among the training blocks of a Stage 3.
-            seed: Of order and augmentation.
+            seed: Seed of order and augmentation.
 
         Raises:
-            ConfigError: if an option is not one of its values, or does not fit another.
+            ConfigError: if a value is not allowed, or does not fit another option.
         """
         super().__init__()
         check_served(
@@ -132,7 +131,7 @@ class BlockDataModule(pl.LightningDataModule):
         """Open the store and select the nodes of each split; idempotent.
 
         Args:
-            stage: Lightning's name of what comes next; not used, all splits are made.
+            stage: Lightning's name of the next phase; not used, all splits are made.
 
         Raises:
             StoreError: if the dataset cannot be opened or does not suit the settings.
@@ -152,18 +151,11 @@ class BlockDataModule(pl.LightningDataModule):
         sized = np.flatnonzero(nodes["size"].to_numpy() == self.size)
         partition = nodes["partition"].to_numpy()[sized]
         check_covered(partition, self.taxonomy, self.taxonomy_name, self.path)
-        listed = None
-        if self.protocol == "given":
-            listed = self.store.manifest.get("given_split")
-        elif self.split_list is not None:
-            listed = read_split_list(self.split_list)
-        # A sequence by its number: rows of strings would each be copied.
-        names = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
-        shapes = {s: self.store.plane(s).shape for s in self.store.sequences}
-        how: dict[str, Any] = {"protocol": self.protocol, "seed": self.split_seed, "listed": listed}
-        how["groups"] = self.store.groups
-        split = assign_splits(nodes.select(names, "frame", "row", "size")[sized], shapes, **how)
-        self.division_sha256 = division_sha256(shapes, size=self.size, **how)
+        # As an Enum, since selecting rows of strings would copy every string.
+        sequence = polars.col("sequence").cast(polars.Enum(list(self.store.sequences)))
+        division = self._division()
+        split = division.assign(nodes.select(sequence, "frame", "row", "size")[sized])
+        self.division_sha256 = division.sha256(self.size)
         self.type_counts = np.bincount(
             partition[split == SPLITS.index("train")].astype(np.int64), minlength=len(Partition)
         )
@@ -177,8 +169,17 @@ class BlockDataModule(pl.LightningDataModule):
             for index, name in enumerate(SPLITS)
         }
 
+    def _division(self) -> Division:
+        listed = None
+        if self.protocol == "given":
+            listed = self.store.manifest.get("given_split")
+        elif self.split_list is not None:
+            listed = read_split_list(self.split_list)
+        shapes = {name: self.store.plane(name).shape for name in self.store.sequences}
+        return Division(shapes, self.protocol, self.split_seed, listed, self.store.groups)
+
     def reader(self, split: str) -> BlockReader:
-        """Find the blocks of a split.
+        """Return the blocks of a split.
 
         Args:
             split: `train`, `val` or `test`.
@@ -213,7 +214,7 @@ class BlockDataModule(pl.LightningDataModule):
         return [int(count) for count in counts]
 
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint must know of its data, as plain values."""
+        """Return what a checkpoint records of its data, as plain values."""
         self.setup()
         train = self.reader("train")
         return {
@@ -249,15 +250,7 @@ class BlockDataModule(pl.LightningDataModule):
         }
 
     def batches(self, split: str, *, ranks: int = 1) -> Iterable[Batch]:
-        """Serve a split in ascending node order, for evaluation.
-
-        Args:
-            split: `train`, `val` or `test`.
-            ranks: Processes to share among.
-
-        Returns:
-            The batches of the first process; of one, all.
-        """
+        """Return the batches of the first of `ranks` processes, in node order, for evaluation."""
         return self._loader(split, training=False, rank=0, ranks=ranks)
 
     def train_dataloader(self) -> Any:
@@ -268,11 +261,11 @@ class BlockDataModule(pl.LightningDataModule):
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the epoch is; Lightning forgets it if a scheduler asks for the steps."""
+        """Return the position in the epoch, which Lightning loses if a scheduler counts steps."""
         return {} if self._training is None else {"training": self._training.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over how far the epoch is."""
+        """Restore the position in the epoch."""
         self._position = state_dict.get("training")
 
     def val_dataloader(self) -> Any:
@@ -282,42 +275,43 @@ class BlockDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Move a batch; Lightning's own way, which looks into anything, takes a tenth of a step."""
+        """Move a batch; Lightning's own recursive way takes a tenth of a training step."""
         moved = {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
         if "position" in moved:
             moved["block"] = self._cut_on(device)(moved.pop("position"))
         return moved
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment training batches, on the device; others pass unchanged."""
+        """Augment training batches on the device."""
         trainer = self.trainer
         if trainer is None or not trainer.training:
             return batch
         epoch, step, rank = trainer.current_epoch, trainer.global_step, trainer.global_rank
-        return self.augmentation(batch, epoch=epoch, step=step, rank=rank)
+        return self.augmenter(batch, epoch=epoch, step=step, rank=rank)
 
     def _cut_on(self, device: torch.device) -> DeviceBlocks:
-        """Return what cuts the blocks of the split that the Trainer is at."""
+        """Return the blocks on the device of the split that the Trainer is using."""
         assert self.trainer is not None
         training = bool(self.trainer.training)
         if training not in self._on_device:
             reader = self.training_reader() if training else self.reader("val")
-            other = next(iter(self._on_device.values()), None)
-            self._on_device[training] = DeviceBlocks(reader, device, other)
+            shared = next(iter(self._on_device.values()), None)
+            self._on_device[training] = DeviceBlocks(reader, device, shared)
         return self._on_device[training]
 
     @property
     def changes_pixels(self) -> bool:
-        """Whether training blocks are changed, beyond being turned, so that nothing can be kept."""
+        """Whether samples of training blocks change, so that features cannot be cached."""
         return self.noise > 0 or self.mixup > 0
 
     @property
-    def augmentation(self) -> Augmentation:
-        """What becomes of a training batch."""
-        return Augmentation(
+    def augmenter(self) -> Augmenter:
+        """The augmentation of training batches."""
+        return Augmenter(
             self.stage,
             self.seed,
             self.store.bit_depth(),
+            self.store.nodes.height,
             self.context,
             symmetries=self.augment == "symmetries",
             noise=self.noise,
@@ -332,7 +326,7 @@ class BlockDataModule(pl.LightningDataModule):
         return {"rank": trainer.global_rank, "ranks": trainer.world_size}
 
     def training_reader(self) -> BlockReader:
-        """Return the blocks of train, and after them the foreign ones that may be drawn."""
+        """Return the blocks of train, followed by the foreign blocks that may be drawn."""
         reader = self.reader("train")
         if self.injection is None:
             return reader
@@ -347,14 +341,15 @@ class BlockDataModule(pl.LightningDataModule):
         if training and self.injection is not None:
             foreign = self.injection.weights(self._foreign_types)
             drawn = self.injection.count(own)
-        served: Dataset[Batch] = reader
-        placed = None
+        dataset: Dataset[Batch] = reader
+        mapped = None
         if in_fit and split in self.features:
-            served = FeatureReader(reader, self.features[split])
+            dataset = FeatureReader(reader, self.features[split])
             if len(self.features[split]) > 1:
-                placed = partial(turned_places, nodes=reader.nodes, seed=self.seed)
+                rows = self.store.nodes.height
+                mapped = partial(turned_positions, nodes=reader.nodes, rows=rows, seed=self.seed)
         elif in_fit and self.planes == "device":
-            served = NodeReader(reader)
+            dataset = NodeReader(reader)
         sampler = EpochBatches(
             own,
             self.batch_size if training else self.eval_batch_size,
@@ -365,11 +360,11 @@ class BlockDataModule(pl.LightningDataModule):
             drawn=drawn,
             rank=rank,
             ranks=ranks,
-            placed=placed,
+            mapped=mapped,
         )
-        # A loader of its own generator leaves the global random state alone.
+        # With a generator of its own, a loader does not draw from the global random state.
         return BatchLoader(
-            served,
+            dataset,
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers if training else 0,

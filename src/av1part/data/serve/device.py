@@ -1,4 +1,4 @@
-"""Blocks cut on the device: the planes lie there whole, and only node numbers travel."""
+"""Blocks cut on the device: all planes are in its memory, a batch brings positions only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av1part.data.serve.blocks import Batch, BlockReader
 
 
 class NodeReader(Dataset[Batch]):
-    """The blocks of a reader by their positions: a batch has `position` instead of `block`."""
+    """The labels of a reader's blocks; a batch has `position` instead of `block`."""
 
     def __init__(self, reader: BlockReader) -> None:
         """Serve the nodes of a reader."""
@@ -31,26 +31,26 @@ class NodeReader(Dataset[Batch]):
 
 
 class DeviceBlocks:
-    """The planes of a store, and where the nodes of a reader lie, in a device's memory.
+    """The planes of a store and the places of a reader's nodes, in a device's memory.
 
-    Takes the memory of all planes and 40 bytes a node.
+    Needs the memory of all planes and 40 bytes per node.
     """
 
     def __init__(
-        self, reader: BlockReader, device: torch.device, other: DeviceBlocks | None = None
+        self, reader: BlockReader, device: torch.device, shared: DeviceBlocks | None = None
     ) -> None:
-        """Copy what is needed to the device.
+        """Copy planes and places to the device.
 
         Args:
-            reader: Whose blocks.
-            device: Where they will be cut.
-            other: Of another split of the same store, whose planes are there already.
+            reader: The blocks to cut.
+            device: The device.
+            shared: Blocks of another split of the same store, whose copy of the planes is used.
         """
-        self.reach = torch.arange(-reader.context, reader.size + reader.context, device=device)
+        self.offsets = torch.arange(-reader.context, reader.size + reader.context, device=device)
         planes = [reader.store.plane(name) for name in reader.store.sequences]
         starts = np.cumsum([0, *(plane.size for plane in planes)])
         shapes = np.array([plane.shape for plane in planes])
-        self.samples: Tensor = _flat(planes, reader, device) if other is None else other.samples
+        self.samples: Tensor = _flat(planes, reader, device) if shared is None else shared.samples
         sequences, frames, rows, cols = reader.places()
         height, width = shapes[sequences, 1], shapes[sequences, 2]
         base = starts[sequences] + frames.astype(np.int64) * height * width
@@ -60,17 +60,14 @@ class DeviceBlocks:
         )
 
     def __call__(self, position: Tensor) -> Tensor:
-        """Cut blocks; a margin over the frame's edge repeats the edge.
+        """Cut the blocks at positions in the reader, int64 (b,), on the device.
 
-        Args:
-            position: Positions in the reader, int64 (b,), on the device.
-
-        Returns:
-            As `BlockReader` gives them, (b, 1, s, s), on the device.
+        A margin beyond the frame repeats its edge; the blocks, (b, 1, s, s), are the same as
+        `BlockReader`'s.
         """
         base, width, height = (x[position] for x in (self.base, self.width, self.height))
-        rows = (self.row[position, None] + self.reach).clamp_min(0)
-        cols = (self.col[position, None] + self.reach).clamp_min(0)
+        rows = (self.row[position, None] + self.offsets).clamp_min(0)
+        cols = (self.col[position, None] + self.offsets).clamp_min(0)
         rows = torch.minimum(rows, height[:, None] - 1)
         cols = torch.minimum(cols, width[:, None] - 1)
         places = (base[:, None] + rows * width[:, None])[:, :, None] + cols[:, None, :]
@@ -78,7 +75,7 @@ class DeviceBlocks:
 
 
 def _flat(planes: Sequence[NDArray[Any]], reader: BlockReader, device: torch.device) -> Tensor:
-    """Return the samples of all planes one after the other, (n,)."""
-    # Copies, since a tensor cannot be of a map that is read-only.
+    """Concatenate the samples of all planes, (n,)."""
+    # Copies: a tensor cannot share a read-only map.
     flat = (torch.from_numpy(plane.reshape(-1).astype(reader.dtype)) for plane in planes)
     return torch.cat([samples.to(device) for samples in flat])

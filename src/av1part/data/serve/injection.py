@@ -1,7 +1,8 @@
-"""Noise injection for Stage 3: a share of its training blocks are not its own.
+"""Noise injection for Stage 3: a share of its training blocks belong to other stages.
 
-In the cascade a Stage 3 also gets blocks that Stage 2 sends it by mistake. Here some of them are
-among its training blocks, drawn anew each epoch, with soft labels over the classes it has.
+In the cascade a Stage 3 also gets blocks that Stage 2 sends it by mistake. With injection, such
+foreign blocks are among its training blocks, drawn again each epoch, with soft labels over the
+stage's classes.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from av1part.system.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Injection:
+class ForeignBlocks:
     """How foreign blocks are drawn and labelled.
 
     Attributes:
-        source: Where the rates are from: Stage 2's measured `confusion`, or `uniform`, the study's.
-        share: Of the blocks of an epoch, 0 to 1.
-        labels: `nearest` (`Stage.targets`), or `random`, the study's: any class, drawn per epoch.
-        rates: Relative frequency at which a block is drawn, by its AV1 id, shape (10,): the
-            probability that Stage 2 sends a block of this type here.
-        stage2_sha256: Hash of the tensors of the Stage 2 the rates were measured on.
+        source: Source of the rates: Stage 2's measured `confusion`, or `uniform` as in the study.
+        share: Share of foreign blocks in an epoch, 0 to 1.
+        labels: `nearest` (`Stage.targets`), or `random` as in the study, drawn per epoch.
+        rates: Probability, by AV1 id, that Stage 2 sends a block of this type to the stage, shape
+            (10,); blocks are drawn in proportion to it.
+        stage2_sha256: Hash of the tensors of the Stage 2 whose rates were measured.
     """
 
     source: InjectionSource
@@ -38,20 +39,20 @@ class Injection:
     stage2_sha256: str | None = None
 
     def count(self, own: int) -> int:
-        """Return how many foreign blocks go with so many of the stage's own in an epoch."""
+        """Return the number of foreign blocks in an epoch with `own` blocks of the stage."""
         return round(own * self.share / (1 - self.share))
 
     def weights(self, partition: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the probability of drawing each of these foreign blocks.
+        """Return the probability of each foreign block.
 
         Args:
-            partition: Their AV1 ids, shape (n,).
+            partition: AV1 ids of the foreign blocks, shape (n,).
 
         Returns:
             float64, shape (n,), sum 1.
 
         Raises:
-            ConfigError: if none of them would ever be drawn.
+            ConfigError: if the rates of all these types are 0.
         """
         rates = np.asarray(self.rates)[partition.astype(np.int64)]
         total = float(rates.sum())
@@ -64,15 +65,15 @@ class Injection:
         return weights
 
     def facts(self, own: int, partition: NDArray[Any]) -> dict[str, Any]:
-        """Collect what a checkpoint must know of the injection.
+        """Return what a checkpoint records of the injection.
 
         Args:
             own: Training nodes of the stage.
             partition: AV1 ids of the foreign blocks that can be drawn, shape (n,).
 
         Returns:
-            Plain values; blocks an epoch, and by type how many there are, their rates, and their
-            expected shares of what is drawn.
+            Plain values: blocks per epoch; by type, the number available, the rate, and the
+            expected share of the foreign blocks drawn.
         """
         ids = partition.astype(np.int64)
         counts = np.bincount(ids, minlength=len(Partition))
@@ -92,26 +93,26 @@ class Injection:
 
 
 def describe(facts: Mapping[str, Any]) -> str:
-    """Return one line on what `Injection.facts` holds."""
-    drawn = ", ".join(f"{name} {100 * share:.1f} %" for name, share in facts["expected"].items())
-    sent = ", ".join(f"{name} {100 * rate:.1f} %" for name, rate in facts["rates"].items())
+    """Return a log line of `ForeignBlocks.facts`."""
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in facts["expected"].items())
+    rates = ", ".join(f"{name} {100 * rate:.1f} %" for name, rate in facts["rates"].items())
     total = facts["own"] + facts["foreign"]
     return (
         f"injection: {facts['foreign']} of an epoch's {total} blocks are foreign, labels "
-        f"{facts['labels']}: {drawn}"
-        + (f"; on val Stage 2 sends here {sent}" if facts["source"] == "confusion" else "")
+        f"{facts['labels']}: {shares}"
+        + (f"; on val Stage 2 sends here {rates}" if facts["source"] == "confusion" else "")
     )
 
 
 def sender(taxonomy: Taxonomy, stage: Stage) -> tuple[Stage, int]:
-    """Find the stage whose mistakes a Stage 3 gets.
+    """Return the stage that sends blocks to a Stage 3.
 
     Args:
-        taxonomy: The tree of stages.
+        taxonomy: The taxonomy.
         stage: The Stage 3.
 
     Returns:
-        That stage, and the index of the class by which it sends blocks on.
+        The sending stage, and the index of its class whose blocks it sends.
 
     Raises:
         ConfigError: if the stage is not a Stage 3.
@@ -126,15 +127,15 @@ def sender(taxonomy: Taxonomy, stage: Stage) -> tuple[Stage, int]:
 
 
 def is_foreign(partition: NDArray[Any], taxonomy: Taxonomy, stage: Stage) -> NDArray[np.bool_]:
-    """Return which nodes Stage 2 could send to a Stage 3 by mistake.
+    """Return which nodes are of Stage 2's population but of another class than this Stage 3's.
 
     Args:
         partition: AV1 ids, shape (n,).
-        taxonomy: The tree of stages.
+        taxonomy: The taxonomy.
         stage: The Stage 3.
 
     Returns:
-        bool, shape (n,): of Stage 2's population, but of another class of it.
+        bool, shape (n,).
 
     Raises:
         ConfigError: if the stage is not a Stage 3.

@@ -1,4 +1,4 @@
-"""What a run asks of its data, checked before anything is read."""
+"""Checks of the options of a `BlockDataModule`, before any data is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from av1part.partition import SIZES
 from av1part.system.errors import ConfigError
 
 _MOST_CONTEXT_BY_SEGMENT = 8
-"""Half of the narrowest gap that `splits` leaves: margins of two segments must not meet."""
+"""Half of the narrowest gap between segments: margins of two segments must not overlap."""
 
 _SERVED: Mapping[str, Collection[Any]] = {
     "sampling": SAMPLINGS,
@@ -22,20 +22,20 @@ _SERVED: Mapping[str, Collection[Any]] = {
 
 
 def check_served(options: Mapping[str, Any]) -> None:
-    """Check what a `BlockDataModule` is asked to serve.
+    """Check the options of a `BlockDataModule`.
 
     Args:
-        options: Its arguments, without those of the run.
+        options: Its arguments by name, without `path`, `stage`, `taxonomy`, `injection` and seeds.
 
     Raises:
-        ConfigError: if one is not one of its values, or does not fit another.
+        ConfigError: if a value is not allowed, or does not fit another option.
     """
     for name, known in _SERVED.items():
         if options[name] not in known:
             raise ConfigError(f"data.{name} must be one of {known}, got {options[name]!r}")
     sizes = [options[name] for name in ("batch_size", "eval_batch_size")]
-    others = [options[name] for name in ("context", "num_workers", "noise", "mixup")]
-    if min(sizes) < 1 or min(others) < 0:
+    amounts = [options[name] for name in ("context", "num_workers", "noise", "mixup")]
+    if min(sizes) < 1 or min(amounts) < 0:
         raise ConfigError(
             "data: batch sizes must be positive; context, num_workers, noise and mixup >= 0"
         )

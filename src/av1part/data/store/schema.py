@@ -1,11 +1,10 @@
-"""What a dataset folder must hold: columns, names, the manifest's form, and the checks of each.
+"""The schema of a dataset folder: columns, names, the form of the manifest, and their checks.
 
-`store` reads and writes folders; the rules they must meet are here.
+`store` reads and `writer` writes folders by these rules.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +18,11 @@ from av1part.data.store.splits import SPLITS
 from av1part.options import PROTOCOLS
 from av1part.partition import SIZES, Partition, Taxonomy, legal_partitions
 from av1part.system.errors import StoreError, first_line
-from av1part.system.files import leads_out, sha256_file
+from av1part.system.files import leads_out, load_json, sha256_file
 from av1part.system.formats import refusal
 from av1part.system.terminal import printable
 
-FORMAT = 1
+STORE_FORMAT = 1
 KIND = "av1part-store"
 
 NODE_SCHEMA: Mapping[str, Any] = {
@@ -44,13 +43,13 @@ NODES = "nodes.parquet"
 """Name of the table, beside the manifest."""
 
 QINDEXES = 256
-"""Quantiser indexes there are, 0 to 255."""
+"""Number of quantiser indexes, 0 to 255."""
 
 BIT_DEPTHS = range(8, 17)
-"""Bits a sample that a plane may have."""
+"""Bits per sample that a plane may have."""
 
 SEQUENCE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-"""What a sequence may be called; it becomes a file name."""
+"""Names of sequences; they become file names."""
 
 
 def sequence_name(stem: str) -> str:
@@ -79,21 +78,21 @@ def plane_dtype(bit_depth: int) -> np.dtype[Any]:
 def check_nodes(
     nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]], *, name: str, unique: bool
 ) -> None:
-    """Check that nodes lie in their planes, have legal types and, if asked, occur once.
+    """Check that nodes lie in their planes and have legal types.
 
     Args:
         nodes: Table with the columns of `NODE_SCHEMA`.
         shapes: `(frames, height, width)` of each sequence's plane.
-        name: What to call the table in an error.
-        unique: Also look for duplicates of the node key.
+        name: Name of the table in an error.
+        unique: Also check that the node key is unique.
 
     Raises:
         StoreError: naming the first offending node.
     """
     unknown = set(nodes["sequence"].unique()) - set(shapes)
     if unknown:
-        said = printable(str(sorted(unknown)), 300)
-        raise StoreError(f"{name} has nodes of sequences without a plane: {said}")
+        names = printable(str(sorted(unknown)), 300)
+        raise StoreError(f"{name} has nodes of sequences without a plane: {names}")
     planes = pl.DataFrame(
         [(s, *map(int, shape)) for s, shape in shapes.items()],
         schema={"sequence": pl.String, "frames": pl.Int64, "height": pl.Int64, "width": pl.Int64},
@@ -109,15 +108,15 @@ def check_nodes(
     inside = (
         pl.col("frame").is_between(0, pl.col("frames") - 1)
         & (pl.min_horizontal("row", "col") >= 0)
-        # Subtracted, since the 32-bit sum of a damaged row and a size can wrap round.
+        # Subtracted: the 32-bit sum of a damaged row and a size can overflow.
         & (pl.col("row") <= pl.col("height") - pl.col("size"))
         & (pl.col("col") <= pl.col("width") - pl.col("size"))
     )
-    for what, good in (("is outside its plane", inside), ("has a type its size forbids", legal)):
-        bad = placed.filter(~good.fill_null(False))
+    for fault, valid in (("is outside its plane", inside), ("has a type its size forbids", legal)):
+        bad = placed.filter(~valid.fill_null(False))
         if bad.height:
             first = bad.select(list(NODE_SCHEMA)).row(0, named=True)
-            raise StoreError(f"{name}: {bad.height} nodes, the first being {first}: it {what}")
+            raise StoreError(f"{name}: {bad.height} nodes, the first being {first}: it {fault}")
     if nodes["qindex"].min() is not None and not nodes["qindex"].is_between(0, QINDEXES - 1).all():
         raise StoreError(f"{name} has a qindex outside 0..255")
     if unique and nodes.select(NODE_KEY).is_duplicated().any():
@@ -144,19 +143,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise StoreError(f"{file} is missing: {path} is not a complete dataset")
     check_inside(file, path)
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = load_json(file)
+    except (OSError, ValueError) as error:
         raise StoreError(
             f"{file} cannot be read as JSON ({first_line(error)}): "
             "restore it or build the dataset again"
         ) from None
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise StoreError(f"{file} is not the manifest of an av1part dataset")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != STORE_FORMAT:
         made_by = manifest.get("made_by")
         wrote = made_by.get("av1part") if isinstance(made_by, dict) else None
         again = "build the dataset again"
-        raise StoreError(refusal(str(file), manifest.get("format"), FORMAT, wrote, again))
+        raise StoreError(refusal(str(file), manifest.get("format"), STORE_FORMAT, wrote, again))
     sequences, files = manifest.get("sequences"), manifest.get("files")
     if not isinstance(sequences, dict) or not isinstance(files, dict) or "nodes" not in manifest:
         raise StoreError(f"{file} lacks `sequences`, `nodes` or `files`")
@@ -175,10 +174,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_import_facts(file: Path, manifest: Mapping[str, Any]) -> None:
-    """Check what an import says of what it left out and of how its dataset can be split.
+    """Check an import's entries on split protocols and left-out nodes.
 
     Raises:
-        StoreError: naming the entry that cannot be.
+        StoreError: naming the entry that is not valid.
     """
     protocols, given = manifest.get("protocols", ["given"]), manifest.get("given_split", {})
     if not isinstance(protocols, list) or not set(map(str, protocols)) <= PROTOCOLS.keys():
@@ -191,33 +190,33 @@ def _check_import_facts(file: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def most_nodes(samples: int) -> int:
-    """Return how many nodes planes of that many samples have room for: all sizes and qindexes."""
+    """Return the largest number of nodes in planes of so many samples, over sizes and qindexes."""
     return sum(samples // (size * size) for size in SIZES) * QINDEXES
 
 
 def check_inside(file: Path, folder: Path) -> None:
-    """Check that a file of a dataset is in its folder, not linked in from elsewhere.
+    """Check that a file is in its dataset folder, not linked from elsewhere.
 
     Args:
-        file: The file, there or not.
+        file: The file, which need not exist.
         folder: The dataset folder, which may itself be reached by a link.
 
     Raises:
-        StoreError: naming the file, if not.
+        StoreError: if the file is a link that leads out.
     """
     if leads_out(file, folder):
         raise StoreError(f"{file} is a link that leads out of its dataset: copy the file there")
 
 
 def check_sha256(file: Path, digest: str) -> None:
-    """Check that a file is there and has this SHA-256.
+    """Check that a file exists and has this SHA-256.
 
     Args:
         file: The file.
-        digest: Lower-case hexadecimal.
+        digest: SHA-256 in lower-case hexadecimal.
 
     Raises:
-        StoreError: naming the file, if not.
+        StoreError: if the file is missing or another.
     """
     if not file.is_file():
         raise StoreError(f"{file} is missing: restore it or build the dataset again")
@@ -232,15 +231,15 @@ def read_nodes(file: Path, most: int) -> pl.DataFrame:
     """Read the table of nodes.
 
     Args:
-        file: Its nodes.parquet.
-        most: Rows that it can have; a few bytes of Parquet can stand for any number of them.
+        file: The nodes.parquet.
+        most: Limit on its rows; a few bytes of Parquet can encode any number of rows.
 
     Returns:
         The table, with the columns of `NODE_SCHEMA`.
 
     Raises:
-        StoreError: naming the file, if it is not Parquet with the columns of `NODE_SCHEMA`, all
-            filled, or has more rows.
+        StoreError: if it is not Parquet with the columns of `NODE_SCHEMA`, has empty cells, or has
+            more rows.
     """
     try:
         with file.open("rb") as handle:  # by name, polars would expand `*`, `[x]` and `key=value`
@@ -254,7 +253,7 @@ def read_nodes(file: Path, most: int) -> pl.DataFrame:
                     "or build the dataset again"
                 )
             nodes = pl.read_parquet(handle)
-    # A panic of polars on a damaged file is an error like any other, though no Exception.
+    # A panic of polars on a damaged file is no subclass of Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise StoreError(f"{file} is not a readable Parquet file ({first_line(error)})") from None
     if sum(nodes.null_count().row(0)):
@@ -263,7 +262,7 @@ def read_nodes(file: Path, most: int) -> pl.DataFrame:
 
 
 def _shown(schema: Mapping[str, Any]) -> str:
-    """Return the columns of a table, which may be a foreign one, in a few words."""
+    """Return names and types of the columns of any table, for an error."""
     return printable(", ".join(f"{name} {kind}" for name, kind in schema.items()), 300)
 
 
@@ -273,18 +272,17 @@ def check_covered(partition: NDArray[Any], taxonomy: Taxonomy, name: str, path: 
     Args:
         partition: AV1 ids of the nodes, integers, shape (n,).
         taxonomy: The taxonomy.
-        name: What it is called.
+        name: Name of the taxonomy.
         path: The dataset folder, for the error.
 
     Raises:
-        StoreError: counting the types that it does not cover.
+        StoreError: counting the nodes it does not cover.
     """
     counts = np.bincount(partition.astype(np.int64), minlength=len(Partition))
     foreign = {p.name: int(counts[p]) for p in Partition if p not in taxonomy.partitions}
-    foreign = {each: count for each, count in foreign.items() if count}
-    if foreign:
-        said = ", ".join(f"{count} {each}" for each, count in foreign.items())
+    listed = ", ".join(f"{count} {type_}" for type_, count in foreign.items() if count)
+    if listed:
         raise StoreError(
-            f"{path} has {said} nodes, which taxonomy {name} does not cover: use "
+            f"{path} has {listed} nodes, which taxonomy {name} does not cover: use "
             "taxonomy=v6_1to4, or build with one_to_four=false"
         )

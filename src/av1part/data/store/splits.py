@@ -1,7 +1,7 @@
-"""Which nodes are train, val and test: four protocols, the same for every stage.
+"""Splits of a dataset's nodes into train, val and test: four protocols, for all stages alike.
 
-A node's split depends on its place in the source alone, never on its type, its qindex (except
-under `random_blocks`) or the training seed.
+A node's split depends only on its place in the source, never on its type, its qindex (except under
+`random_blocks`) or the training seed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,117 +23,96 @@ from av1part.system.errors import StoreError, first_line
 from av1part.system.files import expanded
 
 SPLITS = ("train", "val", "test")
-"""Names; a node's split is stored as the index, or `OUTSIDE`."""
+"""Names of the splits; a node's split is the index, or `OUTSIDE`."""
 OUTSIDE = -1
-"""Split of nodes that lie in a gap between segments."""
+"""Split index of nodes in a gap between segments."""
 
 SHARES = (0.70, 0.15, 0.15)
 
 _FEWEST_FRAMES = 5
-"""From here on a sequence is cut along time; three ranges and two gaps need five frames."""
+"""Frames from which on a sequence is cut along time: three ranges and two gaps need five."""
 
 
-def assign_splits(
-    nodes: pl.DataFrame,
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    protocol: str,
-    seed: int = 42,
-    listed: Mapping[str, str] | None = None,
-    groups: Mapping[str, str] | None = None,
-) -> NDArray[np.int8]:
-    """Assign every node to a split.
+@dataclass(frozen=True)
+class Division:
+    """The division of a dataset's sources into train, val and test.
 
-    Args:
-        nodes: Table with `sequence`, `frame`, `row`, `size`.
+    Attributes:
         shapes: `(frames, height, width)` of each sequence.
         protocol: A key of `PROTOCOLS`.
-        seed: Of the choice of sequences, or of blocks.
+        seed: Seed of the choice of sequences, or of blocks.
         listed: Sequence to split name; required by `given`, optional for `by_sequence`.
-        groups: Sequence to the name of its group, such as the clip it is one block size of;
-            `by_sequence` never parts a group. None is a group each.
-
-    Returns:
-        int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
-
-    Raises:
-        StoreError: if the protocol does not suit the dataset.
+        groups: Sequence to the name of its group, such as its clip; `by_sequence` keeps groups
+            whole. None makes each sequence a group.
     """
-    if protocol == "random_blocks":
-        order = np.random.default_rng(seed).permutation(nodes.height)
-        split = np.zeros(nodes.height, dtype=np.int8)
-        split[order[round(0.8 * nodes.height) :]] = SPLITS.index("val")
-        return split
-    if protocol == "by_segment":
-        return _by_segment(nodes, shapes)
-    table = _whole_sequences(shapes, protocol, seed, listed, groups)
-    splits = np.array([SPLITS.index(table[name]) for name in shapes], dtype=np.int8)
-    assigned: NDArray[np.int8] = splits[sequence_codes(nodes, shapes)]
-    return assigned
 
+    shapes: Mapping[str, tuple[int, ...]]
+    protocol: str
+    seed: int = 42
+    listed: Mapping[str, str] | None = None
+    groups: Mapping[str, str] | None = None
 
-def division_sha256(
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    size: int,
-    protocol: str,
-    seed: int = 42,
-    listed: Mapping[str, str] | None = None,
-    groups: Mapping[str, str] | None = None,
-) -> str:
-    """Hash which places of the sources are train, val and test: the same for nodes of any size.
+    def assign(self, nodes: pl.DataFrame) -> NDArray[np.int8]:
+        """Assign every node to a split.
 
-    Args:
-        shapes: As for `assign_splits`, like `protocol`, `seed`, `listed` and `groups`.
-        size: Of the nodes, on which `random_blocks` alone depends: it knows no places.
-        protocol: A key of `PROTOCOLS`.
-        seed: Of the choice.
-        listed: Sequence to split name.
-        groups: Sequence to the name of its group.
+        Args:
+            nodes: Table with `sequence`, `frame`, `row`, `size`.
 
-    Returns:
-        SHA-256 as hexadecimal digits.
+        Returns:
+            int8 of shape (nodes,): index into `SPLITS`, or `OUTSIDE`.
 
-    Raises:
-        StoreError: if the protocol does not suit the dataset.
-    """
-    places: Any
-    if protocol == "random_blocks":
-        places = {"size": size, "seed": seed}
-    elif protocol == "by_segment":
-        places = {name: _bounds(*shape) for name, shape in shapes.items()}
-    else:
-        places = _whole_sequences(shapes, protocol, seed, listed, groups)
-    return hashlib.sha256(json.dumps(places, sort_keys=True).encode()).hexdigest()
+        Raises:
+            StoreError: if the protocol does not suit the dataset.
+        """
+        if self.protocol == "random_blocks":
+            order = np.random.default_rng(self.seed).permutation(nodes.height)
+            split = np.zeros(nodes.height, dtype=np.int8)
+            split[order[round(0.8 * nodes.height) :]] = SPLITS.index("val")
+            return split
+        if self.protocol == "by_segment":
+            return _by_segment(nodes, self.shapes)
+        table = self._sequences()
+        splits = np.array([SPLITS.index(table[name]) for name in self.shapes], dtype=np.int8)
+        assigned: NDArray[np.int8] = splits[sequence_codes(nodes, self.shapes)]
+        return assigned
 
+    def sha256(self, size: int) -> str:
+        """Hash the division, in hexadecimal; only under `random_blocks` it depends on node size.
 
-def _whole_sequences(
-    shapes: Mapping[str, tuple[int, ...]],
-    protocol: str,
-    seed: int,
-    listed: Mapping[str, str] | None,
-    groups: Mapping[str, str] | None,
-) -> Mapping[str, str]:
-    """Return the split of each sequence.
+        A `StoreError` says that the protocol does not suit the dataset.
+        """
+        places: Any
+        if self.protocol == "random_blocks":
+            places = {"size": size, "seed": self.seed}
+        elif self.protocol == "by_segment":
+            places = {name: _bounds(*shape) for name, shape in self.shapes.items()}
+        else:
+            places = self._sequences()
+        return hashlib.sha256(json.dumps(places, sort_keys=True).encode()).hexdigest()
 
-    Raises:
-        StoreError: if the protocol does not suit the dataset.
-    """
-    if protocol == "given" and listed is None:
-        raise StoreError("data.protocol=given: this dataset brings no split; use by_sequence")
-    if protocol not in PROTOCOLS:
-        raise StoreError(f"data.protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    if groups is None:
-        groups = {name: name for name in shapes}
-    table = listed if listed is not None else _draw_sequences(groups, seed)
-    _check_list(table, shapes)
-    if protocol == "by_sequence":
-        _check_groups(table, groups)
-    return table
+    def _sequences(self) -> Mapping[str, str]:
+        """Return the split of each sequence.
+
+        Raises:
+            StoreError: if the protocol does not suit the dataset.
+        """
+        if self.protocol == "given" and self.listed is None:
+            raise StoreError("data.protocol=given: this dataset brings no split; use by_sequence")
+        if self.protocol not in PROTOCOLS:
+            known = ", ".join(PROTOCOLS)
+            raise StoreError(f"data.protocol must be one of {known}, got {self.protocol!r}")
+        groups = self.groups
+        if groups is None:
+            groups = {name: name for name in self.shapes}
+        table = _draw_sequences(groups, self.seed) if self.listed is None else self.listed
+        _check_list(table, self.shapes)
+        if self.protocol == "by_sequence":
+            _check_groups(table, groups)
+        return table
 
 
 def sequence_codes(nodes: pl.DataFrame, names: Iterable[str]) -> NDArray[Any]:
-    """Return each node's sequence as its number in `names`, unsigned integers."""
+    """Return the index in `names` of each node's sequence, unsigned integers, (nodes,)."""
     return nodes["sequence"].cast(pl.Enum(list(names))).to_physical().to_numpy()
 
 
@@ -150,7 +130,7 @@ def read_split_list(path: str | Path) -> dict[str, str]:
     """
     path = expanded(path)
     try:
-        # A checkpoint names one too: a device or a pipe would be read without end.
+        # A checkpoint may name the list, too; a device or pipe would be read without end.
         if path.exists() and not path.is_file():
             raise StoreError(f"split list {path} is not a file: name a CSV with sequence,split")
         with path.open(newline="", encoding="utf-8") as file:
@@ -168,18 +148,18 @@ def read_split_list(path: str | Path) -> dict[str, str]:
 
 
 def check_protocol(protocol: str, offered: Sequence[str] | None, name: str) -> None:
-    """Check that a dataset can be split in this way.
+    """Check that a protocol applies to a dataset.
 
     Args:
         protocol: A key of `PROTOCOLS`.
-        offered: Those that the dataset's manifest says apply, if it says so.
-        name: What to call the dataset in an error.
+        offered: Protocols that its manifest lists; None if all apply.
+        name: Name of the dataset in an error.
 
     Raises:
-        StoreError: naming those that apply.
+        StoreError: naming the protocols that apply.
     """
     if offered is not None and protocol not in offered:
-        ways = " or ".join(f"data.protocol={each} ({PROTOCOLS[each]})" for each in offered)
+        ways = " or ".join(f"data.protocol={option} ({PROTOCOLS[option]})" for option in offered)
         raise StoreError(
             f"{name} does not know its sequences, so data.protocol={protocol} does not apply: "
             f"add {ways}"
@@ -193,9 +173,9 @@ def _draw_sequences(groups: Mapping[str, str], seed: int) -> dict[str, str]:
             f"data.protocol=by_sequence needs at least 3 sequences, this dataset has {len(names)}: "
             "add sources, or use data.protocol=by_segment"
         )
-    held = [max(1, round(share * len(names))) for share in SHARES[1:]]
+    counts = [max(1, round(share * len(names))) for share in SHARES[1:]]
     order = np.random.default_rng(seed).permutation(len(names))
-    splits = ["val"] * held[0] + ["test"] * held[1]
+    splits = ["val"] * counts[0] + ["test"] * counts[1]
     splits += ["train"] * (len(names) - len(splits))
     drawn = {names[i]: split for i, split in zip(order, splits, strict=True)}
     return {sequence: drawn[group] for sequence, group in groups.items()}
@@ -238,7 +218,7 @@ def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> N
 
 
 def _bounds(frames: int, height: int, width: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of each split in a sequence: frames of many, rows of few."""
+    """Return (start, stop) of each split in a sequence, in frames, or in rows if there are few."""
     if frames >= _FEWEST_FRAMES:
         return segments(frames, max(1, round(frames / 50)))
     return segments(height, min(64, max(16, height // 16)))

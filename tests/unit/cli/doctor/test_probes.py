@@ -1,4 +1,4 @@
-"""What doctor finds where something is missing, full, damaged or not UTF-8."""
+"""Results of probes where something is missing, full, damaged or not UTF-8."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from av1part import embedded
-from av1part.cli.doctor import Section, limits, probes
+from av1part.cli.doctor import ProbeResult, limits, probes
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def fails(section: Section) -> dict[str, str]:
-    return {trouble.fails: str(trouble) for trouble in section.troubles}
+def failing(result: ProbeResult) -> dict[str, str]:
+    return {problem.feature: str(problem) for problem in result.problems}
 
 
 @pytest.fixture(autouse=True)
@@ -30,38 +30,38 @@ def test_programs_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("AV1PART_AOMENC", "AV1PART_INSPECT"):
         monkeypatch.delenv(name, raising=False)
-    section = probes.programs()
-    rows = dict(section.rows)
+    result = probes.programs()
+    rows = dict(result.rows)
     for name in ("aomenc", "inspect", "C++ compiler", "SLURM"):
         assert rows[name] == "not found", name
-    lines = [str(trouble) for trouble in section.troubles]
+    lines = [str(problem) for problem in result.problems]
     for name, variable in (("aomenc", "AV1PART_AOMENC"), ("inspect", "AV1PART_INSPECT")):
         assert (
             f"av1part data build: no {name} found: run `make libaom`, or set {variable} "
             "to the program"
         ) in lines
-    assert "trainer.compile=true" in fails(section)
-    assert not any(trouble.needed for trouble in section.troubles)
+    assert "trainer.compile=true" in failing(result)
+    assert not any(problem.fatal for problem in result.problems)
 
 
-def test_room_leaves_nothing(tmp_path: Path) -> None:
-    section = probes.room()
-    assert str(tmp_path / "runs") in dict(section.rows)["runs"]
+def test_no_file_stays(tmp_path: Path) -> None:
+    result = probes.space()
+    assert str(tmp_path / "runs") in dict(result.rows)["runs"]
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_that_cannot_be_written_are_needed(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_written_are_fatal(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    (trouble,) = (t for t in probes.room().troubles if t.fails == "av1part train")
-    assert trouble.needed
-    assert trouble.why == f"{tmp_path / 'runs'} is not a folder"
+    (problem,) = (p for p in probes.space().problems if p.feature == "av1part train")
+    assert problem.fatal
+    assert problem.reason == f"{tmp_path / 'runs'} is not a folder"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o500)
-    free, wrong = probes.free_space(tmp_path / "cache" / "deeper")
-    assert (free, wrong) == (0, f"{tmp_path / 'cache'} cannot be written (Permission denied)")
+    free, error = probes.free_space(tmp_path / "cache" / "deeper")
+    assert (free, error) == (0, f"{tmp_path / 'cache'} cannot be written (Permission denied)")
 
 
 def test_a_file_system_that_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -69,20 +69,20 @@ def test_a_file_system_that_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(probes.tempfile, "TemporaryFile", refuse)
-    found = fails(probes.room())
-    assert "cannot be written (Read-only file system)" in found["av1part train"]
-    assert "AV1PART_CACHE" in found["cached features, make libaom"]
+    failures = failing(probes.space())
+    assert "cannot be written (Read-only file system)" in failures["av1part train"]
+    assert "AV1PART_CACHE" in failures["cached features, make libaom"]
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 64_000_000))
-    section = probes.room()
-    found = fails(section)
-    assert "0.06 GB are free" in found["av1part train"]
-    assert "free space" in found["cached features, make libaom"]
+    result = probes.space()
+    failures = failing(result)
+    assert "0.06 GB are free" in failures["av1part train"]
+    assert "free space" in failures["cached features, make libaom"]
     if Path("/dev/shm").is_dir():
-        assert "--shm-size" in found["data.num_workers above 0"]
-    assert not any(trouble.needed for trouble in section.troubles)
+        assert "--shm-size" in failures["data.num_workers above 0"]
+    assert not any(problem.fatal for problem in result.problems)
 
 
 def test_a_small_container(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,35 +90,35 @@ def test_a_small_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "memory_limit", lambda: 2 * 10**9)
     monkeypatch.setattr(limits, "affinity", lambda: 32)
     monkeypatch.setattr(limits, "core_quota", lambda: 1.5)
-    section = probes.strength(32)
-    assert "2.0 GB granted to this container" in dict(section.rows)["memory"]
-    assert "batch_size" in fails(section)["training at full width"]
-    assert "OMP_NUM_THREADS=2" in fails(section)["training at full speed"]
+    result = probes.memory_and_cores(32)
+    assert "2.0 GB granted to this container" in dict(result.rows)["memory"]
+    assert "batch_size" in failing(result)["training at full width"]
+    assert "OMP_NUM_THREADS=2" in failing(result)["training at full speed"]
 
 
 def test_a_machine_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "memory", lambda: (64 * 10**9, None))
     monkeypatch.setattr(limits, "memory_limit", lambda: None)
     monkeypatch.setattr(limits, "core_quota", lambda: None)
-    assert not probes.strength(1).troubles
-    assert not probes.strength(None).troubles
+    assert not probes.memory_and_cores(1).problems
+    assert not probes.memory_and_cores(None).problems
 
 
 def test_text_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes._is_utf8("UTF-8")
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
-    (line,) = fails(probes.text()).values()
+    (line,) = failing(probes.text_encoding()).values()
     assert "file names are ascii" in line
     assert "set LC_ALL=C.UTF-8" in line
 
 
 def test_the_embedded_dataset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert not probes.embedded_store().troubles
+    assert not probes.embedded_store().problems
     store = tmp_path / "store"
     shutil.copytree(embedded.STORE, store)
     plane = store / "planes" / "camera.npy"
     plane.write_bytes(plane.read_bytes()[:-1] + b"\0")
     monkeypatch.setattr(embedded, "STORE", store)
-    (trouble,) = probes.embedded_store().troubles
-    assert trouble.needed
-    assert "camera.npy" in trouble.why
+    (problem,) = probes.embedded_store().problems
+    assert problem.fatal
+    assert "camera.npy" in problem.reason

@@ -24,10 +24,10 @@ def test_a_damaged_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "torch.py").write_text("raise OSError('libtorch.so:\\n no such file')")
     (tmp_path / "torchvision.py").write_text("import torch")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    said = stack.try_imports()
-    assert set(said["errors"]) == {"torch", "torchvision"}
-    (trouble,) = (t for t in stack.packages(said).troubles if t.needed)
-    assert str(trouble) == (
+    imports = stack.try_imports()
+    assert set(imports["errors"]) == {"torch", "torchvision"}
+    (problem,) = (p for p in stack.packages(imports).problems if p.fatal)
+    assert str(problem) == (
         "training: torch, torchvision cannot be imported (OSError: libtorch.so: no such file): "
         "run `make setup`, or install av1part anew"
     )
@@ -51,10 +51,10 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         return "1"
 
     monkeypatch.setattr(stack, "version", version)
-    section = stack.packages(WHOLE)
-    assert dict(section.rows)["av"] == "not found"
-    assert dict(section.rows)["torch"] == "1, CUDA 13.0"
-    assert any(t.needed and "av is not installed" in t.why for t in section.troubles)
+    result = stack.packages(WHOLE)
+    assert dict(result.rows)["av"] == "not found"
+    assert dict(result.rows)["torch"] == "1, CUDA 13.0"
+    assert any(p.fatal and "av is not installed" in p.reason for p in result.problems)
 
 
 def test_versions_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,12 +64,12 @@ def test_versions_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = stack.out_of_bounds()
     assert line.startswith("torch ")
     assert line.endswith("is installed, not >=999")
-    (trouble,) = stack.packages(WHOLE).troubles
-    assert not trouble.needed
+    (problem,) = stack.packages(WHOLE).problems
+    assert not problem.fatal
 
 
 @pytest.mark.parametrize(
-    ("said", "driver", "why"),
+    ("imports", "driver", "reason"),
     [
         ({}, None, "there is no NVIDIA GPU"),
         ({"cuda": None}, "H100, 570.1", "torch is a build without CUDA"),
@@ -82,11 +82,11 @@ def test_versions_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_gpus(
-    monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], driver: str | None, why: str | None
+    monkeypatch: pytest.MonkeyPatch, imports: dict[str, Any], driver: str | None, reason: str | None
 ) -> None:
     monkeypatch.setattr(stack, "_driver", lambda: driver)
-    section = stack.gpus({**WHOLE, **said})
-    assert [trouble.why for trouble in section.troubles] == ([why] if why else [])
-    assert not any(trouble.needed for trouble in section.troubles)
-    if why is None:
-        assert section.rows[0] == ("cuda:0", "H100, 80.0 GB, compute capability 9.0")
+    result = stack.gpus({**WHOLE, **imports})
+    assert [problem.reason for problem in result.problems] == ([reason] if reason else [])
+    assert not any(problem.fatal for problem in result.problems)
+    if reason is None:
+        assert result.rows[0] == ("cuda:0", "H100, 80.0 GB, compute capability 9.0")

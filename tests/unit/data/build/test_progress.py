@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from av1part.data.build.build import progress
-from av1part.data.build.progress import Progress
+from av1part.data.build import progress
+from av1part.data.build.progress import BuildProgress
 
 
 def test_a_line_now_and_then_and_one_at_the_end(
@@ -13,7 +13,7 @@ def test_a_line_now_and_then_and_one_at_the_end(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with Progress(6, 1, show=True) as bar:
+    with BuildProgress(6, 1, show=True) as bar:
         for job in range(2, 7):
             now += 9.0
             bar.advance(f"clip cq {job}")
@@ -27,6 +27,6 @@ def test_a_line_now_and_then_and_one_at_the_end(
 
 
 def test_nothing_is_said_if_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(2, 1, show=False) as bar:
+    with BuildProgress(2, 1, show=False) as bar:
         bar.advance("clip")
     assert capsys.readouterr() == ("", "")

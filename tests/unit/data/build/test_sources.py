@@ -18,7 +18,7 @@ from av1part.data.build.yuv import (
     GREY,
     NO_CONVERSION,
     RGB,
-    Planes,
+    YuvFrame,
     mean_chroma,
     rgb_to_420,
     write_y4m_frame,
@@ -27,7 +27,7 @@ from av1part.data.build.yuv import (
 from av1part.system.errors import ConfigError, SourceError
 
 
-def draw(width: int, height: int, bit_depth: int = 8, frames: int = 3) -> list[Planes]:
+def draw(width: int, height: int, bit_depth: int = 8, frames: int = 3) -> list[YuvFrame]:
     """Random 4:2:0 frames."""
     rng = np.random.default_rng(width * height + frames)
     dtype = np.uint8 if bit_depth == 8 else np.uint16
@@ -39,11 +39,11 @@ def draw(width: int, height: int, bit_depth: int = 8, frames: int = 3) -> list[P
     return [(plane((height, width)), plane(chroma), plane(chroma)) for _ in range(frames)]
 
 
-def raw_bytes(frames: list[Planes]) -> bytes:
+def raw_bytes(frames: list[YuvFrame]) -> bytes:
     return b"".join(plane.tobytes() for planes in frames for plane in planes)
 
 
-def write_y4m(path: Path, frames: list[Planes], bit_depth: int = 8) -> Path:
+def write_y4m(path: Path, frames: list[YuvFrame], bit_depth: int = 8) -> Path:
     height, width = frames[0][0].shape
     with path.open("wb") as file:
         file.write(y4m_header(width, height, bit_depth, Fraction(25)))
@@ -76,7 +76,7 @@ def write_picture(path: Path, pixels: np.ndarray, format_: str) -> Path:
     return path
 
 
-def assert_frames(source: Source, wanted: list[Planes]) -> None:
+def assert_frames(source: Source, wanted: list[YuvFrame]) -> None:
     read = list(source.frames())
     assert source.reader.frames == len(read) == len(wanted)
     for ours, theirs in zip(read, wanted, strict=True):

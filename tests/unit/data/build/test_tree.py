@@ -12,7 +12,7 @@ from av1part.data.build.libaom import InspectedFrame
 from av1part.data.build.tree import (
     NODE_SIZES,
     UNIT,
-    Level,
+    TreeLevel,
     checked_tree,
     paint_grid,
     partition_tree,
@@ -21,7 +21,7 @@ from av1part.partition import RECTANGLES, Partition, legal_partitions
 from av1part.system.errors import EncoderError
 
 
-def random_tree(rng: np.random.Generator, rows: int, cols: int, superblock: int) -> list[Level]:
+def random_tree(rng: np.random.Generator, rows: int, cols: int, superblock: int) -> list[TreeLevel]:
     """Draw a tree by the rules of the bitstream (spec, 5.11.4), for a grid of rows x cols cells."""
     found: dict[int, list[tuple[int, int, int]]] = {size: [] for size in NODE_SIZES}
 
@@ -56,7 +56,7 @@ def random_tree(rng: np.random.Generator, rows: int, cols: int, superblock: int)
     ]
 
 
-def as_sets(levels: list[Level]) -> dict[int, set[tuple[int, ...]]]:
+def as_sets(levels: list[TreeLevel]) -> dict[int, set[tuple[int, ...]]]:
     return {size: set(zip(*map(np.ndarray.tolist, rest), strict=True)) for size, *rest in levels}
 
 

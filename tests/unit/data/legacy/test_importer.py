@@ -11,7 +11,7 @@ import pytest
 
 from av1part.data.legacy.importer import LAYOUTS, import_dataset
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.data.store.store import StoreWriter
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import ConfigError, SourceError, StoreError
 from av1part.system.files import sha256_file
 

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 
 BLOCK_SIZE = {8: 3, 16: 6, 32: 9, 64: 12}
 # Partition id to the labels of stage 1, 2, 3 RECT and 3 AB, typed out on purpose.

@@ -1,4 +1,4 @@
-"""Augmentation of a batch: whole samples, labels that fit, draws that repeat, nothing in place."""
+"""Augmenter of a batch: whole samples, labels that fit, draws that repeat, nothing in place."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part.data.serve.augment import (
-    MOST_DEVIATIONS,
-    Augmentation,
+    Augmenter,
     add_noise,
     apply_symmetries,
-    draw_bits,
-    draw_classes,
-    draw_symmetries,
     mix_up,
     soft_labels,
 )
 from av1part.data.serve.blocks import Batch
-from av1part.partition import RECTANGLES, SYMMETRIES, Partition, Stage, taxonomy
+from av1part.data.serve.draws import MOST_DEVIATIONS, NodeDraws
+from av1part.partition import RECTANGLES, Partition, Stage, taxonomy
 
 AB = taxonomy("v6").stage("stage3_ab")
 RECT = taxonomy("v6").stage("stage3_rect")
@@ -88,27 +85,6 @@ def test_the_given_batch_is_not_changed() -> None:
     assert turned["block"].dtype == torch.uint8
 
 
-def test_draws_are_a_function_of_seed_epoch_and_node() -> None:
-    node = torch.arange(20_000)
-    first = draw_symmetries(node, seed=1, epoch=0)
-    assert torch.equal(first.flip(0), draw_symmetries(node.flip(0), seed=1, epoch=0))
-    for other in (draw_symmetries(node, 1, 1), draw_symmetries(node, 2, 0)):
-        agree = (first == other).float().mean()
-        assert abs(agree - 1 / 8) < 0.02
-    share = torch.bincount(first, minlength=len(SYMMETRIES)) / len(node)
-    assert (share - 1 / 8).abs().max() < 0.01
-
-
-def test_streams_of_random_bits_are_their_own() -> None:
-    node = torch.arange(10_000)
-    bits = [draw_bits(node, 3, 4, stream) for stream in range(3)]
-    for i, one in enumerate(bits):
-        assert len(one.unique()) == len(node)
-        for other in bits[:i]:
-            agreeing = ((one ^ other)[:, None] >> torch.arange(64)) & 1 == 0
-            assert (agreeing.float().mean(0) - 0.5).abs().max() < 0.03
-
-
 @given(
     st.sampled_from([8, 10]),
     st.floats(0.01, 1.0),
@@ -126,7 +102,8 @@ def test_noise_is_bounded_by_the_contrast_of_the_block(
     # From flat to the full range, around the middle.
     wide = batch["block"].double() / peak - 0.5
     batch["block"] = ((wide * 2 * spread + 0.5) * peak).round().to(batch["block"].dtype)
-    noisy = add_noise(batch, share, seed=seed, epoch=3, bit_depth=bit_depth, context=context)
+    draws = NodeDraws(12, seed, 3)
+    noisy = add_noise(batch, share, draws, bit_depth=bit_depth, context=context)
     assert noisy["block"].dtype == batch["block"].dtype
     assert all(noisy[k] is batch[k] for k in ("partition", "qindex", "node"))
     inner = batch["block"][..., context : side - context, context : side - context].double()
@@ -142,7 +119,7 @@ def test_noise_is_bounded_by_the_contrast_of_the_block(
 def test_a_flat_block_stays_flat_whatever_surrounds_it(bit_depth: int) -> None:
     batch = batch_of(20, bit_depth, 24)
     batch["block"][..., 4:20, 4:20] = 77
-    noisy = add_noise(batch, 1.0, seed=1, epoch=0, bit_depth=bit_depth, context=4)
+    noisy = add_noise(batch, 1.0, NodeDraws(20, 1, 0), bit_depth=bit_depth, context=4)
     assert torch.equal(noisy["block"], batch["block"])
 
 
@@ -151,7 +128,7 @@ def test_noise_has_the_deviation_asked_for(bit_depth: int) -> None:
     batch = batch_of(200, bit_depth)
     peak = (1 << bit_depth) - 1
     batch["block"] = (batch["block"] // 4 + peak // 3).to(batch["block"].dtype)  # far from clipping
-    noisy = add_noise(batch, 0.2, seed=1, epoch=0, bit_depth=bit_depth)
+    noisy = add_noise(batch, 0.2, NodeDraws(200, 1, 0), bit_depth=bit_depth)
     moved = (noisy["block"].double() - batch["block"].double())[:, 0]
     share = moved.std((-2, -1)) / batch["block"][:, 0].double().std((-2, -1))
     assert share.mean() == pytest.approx(0.2, rel=0.03)
@@ -164,14 +141,15 @@ def test_noise_has_the_deviation_asked_for(bit_depth: int) -> None:
 def test_noise_is_a_function_of_seed_epoch_and_node() -> None:
     batch = batch_of(64)
     order = torch.arange(63, -1, -1)
+    draws = NodeDraws(64, 1, 2)
     noise = {"share": 0.3, "bit_depth": 8}
-    noisy = add_noise(batch, seed=1, epoch=2, **noise)["block"]
-    turned = add_noise({k: v[order] for k, v in batch.items()}, seed=1, epoch=2, **noise)
+    noisy = add_noise(batch, draws=draws, **noise)["block"]
+    turned = add_noise({k: v[order] for k, v in batch.items()}, draws=draws, **noise)
     assert torch.equal(turned["block"][order], noisy)
-    few = add_noise({k: v[:7] for k, v in batch.items()}, seed=1, epoch=2, **noise)
+    few = add_noise({k: v[:7] for k, v in batch.items()}, draws=draws, **noise)
     assert torch.equal(few["block"], noisy[:7]), "whatever else is in the batch"
-    for seed, epoch in ((1, 3), (2, 2)):
-        assert not torch.equal(add_noise(batch, seed=seed, epoch=epoch, **noise)["block"], noisy)
+    for other in (NodeDraws(64, 1, 3), NodeDraws(64, 2, 2)):
+        assert not torch.equal(add_noise(batch, draws=other, **noise)["block"], noisy)
 
 
 def mixed(batch: Batch, alpha: float = 1.0, seed: int = 0) -> Batch:
@@ -225,26 +203,21 @@ def test_weights_are_of_the_beta_distribution() -> None:
 def test_foreign_blocks_have_soft_labels_and_own_ones_their_class() -> None:
     batch = batch_of(300, stage=taxonomy("v6").stage("stage2"))
     own = torch.from_numpy(RECT.labels)[batch["partition"]] >= 0
-    nearest = soft_labels(batch, RECT, seed=1, epoch=0)
+    nearest = soft_labels(batch, RECT, NodeDraws(300, 1, 0))
     assert torch.equal(nearest, torch.from_numpy(RECT.targets)[batch["partition"]])
-    random = soft_labels(batch, RECT, foreign="random", seed=1, epoch=0)
+    random = soft_labels(batch, RECT, NodeDraws(300, 1, 0), foreign="random")
     assert torch.equal(random[own], nearest[own])
     assert set(random[~own].flatten().tolist()) == {0.0, 1.0}
     assert torch.equal(random[~own].sum(1), torch.ones(int((~own).sum())))
     for seed, epoch in ((1, 1), (2, 0)):
-        other = soft_labels(batch, RECT, foreign="random", seed=seed, epoch=epoch)
+        other = soft_labels(batch, RECT, NodeDraws(300, seed, epoch), foreign="random")
         assert not torch.equal(other[~own], random[~own])
-
-
-def test_random_classes_are_equally_likely() -> None:
-    share = torch.bincount(draw_classes(torch.arange(20_000), 4, seed=1, epoch=2)) / 20_000
-    assert (share - 0.25).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_all_at_once_repeats_and_changes_nothing_given(bit_depth: int) -> None:
     options = {"symmetries": True, "noise": 0.1, "mixup": 0.4, "foreign": "nearest"}
-    augment = Augmentation(RECT, 5, bit_depth, **options)  # type: ignore[arg-type]
+    augment = Augmenter(RECT, 5, bit_depth, 64, **options)  # type: ignore[arg-type]
     batch = batch_of(64, bit_depth, stage=taxonomy("v6").stage("stage2"))
     before = {k: v.clone() for k, v in batch.items()}
     first, again = (augment(batch, epoch=2, step=9) for _ in range(2))
@@ -259,8 +232,9 @@ def test_all_at_once_repeats_and_changes_nothing_given(bit_depth: int) -> None:
 
 def test_soft_labels_are_of_the_types_after_the_symmetry() -> None:
     batch = batch_of(64, stage=RECT)
-    turned = apply_symmetries(batch, draw_symmetries(batch["node"], 5, 2))
-    after = Augmentation(RECT, 5, 8, symmetries=True, foreign="nearest")(batch, epoch=2, step=0)
+    turned = apply_symmetries(batch, NodeDraws(64, 5, 2).symmetries(batch["node"]))
+    augment = Augmenter(RECT, 5, 8, 64, symmetries=True, foreign="nearest")
+    after = augment(batch, epoch=2, step=0)
     labels = torch.from_numpy(RECT.labels)[turned["partition"]]
     assert torch.equal(after["target"].argmax(1), labels)
     assert not torch.equal(labels, torch.from_numpy(RECT.labels)[batch["partition"]])
@@ -268,4 +242,4 @@ def test_soft_labels_are_of_the_types_after_the_symmetry() -> None:
 
 def test_what_is_off_leaves_the_batch_alone() -> None:
     batch = batch_of(8)
-    assert Augmentation(AB, 5, 8)(batch, epoch=0, step=0) is batch
+    assert Augmenter(AB, 5, 8, 8)(batch, epoch=0, step=0) is batch

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from av1part.data.serve.blocks import BlockReader
-from av1part.data.store.store import NODE_SCHEMA, Store, StoreWriter
+from av1part.data.store.schema import NODE_SCHEMA
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 
 SIZE = 16
 

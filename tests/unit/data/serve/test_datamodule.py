@@ -15,7 +15,8 @@ import torch
 from av1part import embedded
 from av1part.data.serve.blocks import Batch, BatchLoader, BlockReader, EpochBatches
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.partition import Partition, taxonomy
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import sha256_file

@@ -11,7 +11,9 @@ import torch
 
 from av1part.data.serve.blocks import BlockReader
 from av1part.data.serve.device import DeviceBlocks, NodeReader
-from av1part.data.store.store import NODE_SCHEMA, Store, StoreWriter
+from av1part.data.store.schema import NODE_SCHEMA
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 
 CPU = torch.device("cpu")
 

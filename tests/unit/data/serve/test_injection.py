@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from av1part import embedded
 from av1part.data.serve.blocks import Batch, EpochBatches
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.data.serve.injection import Injection, describe, is_foreign, sender
+from av1part.data.serve.injection import ForeignBlocks, describe, is_foreign, sender
 from av1part.partition import IGNORED, Partition, Taxonomy, taxonomy
 from av1part.system.errors import ConfigError
 from av1part.system.files import sha256_file
@@ -25,9 +25,9 @@ RATES = (0.9, 0.8, 0.7, 0.5, 0.1, 0.0, 0.2, 0.2, 0.3, 0.3)
 V6 = taxonomy("v6")
 
 
-def injection(**options: Any) -> Injection:
+def injection(**options: Any) -> ForeignBlocks:
     defaults = {"source": "confusion", "share": 0.25, "labels": "nearest", "rates": RATES}
-    return Injection(**defaults | options)
+    return ForeignBlocks(**defaults | options)
 
 
 def module(path: Path, **options: Any) -> BlockDataModule:
@@ -168,7 +168,7 @@ def test_an_epoch_with_everything_on_changes_neither_files_nor_planes(small_stor
     planes = {s: data.store.plane(s).copy() for s in data.store.sequences}
     for step, batch in enumerate(epoch(data)):
         given_ = {k: v.clone() for k, v in batch.items()}
-        trained = data.augmentation(batch, epoch=0, step=step)
+        trained = data.augmenter(batch, epoch=0, step=step)
         assert not torch.equal(trained["block"], batch["block"])
         assert trained["block"].dtype == torch.uint8
         torch.testing.assert_close(trained["target"].sum(1), torch.ones(len(batch["node"])))

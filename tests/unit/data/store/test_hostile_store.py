@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from av1part.data.store.schema import NODE_SCHEMA, most_nodes
-from av1part.data.store.store import Store, StoreWriter
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import StoreError
 from av1part.system.files import sha256_file
 

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from av1part.data.store.store import NODE_SCHEMA, StoreWriter
+from av1part.data.store.schema import NODE_SCHEMA
+from av1part.data.store.writer import StoreWriter
 
 FEW, MANY = 200_000, 1_000_000
 BYTES_PER_NODE = 200

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from av1part.data.store.splits import (
     OUTSIDE,
     SPLITS,
-    assign_splits,
+    Division,
     check_protocol,
-    division_sha256,
     read_split_list,
     segments,
 )
@@ -39,7 +38,7 @@ def grid(sequences: int, frames: int = 1, side: int = 320) -> tuple[pl.DataFrame
 @pytest.mark.parametrize("count", [3, 4, 7, 20])
 def test_by_sequence_keeps_sequences_whole(count: int) -> None:
     nodes, shapes = grid(count)
-    split = assign_splits(nodes, shapes, protocol="by_sequence", seed=1)
+    split = Division(shapes, protocol="by_sequence", seed=1).assign(nodes)
     table = (
         nodes.with_columns(split=pl.Series(split))
         .group_by("sequence")
@@ -54,7 +53,7 @@ def test_by_sequence_keeps_sequences_whole(count: int) -> None:
 def test_by_sequence_depends_on_the_seed_alone() -> None:
     nodes, shapes = grid(12)
     first, again, other = (
-        assign_splits(nodes, shapes, protocol="by_sequence", seed=s) for s in (1, 1, 2)
+        Division(shapes, protocol="by_sequence", seed=s).assign(nodes) for s in (1, 1, 2)
     )
     assert (first == again).all()
     assert (first != other).any()
@@ -63,7 +62,7 @@ def test_by_sequence_depends_on_the_seed_alone() -> None:
 def test_too_few_sequences_name_the_way_out() -> None:
     nodes, shapes = grid(2)
     with pytest.raises(StoreError, match="by_segment"):
-        assign_splits(nodes, shapes, protocol="by_sequence")
+        Division(shapes, protocol="by_sequence").assign(nodes)
 
 
 @pytest.mark.parametrize("protocol", ["by_sequence", "by_segment", "given", "random_blocks"])
@@ -74,7 +73,7 @@ def test_a_division_is_the_same_at_every_size_and_another_for_another_split(prot
     if protocol == "given":
         ways = [{"listed": listed}, {"listed": {**listed, "s0": "val"}}]
     of_each = [
-        [division_sha256(shapes, size=size, protocol=protocol, **way) for size in (8, 16, 64)]
+        [Division(shapes, protocol=protocol, **way).sha256(size) for size in (8, 16, 64)]
         for way in ways
     ]
     if protocol == "random_blocks":
@@ -88,15 +87,15 @@ def test_a_division_is_the_same_at_every_size_and_another_for_another_split(prot
 def test_a_list_is_followed_and_must_fit() -> None:
     nodes, shapes = grid(3)
     listed = {"s0": "test", "s1": "train", "s2": "val"}
-    split = assign_splits(nodes, shapes, protocol="by_sequence", listed=listed)
+    split = Division(shapes, protocol="by_sequence", listed=listed).assign(nodes)
     got = dict(zip(nodes["sequence"], split, strict=True))
     assert {s: SPLITS[i] for s, i in got.items()} == listed
     with pytest.raises(StoreError, match=r"lacks \['s2'\]"):
-        assign_splits(nodes, shapes, protocol="by_sequence", listed={"s0": "val", "s1": "train"})
+        Division(shapes, protocol="by_sequence", listed={"s0": "val", "s1": "train"}).assign(nodes)
     with pytest.raises(StoreError, match=r"names \['s9'\]"):
-        assign_splits(nodes, shapes, protocol="given", listed={**listed, "s9": "val"})
+        Division(shapes, protocol="given", listed={**listed, "s9": "val"}).assign(nodes)
     with pytest.raises(StoreError, match="brings no split"):
-        assign_splits(nodes, shapes, protocol="given")
+        Division(shapes, protocol="given").assign(nodes)
 
 
 def test_a_group_is_never_parted() -> None:
@@ -104,7 +103,7 @@ def test_a_group_is_never_parted() -> None:
     nodes, shapes = grid(12)
     groups = {name: f"clip{int(name[1:]) // 3}" for name in shapes}
     for seed in range(20):
-        split = assign_splits(nodes, shapes, protocol="by_sequence", seed=seed, groups=groups)
+        split = Division(shapes, protocol="by_sequence", seed=seed, groups=groups).assign(nodes)
         where = dict(zip(nodes["sequence"], split.tolist(), strict=True))
         parts = {
             group: {where[s] for s in shapes if groups[s] == group} for group in groups.values()
@@ -113,23 +112,23 @@ def test_a_group_is_never_parted() -> None:
         assert set(split) == {0, 1, 2}
     alone = dict(zip(shapes, shapes, strict=True))
     assert (
-        assign_splits(nodes, shapes, protocol="by_sequence", groups=alone)
-        == assign_splits(nodes, shapes, protocol="by_sequence")
+        Division(shapes, protocol="by_sequence", groups=alone).assign(nodes)
+        == Division(shapes, protocol="by_sequence").assign(nodes)
     ).all()
     groups = {name: f"clip{int(name[1:]) // 6}" for name in shapes}
     with pytest.raises(StoreError, match="this dataset has 2"):
-        assign_splits(nodes, shapes, protocol="by_sequence", groups=groups)
+        Division(shapes, protocol="by_sequence", groups=groups).assign(nodes)
 
 
 def test_a_list_that_parts_a_group_is_refused() -> None:
     nodes, shapes = grid(4)
     groups = {"s0": "a", "s1": "a", "s2": "b", "s3": "c"}
     listed = {"s0": "train", "s1": "train", "s2": "val", "s3": "test"}
-    assign_splits(nodes, shapes, protocol="by_sequence", listed=listed, groups=groups)
+    Division(shapes, protocol="by_sequence", listed=listed, groups=groups).assign(nodes)
     listed["s1"] = "val"
     with pytest.raises(StoreError, match="s0 into train and s1 into val, which show the same a"):
-        assign_splits(nodes, shapes, protocol="by_sequence", listed=listed, groups=groups)
-    assign_splits(nodes, shapes, protocol="given", listed=listed, groups=groups)
+        Division(shapes, protocol="by_sequence", listed=listed, groups=groups).assign(nodes)
+    Division(shapes, protocol="given", listed=listed, groups=groups).assign(nodes)
 
 
 def test_a_dataset_may_offer_few_protocols() -> None:
@@ -143,7 +142,7 @@ def test_a_dataset_may_offer_few_protocols() -> None:
 
 def test_random_blocks_is_the_studys_protocol() -> None:
     nodes, shapes = grid(2)
-    split = assign_splits(nodes, shapes, protocol="random_blocks", seed=42)
+    split = Division(shapes, protocol="random_blocks", seed=42).assign(nodes)
     assert np.bincount(split).tolist() == [round(0.8 * len(split)), round(0.2 * len(split))]
     frames = (
         nodes.with_columns(split=pl.Series(split))
@@ -156,7 +155,7 @@ def test_random_blocks_is_the_studys_protocol() -> None:
 @pytest.mark.parametrize("frames", [1, 3, 5, 12, 300])
 def test_by_segment_leaves_a_gap(frames: int) -> None:
     nodes, shapes = grid(2, frames)
-    split = assign_splits(nodes, shapes, protocol="by_segment")
+    split = Division(shapes, protocol="by_segment").assign(nodes)
     assert set(split) == {0, 1, 2, OUTSIDE}
     along, ends = ("frame", 1) if frames >= 5 else ("row", 16)
     for name in shapes:
@@ -172,10 +171,10 @@ def test_by_segment_cuts_each_sequence_by_its_own_length() -> None:
     still, video = grid(1)[0], grid(1, 12, side=160)[0].with_columns(sequence=pl.lit("video"))
     nodes = pl.concat([video, still]).sample(fraction=1, shuffle=True, seed=1)
     shapes = {"s0": (1, 320, 320), "video": (12, 160, 160)}
-    together = assign_splits(nodes, shapes, protocol="by_segment")
+    together = Division(shapes, protocol="by_segment").assign(nodes)
     for name, shape in shapes.items():
         mine = (nodes["sequence"] == name).to_numpy()
-        alone = assign_splits(nodes.filter(mine), {name: shape}, protocol="by_segment")
+        alone = Division({name: shape}, protocol="by_segment").assign(nodes.filter(mine))
         assert together[mine].tolist() == alone.tolist()
         along = nodes["frame" if name == "video" else "row"].to_numpy()[mine]
         for index, (start, stop) in enumerate(

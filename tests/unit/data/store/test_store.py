@@ -17,16 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part import __version__
-from av1part.data.store.store import (
-    NODE_KEY,
-    NODE_SCHEMA,
-    Store,
-    StoreWriter,
-    Verify,
-    node_counts,
-    plane_dtype,
-    sequence_name,
-)
+from av1part.data.store.schema import NODE_KEY, NODE_SCHEMA, node_counts, plane_dtype, sequence_name
+from av1part.data.store.store import Store, Verify
+from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import sha256_file
 from av1part.system.locks import HOLDER, LOCK
