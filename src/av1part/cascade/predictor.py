@@ -30,12 +30,7 @@ from av1part.stages.base import StageModule
 
 
 class CascadePredictor:
-    """A cascade with its calibration.
-
-    Attributes:
-        taxonomy: The tree of stages; `taxonomy.partitions` are the columns of a distribution.
-        choices: Threshold and temperatures.
-    """
+    """A cascade with its calibration; `taxonomy.partitions` are the columns of a distribution."""
 
     def __init__(
         self,
