@@ -102,6 +102,10 @@ compatibility: setup ## Tests with the lowest versions and Python 3.12, 3.13 (AR
 experiments-report: setup ## Tables, plots and pages of the folders in experiments/
 	@$(BIN)/python tools/experiments_report.py
 
+.PHONY: readme-picture
+readme-picture: setup ## Draw the picture of README.md, from the demo's run folder
+	@$(BIN)/python tools/readme_picture.py $(ARGS)
+
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew
 	@.uv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \

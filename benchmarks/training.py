@@ -34,7 +34,7 @@ METHODS: dict[str, tuple[str, list[int]]] = {
     "adapter {3,4}": ("adapter.layers=[3,4]", [3, 4]),
     "adapter {1,2,3,4}": ("adapter.layers=[1,2,3,4]", [1, 2, 3, 4]),
 }
-TARGETS = {  # (floor, goal) of the issue that asked for this, by batch
+TARGETS = {  # (floor, goal) by batch: see docs/performance.md
     "frozen": {128: (8, 12), 2048: (12, 30)},
     "adapter {4}": {128: (6, 8), 2048: (10, 15)},
     "adapter {3,4}": {128: (3, 4), 2048: (4.5, 6)},

@@ -73,7 +73,7 @@ html_show_copyright = False  # the licence is named in the README
 def prepare_docstring(
     _app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]
 ) -> None:
-    """Say in reStructuredText what our docstrings mean, before napoleon reads their sections.
+    """Turn docstrings into reStructuredText, before napoleon reads their sections.
 
     In a module's docstring an indented paragraph is a diagram. An attribute's has no sections; an
     empty comment in its first line keeps napoleon from reading "Label: ..." there as a type.

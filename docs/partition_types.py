@@ -42,7 +42,7 @@ def picture(rects: Iterable[Rect], label: str, style: str = "") -> str:
 
     Args:
         rects: In quarters of the square's side.
-        label: What a screen reader says instead.
+        label: Text for screen readers.
         style: A further CSS class.
 
     Returns:
@@ -59,13 +59,13 @@ def picture(rects: Iterable[Rect], label: str, style: str = "") -> str:
 
 
 def blocks_of(partition: Partition, size: int) -> str:
-    """Say which blocks a type cuts a node into, width x height in luma samples."""
+    """Return the blocks a type cuts a node into, width x height in luma samples."""
     shapes = Counter((w * size // 4, h * size // 4) for _, _, h, w in RECTANGLES[partition])
     return ", ".join(f"{count} of {w}x{h}" for (w, h), count in shapes.items())
 
 
 def path_of(partition: Partition, taxonomy: Taxonomy) -> str:
-    """Say which class a type has at each stage on its way down, or that it has none."""
+    """Return the class of a type at each stage on its way down, or that it has none."""
     if partition not in taxonomy.partitions:
         return "not in it"
     path: list[str] = []

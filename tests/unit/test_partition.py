@@ -31,7 +31,7 @@ taxonomies = st.sampled_from(
     [*TAXONOMIES.values(), *(tree.at(size) for tree in TAXONOMIES.values() for size in SIZES)]
 )
 
-# Typed, not derived: what the design's contract says of each symmetry; the rest stay.
+# Typed, not derived from the rectangles: what each symmetry changes; the other types stay.
 LEFT_RIGHT = {P.VERT_A: P.VERT_B, P.VERT_B: P.VERT_A}
 TOP_BOTTOM = {P.HORZ_A: P.HORZ_B, P.HORZ_B: P.HORZ_A}
 TRANSPOSE = {

@@ -1,4 +1,4 @@
-"""The site: the glossary's tables and pictures from `av1part.partition`, and the whole build."""
+"""The pages and their site: tables from `av1part.partition`, names that exist, the whole build."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from av1part.partition import (
     SYMMETRIES,
@@ -19,6 +21,9 @@ from av1part.partition import (
     legal_partitions,
     partition_from_rects,
 )
+from av1part.runs.samples import read_samples
+
+from ...conftest import load_file
 
 ROOT = Path(__file__).parents[3]
 TYPES = [p.name for p in Partition]
@@ -122,6 +127,85 @@ def test_the_glossary_shows_every_table_and_each_term_once_in_order() -> None:
     for block in re.findall(r"```{glossary}\n(.*?)```", text, re.DOTALL):
         terms = re.findall(r"^(\S.*)$", block, re.MULTILINE)
         assert terms == sorted(set(terms), key=str.lower)
+
+
+PAGES = [
+    file
+    for pattern in ("*.md", "docs/*.md", "experiments/**/README.md", "tests/data/*.md")
+    for file in ROOT.glob(pattern)
+    if file.name != "CHANGELOG.md"
+]
+"""What people read; the change log speaks of what is gone as well."""
+
+
+def names(text: str, pattern: str) -> set[str]:
+    """Matches of a pattern inside single backticks."""
+    return {
+        match for code in re.findall(r"`([^`\n]+)`", text) for match in re.findall(pattern, code)
+    }
+
+
+def defines(dotted: str) -> bool:
+    """Whether a dotted name is a module of the package, or something that a module defines."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        place = (ROOT / "src").joinpath(*parts[:length])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if file.is_file():
+            rest = parts[length : length + 1]
+            pattern = rf"^(?:(?:class|def) )?{''.join(rest)}\b|\bimport .*\b{''.join(rest)}\b"
+            return not rest or re.search(pattern, file.read_text(), re.MULTILINE) is not None
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_names_only_what_exists(page: Path) -> None:
+    text = page.read_text()
+    missing = {name for name in names(text, r"\bav1part(?:\.\w+)+") if not defines(name)}
+    folders = (ROOT, ROOT / "src/av1part", ROOT / "src/av1part/report", page.parent)
+    for file in names(text, r"^(?:[\w-]+(?:/[\w-]+)+\.(?:py|sh)|conf(?:/[\w-]+)+\.yaml)$"):
+        if not any((folder / file).is_file() for folder in folders):
+            missing.add(file)
+    tests = {file.name: file.read_text() for file in (ROOT / "tests").rglob("test_*.py")}
+    for file in names(text, r"\btest_\w+\.py\b"):
+        if file not in tests:
+            missing.add(file)
+    for test in names(text, r"::(test_\w+)"):
+        if not any(f"def {test}(" in source for source in tests.values()):
+            missing.add(test)
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_needs_nothing_that_is_not_in_the_repository(page: Path) -> None:
+    assert not re.findall(
+        r"\b(?:DESIGN|HOUSE|STYLE)\b|\.\./shared|/work/|/root/|/home/\w", page.read_text()
+    )
+
+
+def test_the_readme_opens_with_a_picture_and_is_one_screen() -> None:
+    text = (ROOT / "README.md").read_text()
+    picture = re.match(r"# av1part\n\n!\[[^]]+\]\(([^)]+)\)", text)
+    assert picture
+    assert 0 < (ROOT / picture.group(1)).stat().st_size < 300_000
+    assert len(text.splitlines()) <= 100
+
+
+def test_the_readme_s_picture_is_made_of_a_run(
+    tmp_path: Path, examples: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = load_file(ROOT / "tools/readme_picture.py")
+    run, picture = tmp_path / "run", tmp_path / "new/picture.png"
+    assert tool.main(run, picture) == 2
+    assert "make demo" in capsys.readouterr().err
+    examples.write_pipeline_run(run)
+    assert tool.main(run, picture) == 0
+    shown = capsys.readouterr().out
+    samples = read_samples(run / "samples.npz")
+    assert samples.sequence in shown
+    pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 20
+    assert tuple(pixels[0]) == (255, 255, 255)
 
 
 @pytest.mark.slow
