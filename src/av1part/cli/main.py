@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from av1part import __version__
+from av1part.config.schema import options_of
 from av1part.config.words import exists, quote_paths, rename_keys
 from av1part.system.errors import Av1partError, ConfigError
 from av1part.system.files import no_empty_folder
@@ -181,14 +182,19 @@ def _dispatch(argv: list[str]) -> int:
     if verb.forwards:
         if {"-m", "--multirun"} & set(rest):
             raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
-        own = re.compile(r"(name|plan|cascade|hydra)\b.*")
-        words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and not own.match(w)]
-        rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or own.match(w)]
+        own = {"hydra", *options_of(verb.config)}
+        words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and _key(w) not in own]
+        rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or _key(w) in own]
     if verb.plain and not rest:
         importlib.import_module(f"av1part.cli.commands.{verb.command}").run(name, None, words)
     else:
         _run_verb(name, verb, words, rest)
     return 0
+
+
+def _key(word: str) -> str:
+    """Return the first part of an override's key."""
+    return re.split(r"[.=@/]", word.lstrip("+~"), maxsplit=1)[0]
 
 
 def _find_verb(argv: list[str]) -> tuple[str, list[str]]:
@@ -333,11 +339,12 @@ def _print_help(name: str, verb: Verb, rest: Sequence[str]) -> None:
     flags = _check_flags(name, rest)
     overrides = [word for word in quote_paths(flags.overrides) if _OVERRIDE.fullmatch(word)]
     if verb.forwards:
-        overrides = [word for word in overrides if word.startswith(("name=", "hydra."))]
+        own = {"hydra", *options_of(verb.config)}
+        overrides = [word for word in overrides if _key(word) in own]
     folders = create_config_search_path(str(config_folder()))
     if flags.config_dir is not None:
-        own = f"file://{Path(flags.config_dir).resolve()}"
-        folders.prepend("command-line", own, anchor="schema")
+        folder = f"file://{Path(flags.config_dir).resolve()}"
+        folders.prepend("command-line", folder, anchor="schema")
     try:
         Hydra.create_main_hydra2("av1part", folders)
         text = help_text(verb.config, overrides)

@@ -530,6 +530,15 @@ class Report:
     predictions: bool = option(True, "publish the predictions of each node too")
 
 
+@dataclass
+class Demo:
+    """Keys of `av1part demo`; those of `train` go to every training."""
+
+    name: str = option("demo", "of the folder, runs/<name>")
+    plan: dict[str, Any] = option({}, "run name: overrides of av1part train, in order")
+    cascade: dict[str, Any] = option({}, "stage: runs of the plan")
+
+
 @dataclass(frozen=True)
 class Group:
     """A Hydra group.
@@ -615,6 +624,7 @@ VERBS: Mapping[str, Any] = {
     "data_build": DataBuild(),
     "data_import": DataImport(),
     "report": Report(),
+    "demo": Demo(),
 }
 """Primary configuration to its keys outside of groups."""
 

@@ -60,11 +60,62 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console = Console(width=max(console.width, NARROWEST))  # no narrower for being a file
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
-    console.print(f"{time.perf_counter() - started:.0f} s; report: {files.html}", soft_wrap=True)
+    for line in headline(rows, cascade.report):
+        console.print(line, soft_wrap=True, highlight=False)
+    seconds = time.perf_counter() - started
+    console.print(f"report, after {seconds:.0f} s: {files.html}", soft_wrap=True, highlight=False)
     behind = lost_against_guessers(rows[next(iter(rows))])
     if behind:
         log.error("Stage 1 does not beat both guessers (%s): train longer or on more", behind)
         raise SystemExit(1)
+
+
+def headline(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the network in a line, then three results, each beside the stronger guesser.
+
+    Args:
+        runs: metrics.json of each run of the plan.
+        cascade: pipeline.json.
+
+    Returns:
+        The lines; Stage 2's result is that of its better run.
+    """
+    stages: dict[str, Mapping[str, Any]] = {}
+    for metrics in runs.values():
+        best = stages.setdefault(metrics["stage"], metrics)
+        if metrics["macro_f1"] > best["macro_f1"]:
+            stages[metrics["stage"]] = metrics
+    lines = [_network(stages["stage1"])]
+    for stage, title in (("stage1", "NONE or PARTITION"), ("stage2", "SPLIT, RECT or AB")):
+        if stage in stages:
+            lines.append(_beside_guess(title, "macro_f1", stages[stage], stages[stage]))
+    types = f"cascade, {len(cascade['class_names'])} types"
+    lines.append(_beside_guess(types, "accuracy", cascade["overall"], cascade))
+    return tuple(lines)
+
+
+def _network(metrics: Mapping[str, Any]) -> str:
+    return (
+        f"network: {metrics['total_parameters']:,} parameters (conf/shared/demo.yaml); the study's "
+        "is that of experiment=exp11a/v1"
+    )
+
+
+def _beside_guess(
+    title: str, metric: str, scores: Mapping[str, Any], beside: Mapping[str, Any]
+) -> str:
+    guesser = max(_GUESSERS, key=lambda name: beside["baselines"][name][metric])
+    guess = 100 * beside["baselines"][guesser][metric]
+    names = {"constant": "best constant", "prior": "class prior"}
+    line = (
+        f"{title}: {metric.replace('_f1', '-F1')} {100 * scores[metric]:.2f} %, "
+        f"the {names[guesser]} {guess:.2f} %"
+    )
+    margin = beside["intervals"].get(metric, {}).get(f"margin_{guesser}")
+    if margin is None:
+        return line
+    low, high = 100 * margin["low"], 100 * margin["high"]
+    return f"{line}, margin {100 * margin['estimate']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def train_plan(
