@@ -134,10 +134,10 @@ def test_a_plan_is_run_once_and_what_changed_again(
     assert all((sweep / m / "metrics.json").stat().st_mtime_ns != made[m] for m in members)
     assert (sweep / ".outdated/frozen/seed-0/1/metrics.json").is_file()
 
-    # The first words again: what they made is still there, the other results are put aside.
+    # The first words again: their results are copied from where they were put aside.
     back = av1part(*words)
     assert back.code == 0, back.err
-    assert "frozen/seed-0: brought back" in back.out + back.err
+    assert "frozen/seed-0: copied from" in back.out + back.err
     assert (sweep / "frozen/seed-0/metrics.json").stat().st_mtime_ns == made["frozen/seed-0"]
     some = av1part(*words, "hydra.sweeper.seeds=[0]")
     assert some.code == 0, some.err
@@ -179,7 +179,7 @@ def test_a_run_of_other_settings_is_no_member(
     for name, why in (
         ("stage1/seed-9", "made from other code"),
         ("stage1/seed-1", "it has no result"),
-        ("frozen/seed-1", "its Stage 1 is unfinished"),
+        ("frozen/seed-1", "its Stage 1 is not done"),
     ):
         assert f"{name} is no longer in sweep.json: {why}\n" in some.err
 

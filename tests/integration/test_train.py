@@ -18,8 +18,10 @@ import torch
 from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.models.backbone import layer_of
 from av1part.models.freeze import moved_tensors, state_sha256
+from av1part.runs.schema import TRAIN_LOG, training_files
 from av1part.stages.base import Stage2
 from av1part.system.files import sha256_file
+from av1part.system.locks import LOCK
 from av1part.training.callbacks.timing import Timing
 
 from .conftest import Command
@@ -29,26 +31,10 @@ def load(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def test_a_run_leaves_what_the_contract_says(stage1_run: Path) -> None:
+def test_a_run_leaves_the_files_of_the_schema(stage1_run: Path) -> None:
     names = {p.relative_to(stage1_run).as_posix() for p in stage1_run.rglob("*") if p.is_file()}
-    assert names == {
-        "config.yaml",
-        "checkpoints/best.ckpt",
-        "checkpoints/best.verified.json",
-        "checkpoints/last.ckpt",
-        "checkpoints/last.verified.json",
-        "history.csv",
-        "metrics.json",
-        "confusion.csv",
-        "predictions.parquet",
-        "samples.npz",
-        "timing.json",
-        "environment.json",
-        "train.log",
-        ".lock",
-        "plots/learning.svg",
-        "plots/confusion.svg",
-    }
+    plots = {"plots/learning.svg", "plots/confusion.svg"}
+    assert names == {*training_files(), *plots, TRAIN_LOG, LOCK}
     metrics = load(stage1_run / "metrics.json")
     for key in (
         *("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall"),

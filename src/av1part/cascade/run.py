@@ -25,11 +25,19 @@ from av1part.evaluation.nodes import choose_samples, node_columns
 from av1part.models.freeze import state_sha256
 from av1part.options import CalibrationSource, Ensemble
 from av1part.runs.samples import write_samples
+from av1part.runs.schema import PARTITION, PREDICTION
 from av1part.runs.settings import write_config
-from av1part.runs.write import write_confusion, write_environment, write_metrics, write_predictions
+from av1part.runs.write import (
+    write_confusion,
+    write_environment,
+    write_metrics,
+    write_pipeline,
+    write_predictions,
+    write_timing,
+)
 from av1part.stages.base import StageModule
 from av1part.system.errors import CalibrationError, CheckpointError
-from av1part.system.files import sha256_file, write_json
+from av1part.system.files import sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +184,7 @@ def run_pipeline(
     write_config(folder, config)
     seconds = time.perf_counter() - started
     speed = {"seconds": seconds, "blocks_per_second": len(evaluation.node) / seconds}
-    write_json(folder / "timing.json", speed)
+    write_timing(folder, speed)
     report = {**result.to_json(), "calibration": said, "checkpoints": files}
     _write(folder, result, data, evaluation, report)
     return result
@@ -263,7 +271,7 @@ def _write(
     write_predictions(
         folder,
         node_columns(data.store, evaluation.node),
-        {"partition": evaluation.partition, "prediction": result.prediction},
+        {PARTITION: evaluation.partition, PREDICTION: result.prediction},
         names,
         result.probabilities,
     )
@@ -271,7 +279,7 @@ def _write(
     write_samples(folder, choose_samples(reader, evaluation.partition, result.prediction))
     dataset = {"path": str(data.path.resolve()), "manifest_sha256": data.store.manifest_sha256}
     write_environment(folder, seed=None, dataset=dataset)
-    write_json(folder / "pipeline.json", report)
+    write_pipeline(folder, report)
     write_metrics(folder, _scores(report))
 
 

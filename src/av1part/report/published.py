@@ -22,13 +22,13 @@ from av1part.runs.read import Predictions, StageRun, check_counts, check_history
 from av1part.runs.samples import NO_SAMPLES
 from av1part.runs.schema import current_metrics
 from av1part.runs.settings import read_text
-from av1part.runs.sweeps import SWEEP, TEST, config_sha256
+from av1part.runs.sweeps import SWEEP_FILE, TEST_FILE, config_sha256
 from av1part.system.errors import ReportError
 from av1part.system.files import atomic_path, write_json, write_text
 
 RUNS = "runs.jsonl"
 PREDICTIONS = "predictions.parquet"
-KEPT = (SWEEP, TEST)
+KEPT = (SWEEP_FILE, TEST_FILE)
 """Files of a sweep's folder that are kept, paths of the machine aside."""
 
 

@@ -22,7 +22,8 @@ from av1part.metrics.statistics import Difference, Mean, against_baseline, mean_
 from av1part.report.published import is_published, publish, read_published
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.read import Run, StageRun, load_run
-from av1part.runs.sweeps import START, SWEEP, TEST, read_test, wrong_with
+from av1part.runs.schema import METRICS_FILE
+from av1part.runs.sweeps import START, SWEEP_FILE, TEST_FILE, read_test, sweep_problem
 from av1part.system.errors import ReportError
 from av1part.system.files import slug
 
@@ -211,7 +212,7 @@ class Sweep:
 
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder is that of a sweep."""
-    return (folder / SWEEP).is_file()
+    return (folder / SWEEP_FILE).is_file()
 
 
 def load_sweep(folder: Path) -> Sweep:
@@ -227,9 +228,9 @@ def load_sweep(folder: Path) -> Sweep:
         ReportError: if sweep.json is of another format, it or a run is damaged, no run is
             finished, or runs differ in their classes.
     """
-    record = Fields.read(folder / SWEEP)
-    if wrong := wrong_with(record.file, record.data):
-        raise ReportError(wrong)
+    record = Fields.read(folder / SWEEP_FILE)
+    if problem := sweep_problem(record.file, record.data):
+        raise ReportError(problem)
     found: dict[str, list[Member]] = {}
     missing = []
     published = dict(read_published(folder)) if is_published(folder) else None
@@ -241,7 +242,7 @@ def load_sweep(folder: Path) -> Sweep:
         if published is not None:
             run: Run | None = published.get(place)
         else:
-            run = load_run(path, place) if (path / "metrics.json").is_file() else None
+            run = load_run(path, place) if (path / METRICS_FILE).is_file() else None
         if run is None:
             missing.append(place)
             continue
@@ -262,7 +263,7 @@ def load_sweep(folder: Path) -> Sweep:
         tuple(variants),
         tuple(missing),
         None if commit is None else str(commit),
-        read_test(folder / TEST) if (folder / TEST).is_file() else None,
+        read_test(folder / TEST_FILE) if (folder / TEST_FILE).is_file() else None,
     )
 
 
@@ -299,7 +300,9 @@ def _check_alike(folder: Path, variants: Sequence[Variant]) -> None:
     for name in (*first.class_names, *(variant.name for variant in variants)):
         # They go into scripts of the page.
         if "<" in name or not name.isprintable():
-            raise ReportError(f"{folder / SWEEP}: {name!r} names no variant or class: {REMEDY}")
+            raise ReportError(
+                f"{folder / SWEEP_FILE}: {name!r} names no variant or class: {REMEDY}"
+            )
     for variant in variants:
         for member in variant.members:
             if member.run.class_names != first.class_names:

@@ -1,4 +1,4 @@
-"""Run folders, found and read whole: every file checked, and checked against the others.
+"""Finding run folders and reading them: every file is checked, alone and against the others.
 
 A folder with `pipeline.json` is a pipeline's result, one with `metrics.json` alone a stage's run.
 """
@@ -23,7 +23,28 @@ from av1part.metrics.scores import (
 from av1part.partition import Partition
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.samples import Samples, read_samples
-from av1part.runs.schema import current_metrics, nested
+from av1part.runs.schema import (
+    CHECKPOINT_STEMS,
+    CHECKPOINTS,
+    CONFIG_FILE,
+    CONFUSION_FILE,
+    ENVIRONMENT_FILE,
+    HISTORY_COLUMNS,
+    HISTORY_FILE,
+    LABEL,
+    METRICS_FILE,
+    NODE_COLUMNS,
+    PARTITION,
+    PIPELINE_FILE,
+    PREDICTION,
+    PREDICTIONS_FILE,
+    SAMPLES_FILE,
+    TIMING_FILE,
+    current_metrics,
+    nested,
+    probability_column,
+    sidecar_path,
+)
 from av1part.runs.settings import flat_settings, read_text
 from av1part.system.errors import ReportError
 
@@ -33,15 +54,15 @@ _ROUNDING = 5e-5
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run said of every node it was evaluated on.
+    """The predictions of a run for the nodes it was evaluated on.
 
     Attributes:
         label: True class indices, int64 of shape (n,).
         prediction: Predicted class indices, int64 of shape (n,).
         probability: Of each class, float64 of shape (n, k); rows sum to 1.
         qindex: Of each node's frame, int64 of shape (n,).
-        sequences: Number of distinct pictures or clips the nodes come from.
-        node: Row number of each in the node table, int64 of shape (n,).
+        sequences: Number of pictures and clips the nodes are of.
+        node: Rows of the node table, int64 of shape (n,).
         sequence: Name of each node's picture or clip, shape (n,).
     """
 
@@ -60,8 +81,8 @@ class Run:
 
     Attributes:
         path: The folder.
-        name: What the report calls it.
-        class_names: Names of the classes that are told apart, in index order.
+        name: Its name in the report.
+        class_names: In index order.
         metrics: metrics.json.
         environment: environment.json.
         timing: timing.json, if it is there.
@@ -85,7 +106,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The configuration as flat keys (`model.width`) to values."""
-        return flat_settings(self.config, self.path / "config.yaml")
+        return flat_settings(self.config, self.path / CONFIG_FILE)
 
 
 @dataclass(frozen=True)
@@ -115,8 +136,8 @@ class PipelineRun(Run):
 
 
 @dataclass(frozen=True)
-class Found:
-    """Folders below those that a report was asked for, sorted.
+class FoundRuns:
+    """Run folders in or below the folders that were named, sorted.
 
     Attributes:
         runs: Folders of finished runs.
@@ -127,7 +148,7 @@ class Found:
     unfinished: tuple[Path, ...]
 
 
-def find_runs(folders: Sequence[Path]) -> Found:
+def find_runs(folders: Sequence[Path]) -> FoundRuns:
     """Find the runs in folders that are runs or hold runs at any depth.
 
     Args:
@@ -146,9 +167,9 @@ def find_runs(folders: Sequence[Path]) -> Found:
             raise ReportError(
                 f"{folder} is not a folder: name a run folder, or one that holds runs"
             )
-        here = _visible(folder, folder.rglob("metrics.json"))
-        begun = _visible(folder, folder.rglob("history.csv"))
-        begun |= _visible(folder, folder.rglob("environment.json"))
+        here = _visible(folder, folder.rglob(METRICS_FILE))
+        begun = _visible(folder, folder.rglob(HISTORY_FILE))
+        begun |= _visible(folder, folder.rglob(ENVIRONMENT_FILE))
         if folder in begun - here:
             raise ReportError(
                 f"{folder} is unfinished: it has no metrics.json; finish the run first"
@@ -161,7 +182,7 @@ def find_runs(folders: Sequence[Path]) -> Found:
         runs |= here
         unfinished |= begun - here
     unique = {path.resolve(): path for path in sorted(runs, reverse=True)}
-    return Found(tuple(sorted(unique.values())), tuple(sorted(unfinished)))
+    return FoundRuns(tuple(sorted(unique.values())), tuple(sorted(unfinished)))
 
 
 def _visible(root: Path, files: Iterable[Path]) -> set[Path]:
@@ -184,7 +205,7 @@ def load_run(
 
     Args:
         path: The folder.
-        name: What the report shall call it; the folder's name unless given.
+        name: Its name in the report; the folder's name unless given.
         metrics: What its metrics.json will hold, if that is not written yet.
 
     Returns:
@@ -193,23 +214,23 @@ def load_run(
     Raises:
         ReportError: naming the first file that is missing, damaged or contradicted by another.
     """
-    is_pipeline = (path / "pipeline.json").exists()
-    file = path / "metrics.json"
+    is_pipeline = (path / PIPELINE_FILE).exists()
+    file = path / METRICS_FILE
     recorded = Fields.read(file).data if metrics is None else metrics
     scores = Fields(current_metrics(recorded, file, REMEDY), file)
-    pipeline = read_pipeline(path / "pipeline.json") if is_pipeline else None
+    pipeline = read_pipeline(path / PIPELINE_FILE) if is_pipeline else None
     names = (pipeline or scores).texts("class_names")
     common: dict[str, Any] = {
         "path": path,
         "name": name or path.resolve().name,
         "class_names": names,
         "metrics": scores,
-        "environment": Fields.read(path / "environment.json"),
-        "timing": Fields.read(path / "timing.json") if (path / "timing.json").exists() else None,
-        "config": read_text(path / "config.yaml"),
-        "confusion": _read_confusion(path / "confusion.csv", names),
-        "predictions": _read_predictions(path / "predictions.parquet", names, pipeline is not None),
-        "samples": read_samples(path / "samples.npz"),
+        "environment": Fields.read(path / ENVIRONMENT_FILE),
+        "timing": Fields.read(path / TIMING_FILE) if (path / TIMING_FILE).exists() else None,
+        "config": read_text(path / CONFIG_FILE),
+        "confusion": _read_confusion(path / CONFUSION_FILE, names),
+        "predictions": _read_predictions(path / PREDICTIONS_FILE, names, pipeline is not None),
+        "samples": read_samples(path / SAMPLES_FILE),
     }
     check_counts(path, scores, common["predictions"], common["confusion"])
     if pipeline is not None:
@@ -217,11 +238,11 @@ def load_run(
     return StageRun(
         **common,
         stage=scores.text("stage"),
-        history=_read_history(path / "history.csv"),
+        history=_read_history(path / HISTORY_FILE),
         verified={
-            stem: Fields.read(path / "checkpoints" / f"{stem}.verified.json")
-            for stem in ("best", "last")
-            if (path / "checkpoints" / f"{stem}.verified.json").exists()
+            stem: Fields.read(file)
+            for stem in CHECKPOINT_STEMS
+            if (file := sidecar_path(path / CHECKPOINTS / f"{stem}.ckpt")).exists()
         },
     )
 
@@ -253,7 +274,7 @@ def read_pipeline(file: Path) -> Fields:
 def check_counts(
     path: Path, metrics: Fields, predictions: Predictions, confusion: NDArray[np.int64]
 ) -> None:
-    """Count again from the predictions: no figure is printed that they do not support.
+    """Check the figures of a run against a count of its predictions.
 
     Args:
         path: The run folder, for messages.
@@ -262,22 +283,23 @@ def check_counts(
         confusion: Its confusion.csv.
 
     Raises:
-        ReportError: naming the file that says something else.
+        ReportError: naming the file that contradicts the predictions.
     """
     counted = confusion_matrix(predictions.prediction, predictions.label, len(confusion))
     for what, matrix in (
-        ("confusion.csv", confusion.tolist()),
-        ("metrics.json", metrics.get("confusion_matrix")),
+        (CONFUSION_FILE, confusion.tolist()),
+        (METRICS_FILE, metrics.get("confusion_matrix")),
     ):
         if matrix != counted.tolist():
             raise ReportError(
-                f"{path / what} does not have the counts of predictions.parquet beside it: {REMEDY}"
+                f"{path / what} does not have the counts of {PREDICTIONS_FILE} beside it: {REMEDY}"
             )
     for key, of in (("accuracy", accuracy_from_confusion), ("macro_f1", macro_f1_from_confusion)):
-        said, right = metrics.number(key), float(of(counted))
-        if abs(said - right) > _ROUNDING:
+        recorded, correct = metrics.number(key), float(of(counted))
+        if abs(recorded - correct) > _ROUNDING:
             raise ReportError(
-                f"{metrics.file} says {key} {said:.4f}, its confusion matrix {right:.4f}: {REMEDY}"
+                f"{metrics.file} says {key} {recorded:.4f}, its confusion matrix "
+                f"{correct:.4f}: {REMEDY}"
             )
 
 
@@ -307,7 +329,7 @@ def check_history(file: Path, data: pl.DataFrame) -> pl.DataFrame:
     Raises:
         ReportError: if a column or all rows are missing, or one holds text.
     """
-    missing = {"epoch", "train_loss", "val_loss", "macro_f1"} - set(data.columns)
+    missing = set(HISTORY_COLUMNS) - set(data.columns)
     if missing or not data.height:
         lacks = ", ".join(sorted(missing)) or "its epochs"
         raise ReportError(f"{file} lacks {lacks}: {REMEDY}")
@@ -330,27 +352,28 @@ def _read_predictions(file: Path, names: tuple[str, ...], are_ids: bool) -> Pred
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ReportError(f"{file} is not readable Parquet ({reason}): {REMEDY}") from None
-    truth = "partition" if are_ids else "label"
-    columns = ["node", "sequence", "qindex", truth, "prediction", *(f"p.{n}" for n in names)]
+    truth = PARTITION if are_ids else LABEL
+    shares = [probability_column(name) for name in names]
+    columns = [*NODE_COLUMNS, truth, PREDICTION, *shares]
     missing = [c for c in columns if c not in data.columns]
     if missing or not data.height or sum(data.null_count().row(0)):
         lacks = f"column {missing[0]}" if missing else "rows or has empty cells"
         raise ReportError(f"{file} lacks {lacks}: {REMEDY}")
     codes = [Partition[n] for n in names] if are_ids else list(range(len(names)))
     index = {code: i for i, code in enumerate(codes)}
-    unknown = set(data[truth].unique()) | set(data["prediction"].unique())
+    unknown = set(data[truth].unique()) | set(data[PREDICTION].unique())
     if not unknown <= set(index):
         raise ReportError(f"{file} has a class that is none of {', '.join(names)}: {REMEDY}")
     to_index = {
         c: data[c].replace_strict(index, return_dtype=pl.Int64).to_numpy()
-        for c in (truth, "prediction")
+        for c in (truth, PREDICTION)
     }
-    probability = data.select(f"p.{n}" for n in names).cast(pl.Float64).to_numpy()
+    probability = data.select(shares).cast(pl.Float64).to_numpy()
     if not np.allclose(probability.sum(1), 1, atol=1e-3):
         raise ReportError(f"{file} has probabilities that do not sum to 1: {REMEDY}")
     return Predictions(
         label=to_index[truth],
-        prediction=to_index["prediction"],
+        prediction=to_index[PREDICTION],
         probability=probability,
         qindex=data["qindex"].cast(pl.Int64).to_numpy(),
         sequences=data["sequence"].n_unique(),

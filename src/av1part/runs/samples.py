@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from av1part.runs.fields import REMEDY
+from av1part.runs.schema import SAMPLES_FILE
 from av1part.system.errors import ReportError
 from av1part.system.files import atomic_path
 
@@ -93,7 +94,7 @@ def write_samples(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
     packed = io.BytesIO()  # numpy 2.0 and 2.1 leave an archive open whose file takes no more
     chosen: dict[str, Any] = {key: arrays[key] for key in _KEYS}
     np.savez_compressed(packed, **chosen)
-    with atomic_path(folder / "samples.npz") as part, part.open("wb") as file:
+    with atomic_path(folder / SAMPLES_FILE) as part, part.open("wb") as file:
         file.write(packed.getbuffer())
 
 

@@ -1,13 +1,13 @@
-"""The names and shapes of a run folder: what the writers write and the readers read.
+"""The names of a run folder's files and columns, for those that write and those that read them.
 
     runs/<name>/
       config.yaml         the composed configuration            settings.py
-      history.csv         a row an epoch (training only)
+      history.csv         a row an epoch (training only)        write.py, read.py
       checkpoints/        best.ckpt, last.ckpt, each with <stem>.verified.json beside it
-      metrics.json        scores, baselines, intervals           write.py, read.py
-      confusion.csv       counts, rows true, columns predicted
-      predictions.parquet a row a node of the evaluated split
-      samples.npz         blocks and one frame                   samples.py
+      metrics.json        scores, baselines, intervals          write.py, read.py
+      confusion.csv       counts, rows true, columns predicted  write.py, read.py
+      predictions.parquet a row a node of the evaluated split   write.py, read.py
+      samples.npz         blocks and one frame                  samples.py
       timing.json, environment.json
       pipeline.json       a cascade's analysis (pipeline only)
 
@@ -18,12 +18,43 @@ jobs has a `job.json` (sweeps.py). `metrics.json` is written last: a folder that
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from av1part.system.errors import ConfigError, ReportError
 from av1part.system.formats import refusal
+
+CONFIG_FILE = "config.yaml"
+HISTORY_FILE = "history.csv"
+METRICS_FILE = "metrics.json"
+CONFUSION_FILE = "confusion.csv"
+PREDICTIONS_FILE = "predictions.parquet"
+SAMPLES_FILE = "samples.npz"
+TIMING_FILE = "timing.json"
+ENVIRONMENT_FILE = "environment.json"
+PIPELINE_FILE = "pipeline.json"
+TRAIN_LOG = "train.log"
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints in a run's."""
+
+CHECKPOINT_STEMS = ("best", "last")
+"""Checkpoints of a run: the epoch that is best on val, and the one that a run is resumed from."""
+
+RESULT_FILES = (
+    *(CONFIG_FILE, METRICS_FILE, CONFUSION_FILE, PREDICTIONS_FILE, SAMPLES_FILE),
+    *(TIMING_FILE, ENVIRONMENT_FILE),
+)
+"""What a training and a pipeline both leave."""
+
+HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "macro_f1")
+"""Columns that every history.csv has."""
+
+NODE_COLUMNS = ("node", "sequence", "qindex")
+"""Columns of predictions.parquet that say which node a row is of."""
+
+LABEL, PARTITION, PREDICTION = "label", "partition", "prediction"
+"""Columns of predictions.parquet: true class of a stage, true type of a cascade; predicted."""
 
 METRICS_FORMAT = 2
 """Version of metrics.json: 2 nests what 1 (av1part 0.1) wrote under dotted keys."""
@@ -32,6 +63,7 @@ _NESTED = ("per_class", "baselines", "intervals")
 """First parts of the dotted keys of format 1."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_RATE = "lr."
 
 
 def check_run_name(name: str) -> str:
@@ -49,6 +81,43 @@ def check_run_name(name: str) -> str:
     if not _NAME.fullmatch(name) or set(name) == {"."}:
         raise ConfigError(f"name={name!r}: run names are made of [A-Za-z0-9_.-] only")
     return name
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """Return the path of a run's best checkpoint."""
+    return folder / CHECKPOINTS / "best.ckpt"
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the path of the checkpoint that a run is resumed from."""
+    return folder / CHECKPOINTS / "last.ckpt"
+
+
+def training_files() -> frozenset[str]:
+    """Return what a finished training leaves, relative to its folder, logs and plots aside."""
+    checkpoints = (Path(CHECKPOINTS, f"{stem}.ckpt") for stem in CHECKPOINT_STEMS)
+    pairs = (path.as_posix() for file in checkpoints for path in (file, sidecar_path(file)))
+    return frozenset((*RESULT_FILES, HISTORY_FILE, *pairs))
+
+
+def f1_column(class_name: str) -> str:
+    """Return the column of history.csv with the F1 of a class."""
+    return f"f1.{class_name}"
+
+
+def rate_column(group: str) -> str:
+    """Return the column of history.csv with the learning rate of a parameter group."""
+    return f"{_RATE}{group}"
+
+
+def rate_groups(columns: Iterable[str]) -> dict[str, str]:
+    """Return the parameter group of each column of history.csv that has a learning rate."""
+    return {name: name.removeprefix(_RATE) for name in columns if name.startswith(_RATE)}
+
+
+def probability_column(class_name: str) -> str:
+    """Return the column of predictions.parquet with the probability of a class."""
+    return f"p.{class_name}"
 
 
 def sidecar_path(checkpoint: Path) -> Path:
@@ -101,7 +170,7 @@ def current_metrics(record: Mapping[str, Any], file: Path, remedy: str) -> dict[
     Raises:
         ReportError: if the file has a format that this release does not read.
     """
-    found = record.get("format", 1)
-    if type(found) is not int or not 1 <= found <= METRICS_FORMAT:
-        raise ReportError(refusal(str(file), found, METRICS_FORMAT, None, remedy))
+    version = record.get("format", 1)
+    if type(version) is not int or not 1 <= version <= METRICS_FORMAT:
+        raise ReportError(refusal(str(file), version, METRICS_FORMAT, None, remedy))
     return nested(record)

@@ -10,13 +10,14 @@ import yaml
 
 from av1part.options import RENAMED_KEYS
 from av1part.runs.fields import REMEDY
+from av1part.runs.schema import CONFIG_FILE
 from av1part.system.errors import ConfigError, ReportError
 from av1part.system.files import write_text
 
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write config.yaml, the composed configuration; a run writes it before anything else."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(dict(settings), sort_keys=False))
 
 
 def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
@@ -36,7 +37,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
         ConfigError: if the file is missing or damaged.
     """
     try:
-        then = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        then = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         before, now = dict(_flat_settings(then)), dict(_flat_settings(dict(settings)))
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise ConfigError(f"{folder / 'config.yaml'} cannot be read ({error})") from None

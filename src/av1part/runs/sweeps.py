@@ -15,23 +15,24 @@ from av1part.system.errors import ConfigError
 from av1part.system.files import read_json
 from av1part.system.formats import refusal
 
-RECORD = "job.json"
-SWEEP = "sweep.json"
-"""Of a sweep's folder: which run is which variant, fold and seed."""
+JOB_FILE = "job.json"
+"""In a job's folder: what its result depends on, and the error that it ended with, if any."""
+SWEEP_FILE = "sweep.json"
+"""In a sweep's folder: which run is which variant, fold and seed."""
 SWEEP_FORMAT = 1
-_REMEDY = "restore it, or remove it and start the sweep again"
+TEST_FILE = "test.json"
+"""In a sweep's folder: scores of `av1part validate SWEEP split=test`, and when it was run."""
 TEST_FORMAT = 2
-"""Of test.json: 2 nests the scores of a run as metrics.json does."""
-TEST = "test.json"
-"""Of a sweep's folder: what `av1part validate SWEEP split=test` found, and when."""
+"""Version of test.json: 2 nests the scores of a run as metrics.json does."""
+_REMEDY = "restore it, or remove it and start the sweep again"
 
 START = "stage1"
 """Folder of the runs that the others start from; no variant may be called so."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return job.json; None if there is none that can be read."""
-    return read_json(folder / RECORD)
+    """Return the contents of job.json; None if it is missing or damaged."""
+    return read_json(folder / JOB_FILE)
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:
@@ -44,33 +45,33 @@ def read_sweep(folder: Path) -> dict[str, Any]:
         What it holds.
 
     Raises:
-        ConfigError: if it is damaged or of another format, see `wrong_with`.
+        ConfigError: if it is damaged or of another format, see `sweep_problem`.
     """
-    file = folder / SWEEP
+    file = folder / SWEEP_FILE
     record = read_json(file)
     if record is None:
         raise ConfigError(f"{file} cannot be read: {_REMEDY}")
-    if wrong := wrong_with(file, record):
-        raise ConfigError(wrong)
+    if problem := sweep_problem(file, record):
+        raise ConfigError(problem)
     return record
 
 
-def wrong_with(file: Path, record: Mapping[str, Any]) -> str | None:
-    """Say in one line why a sweep.json is none that this release reads.
+def sweep_problem(file: Path, record: Mapping[str, Any]) -> str | None:
+    """Return why this release cannot read a sweep.json.
 
     Args:
         file: The file.
-        record: What it holds.
+        record: Its contents.
 
     Returns:
-        What is wrong, and the remedy: another format, a job without a folder inside of the sweep,
-        a variant or a member. None if nothing is.
+        One line with the remedy: the file has another format, or a job lacks a variant, a member
+        or a folder inside the sweep's. None if it can be read.
     """
-    found, jobs = record.get("format"), record.get("jobs")
-    if found != SWEEP_FORMAT:
-        made_with = record.get("versions")
-        wrote = made_with.get("av1part") if isinstance(made_with, dict) else None
-        return refusal(str(file), found, SWEEP_FORMAT, wrote, _REMEDY)
+    version, jobs = record.get("format"), record.get("jobs")
+    if version != SWEEP_FORMAT:
+        versions = record.get("versions")
+        wrote = versions.get("av1part") if isinstance(versions, dict) else None
+        return refusal(str(file), version, SWEEP_FORMAT, wrote, _REMEDY)
     if not isinstance(jobs, list):
         return f"{file} lacks `jobs` (a list): {_REMEDY}"
     for number, job in enumerate(jobs):
@@ -106,7 +107,7 @@ def read_test(file: Path) -> Fields:
 
 
 def config_sha256(folder: Path, config: Mapping[str, Any]) -> str:
-    """Hash what a run was made from: settings that matter, and the hashes of its inputs.
+    """Hash what a run was made from: its relevant settings, and the hashes of its inputs.
 
     Args:
         folder: The run's; its job.json names the inputs, if it is a job of a sweep.

@@ -1,7 +1,8 @@
-"""Making a sweep's jobs ready: each with its words, its folder, and what its result depends on."""
+"""Composing a sweep's jobs: overrides, folder, and what the result of each depends on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from av1part.config.check import check_values, plain
 from av1part.config.words import quote_path
-from av1part.sweeps.plan import Job
+from av1part.runs.schema import best_checkpoint
+from av1part.runs.sweeps import START
+from av1part.sweeps.plan import Job, Plan
 from av1part.sweeps.state import State, depends_on, state_of
 
 
@@ -23,7 +26,7 @@ class Composed:
         job: The job.
         words: Its overrides, with those of its folder and its start.
         folder: Its folder.
-        wanted: What its result depends on, as `state.depends_on` has it.
+        wanted: What its result depends on, as `state.depends_on` returns it.
     """
 
     job: Job
@@ -33,54 +36,61 @@ class Composed:
 
     @property
     def state(self) -> State:
-        """How far it is."""
+        """State of the job's folder."""
         return state_of(self.folder, self.wanted)
 
     @property
     def best(self) -> Path:
-        """The checkpoint that it keeps; other jobs start from that of a Stage 1."""
-        return self.folder / "checkpoints" / "best.ckpt"
+        """The best checkpoint; other jobs start from that of a Stage 1."""
+        return best_checkpoint(self.folder)
 
 
 class Composer:
-    """Makes jobs ready to be launched."""
+    """Composes the jobs of one sweep."""
 
-    def __init__(self, folder: Path, config: DictConfig, loader: Any, *, named: bool) -> None:
-        """Keep what composing needs.
+    def __init__(self, folder: Path, config: DictConfig, loader: Any, plan: Plan) -> None:
+        """Store what composing needs.
 
         Args:
             folder: The sweep's.
             config: Hydra's configuration of the sweep.
             loader: Hydra's.
-            named: Whether the plan names folders; else Hydra does, after the words.
+            plan: The sweep's; where it names no folders, Hydra names them by the overrides.
         """
         self.folder = folder
         self.config = config
         self.loader = loader
-        self.named = named
-        self._known: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.plan = plan
+        self._settings: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def __call__(self, job: Job, start: Path | None) -> Composed:
-        """Make a job ready, which starts from the checkpoint `start` if it needs one."""
-        words = self.words(job, start)
+    def __call__(self, job: Job, start: Path | None = None) -> Composed:
+        """Compose a job; `start` is the checkpoint that it starts from, if any."""
+        words = self._words(job, start)
         cfg = self.loader.load_sweep_config(self.config, list(words))
         folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
         return Composed(job, words, folder, depends_on(self._plain(cfg)))
 
-    def words(self, job: Job, start: Path | None) -> tuple[str, ...]:
-        """Return the words of a job, with those that say where it is and that it may go on."""
-        words = [*job.words, "resume=true"]
-        if self.named:
-            words += [f"hydra.sweep.dir={quote_path(str(self.folder))}"]
-            words += [f"hydra.sweep.subdir={job.variant or 'run'}/{job.member}"]
-        if start is not None and self.starts_elsewhere(job):
-            words.append(f"stage1={quote_path(str(start))}")
-        return tuple(words)
+    def with_start(self, job: Job, starts: Sequence[Composed]) -> Composed | None:
+        """Compose a job that starts from one of the sweep's Stage-1 runs, if it needs one.
 
-    def starts_elsewhere(self, job: Job) -> bool:
-        """Return whether a job needs a start: not if it starts at random or has weights given."""
-        own_weights = any(word.startswith("backbone.weights=") for word in job.words)
-        return bool(self.settings(job.words)["method"]["name"] != "scratch" and not own_weights)
+        Args:
+            job: The job.
+            starts: The Stage-1 runs.
+
+        Returns:
+            The job; None if its Stage 1 is not done.
+
+        Raises:
+            ConfigError: if a file that the job names does not exist.
+        """
+        if self.plan.start is None or job.variant == START or not self._needs_start(job):
+            return self(job)
+        of = job.variant if self.plan.start_per_variant else None
+        for start in starts:
+            same = (start.job.of, start.job.fold, start.job.seed) == (of, job.fold, job.seed)
+            if same and start.state.kind == "done":
+                return self(job, start.best)
+        return None
 
     def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.
@@ -94,14 +104,28 @@ class Composer:
         Raises:
             ConfigError: naming the key.
         """
-        if words not in self._known:
+        if words not in self._settings:
             cfg = self.loader.load_sweep_config(self.config, list(words))
-            self._known[words] = self._plain(cfg)
-        return self._known[words]
+            self._settings[words] = self._plain(cfg)
+        return self._settings[words]
 
-    def log(self) -> None:
-        """Have the log lines of this process shown as a job's are; launchers end that."""
+    def configure_log(self) -> None:
+        """Show this process's log lines as those of a job; launchers undo that."""
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+
+    def _words(self, job: Job, start: Path | None) -> tuple[str, ...]:
+        words = [*job.words, "resume=true"]
+        if self.plan.names_folders:
+            words += [f"hydra.sweep.dir={quote_path(str(self.folder))}"]
+            words += [f"hydra.sweep.subdir={job.place}"]
+        if start is not None:
+            words.append(f"stage1={quote_path(str(start))}")
+        return tuple(words)
+
+    def _needs_start(self, job: Job) -> bool:
+        """Return whether a job needs a start: not if it starts at random or has weights given."""
+        own_weights = any(word.startswith("backbone.weights=") for word in job.words)
+        return bool(self.settings(job.words)["method"]["name"] != "scratch" and not own_weights)
 
     def _plain(self, cfg: DictConfig) -> dict[str, Any]:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])

@@ -1,7 +1,7 @@
 """Opening the test split of a sweep: once, when it is complete, for the variants that are named.
 
-Variants, epochs and everything else are chosen on val. What the chosen score on test is written
-into test.json, with who opened it when; to open it again has to be asked for and is recorded too.
+Variants, epochs and everything else are chosen on val. Their scores on test are written into
+test.json, with time and commit. A second opening has to be asked for, and is recorded too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from filelock import Timeout
 from av1part.checkpoints.load import load_stage
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.models.freeze import state_sha256
-from av1part.runs.sweeps import START, TEST, TEST_FORMAT, config_sha256, read_sweep
+from av1part.runs.schema import CONFIG_FILE, METRICS_FILE, best_checkpoint
+from av1part.runs.sweeps import START, TEST_FILE, TEST_FORMAT, config_sha256, read_sweep
 from av1part.system.environment import git_commit, versions
 from av1part.system.errors import ConfigError
 from av1part.system.files import read_json, write_json
@@ -36,18 +37,18 @@ def open_test(
     device: str = "cpu",
     precision: str = "32-true",
 ) -> dict[str, Any]:
-    """Evaluate the kept checkpoints of a sweep on test, and write that down.
+    """Evaluate the best checkpoints of a sweep on test, and record the scores.
 
     Args:
         folder: The sweep's.
-        variants: Which of them; None for all.
-        reopen: Whether test may be looked at although it has been before.
+        variants: Names of variants; None for all.
+        reopen: Whether test may be opened again.
         device: To compute on.
         precision: To compute in.
 
     Returns:
-        What test.json holds: `opened`, a list of times, commits and variants; `runs`, place to
-        flat metrics on test and the identity of the checkpoint that they are of.
+        Contents of test.json: `opened`, a list of times, commits and variants; `runs`, place to
+        metrics on test and the hash of the checkpoint.
 
     Raises:
         ConfigError: if a job has no result yet, a variant is unknown, or test was opened before.
@@ -75,21 +76,21 @@ def _open_test(
         "versions": versions(),
     }
     runs = dict(before.get("runs", {}))
-    told = {"format": TEST_FORMAT, "opened": [*before.get("opened", []), opening], "runs": runs}
-    write_json(folder / TEST, told)  # before the first look, however that ends
+    record = {"format": TEST_FORMAT, "opened": [*before.get("opened", []), opening], "runs": runs}
+    write_json(folder / TEST_FILE, record)  # before the first look, however that ends
     for place in chosen:
         runs[place] = _scores(folder / place, device, precision)
         log.info("%s on test: macro-F1 %.2f %%", place, 100 * runs[place]["macro_f1"])
-        write_json(folder / TEST, told)
-    return told
+        write_json(folder / TEST_FILE, record)
+    return record
 
 
 def _scores(run: Path, device: str, precision: str) -> dict[str, Any]:
-    module = load_stage(run / "checkpoints" / "best.ckpt").to(device_of(device))
+    module = load_stage(best_checkpoint(run)).to(device_of(device))
     data = attach_data(module)
     check_pixels(module, data, "test")
     scores, _ = split_scores(module, data, "test", precision=precision)
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
     return {
         "checkpoint_sha256": state_sha256(module.state_dict()),
         "config_sha256": config_sha256(run, config),
@@ -102,12 +103,11 @@ def _chosen(folder: Path, variants: Sequence[str] | None) -> Iterator[tuple[str,
     """Yield place and variant of the runs.
 
     Raises:
-        ConfigError: if sweep.json is damaged, a run of the sweep is missing, so that val can still
-            choose, or a variant.
+        ConfigError: if sweep.json is damaged, a job has no result yet, or a variant is unknown.
     """
     jobs = [(job["folder"], job["variant"]) for job in read_sweep(folder)["jobs"]]
     jobs = [(place, variant) for place, variant in jobs if variant != START]
-    missing = [place for place, _ in jobs if not (folder / place / "metrics.json").is_file()]
+    missing = [place for place, _ in jobs if not (folder / place / METRICS_FILE).is_file()]
     if missing:
         raise ConfigError(
             f"{len(missing)} jobs of {folder} have no result, such as {missing[0]}: finish the "
@@ -128,14 +128,14 @@ def _opened_before(folder: Path, *, reopen: bool) -> dict[str, Any]:
     Raises:
         ConfigError: if there is one and it is not to be opened again, or cannot be read.
     """
-    file = folder / TEST
+    file = folder / TEST_FILE
     if not file.exists():
         return {}
     before = read_json(file)
     if before is None:
         raise ConfigError(f"{file} cannot be read: restore it; test has been opened before")
     if not reopen:
-        times = ", ".join(str(each.get("at")) for each in before.get("opened", []))
+        times = ", ".join(str(opening.get("at")) for opening in before.get("opened", []))
         raise ConfigError(
             f"the test split of {folder} was opened {times}, see {file}: reopen=true opens it "
             "again, which the file and every report then say"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,7 +23,7 @@ _KEYS = ("variants", "params", "seeds", "folds", "start", "start_per_variant", "
 
 @dataclass(frozen=True)
 class Plan:
-    """What conf/hydra/sweeper/plan.yaml says.
+    """A sweeper's configuration, conf/hydra/sweeper/plan.yaml.
 
     Attributes:
         variants: Name to overrides; none is one without a name.
@@ -75,12 +75,17 @@ class Job:
         parts += [f"seed-{self.seed}"] if self.seed is not None else []
         return "_".join([*([self.of] if self.of else []), *parts]) or "run"
 
+    @property
+    def place(self) -> str:
+        """Its folder in the sweep's, where the plan names folders."""
+        return f"{self.variant or 'run'}/{self.member}"
 
-def read_plan(given: Mapping[str, Any]) -> Plan:
-    """Check what was given.
+
+def read_plan(options: Mapping[str, Any]) -> Plan:
+    """Check the sweeper's configuration.
 
     Args:
-        given: The keys of the sweeper's configuration, plain values.
+        options: The keys of the sweeper's configuration, plain values.
 
     Returns:
         The plan.
@@ -88,17 +93,17 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
     Raises:
         ConfigError: naming the key that is unknown or of another kind.
     """
-    unknown = sorted(given.keys() - set(_KEYS))
+    unknown = sorted(options.keys() - set(_KEYS))
     if unknown:
         raise ConfigError(f"hydra.sweeper.{unknown[0]} is unknown: it has {', '.join(_KEYS)}")
-    variants, folds = given.get("variants") or {}, given.get("folds") or {}
+    variants, folds = options.get("variants") or {}, options.get("folds") or {}
     for key, named in (("variants", variants), ("folds", folds)):
         if not isinstance(named, Mapping):
             raise ConfigError(f"hydra.sweeper.{key} must map names to lists of overrides")
         for name, words in named.items():
             check_run_name(str(name))
             _check_words(f"{key}.{name}", words)
-    seeds, start, baseline = (given.get(key) for key in ("seeds", "start", "baseline"))
+    seeds, start, baseline = (options.get(key) for key in ("seeds", "start", "baseline"))
     if seeds is not None and (
         not isinstance(seeds, Sequence)
         or isinstance(seeds, str)
@@ -109,10 +114,10 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
         raise ConfigError(f"hydra.sweeper.seeds must be distinct integers, got {seeds!r}")
     if start is not None:
         _check_words("start", start)
-    own_starts = given.get("start_per_variant") or False
+    own_starts = options.get("start_per_variant") or False
     if type(own_starts) is not bool or (own_starts and start is None):
         raise ConfigError("hydra.sweeper.start_per_variant is true or false, and true with a start")
-    params = given.get("params") or {}
+    params = options.get("params") or {}
     if not isinstance(params, Mapping):
         raise ConfigError("hydra.sweeper.params must map keys to values, as in data.context: 0,4,8")
     return Plan(
@@ -127,7 +132,7 @@ def read_plan(given: Mapping[str, Any]) -> Plan:
 
 
 def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> list[Job]:
-    """Write out the jobs.
+    """Return the jobs of a plan.
 
     Words of the command line count more than a variant's, so that `trainer.max_epochs=1` shortens
     all runs.
@@ -143,28 +148,14 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     Raises:
         ConfigError: if a word is no override, or the plan already says what it lists.
     """
-    said = {_key(word) for word in arguments}
-    params = [f"{key}={value}" for key, value in plan.params.items() if key not in said]
-    arguments = [*params, *arguments]
-    given = _combinations(arguments, parser)
-    if plan.seeds is not None and "seed" in said:
+    set_keys = {_key(word) for word in arguments}
+    arguments = [*(f"{k}={v}" for k, v in plan.params.items() if k not in set_keys), *arguments]
+    if plan.seeds is not None and "seed" in set_keys:
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
-    for other in ("stage1", "backbone.weights"):
-        if plan.start is not None and other in said:
-            raise ConfigError(f"the experiment trains its own Stage 1: leave out {other}=")
-    variants: dict[str | None, tuple[str, ...]] = {}
-    named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]
-    for name, words_of in named:
-        for own, chosen in itertools.product(_combinations(words_of, parser), given):
-            parts = [name, *own.names, *chosen.names] if plan.names_folders else []
-            full = "_".join(slug(part) for part in parts if part) or None
-            _check_choices(plan, own, chosen, said)
-            if full in _RESERVED:
-                raise ConfigError(f"hydra.sweeper.variants: {full} is a folder's name: rename it")
-            if full in variants and plan.names_folders:
-                raise ConfigError(f"the plan has two variants called {full}: rename one")
-            key = full if plan.names_folders else " ".join((*own.words, *chosen.words))
-            variants[key] = (*own.words, *chosen.words)
+    for key in ("stage1", "backbone.weights"):
+        if plan.start is not None and key in set_keys:
+            raise ConfigError(f"the experiment trains its own Stage 1: leave out {key}=")
+    variants = _variants(plan, arguments, parser, set_keys)
     if plan.baseline is not None and plan.baseline not in variants:
         known = ", ".join(str(name) for name in variants)
         raise ConfigError(f"hydra.sweeper.baseline={plan.baseline} is none of {known}")
@@ -173,7 +164,7 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     members = list(itertools.product(folds, seeds))
     jobs = []
     if plan.start is not None:
-        fixed = {_key(word) for word in plan.start}  # what the start says itself stays
+        fixed = {_key(word) for word in plan.start}  # the command line does not change these
         common = [
             word
             for word in arguments
@@ -192,6 +183,55 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
             for (fold, of_fold), seed in members
         ]
     return jobs
+
+
+def _variants(
+    plan: Plan, arguments: Sequence[str], parser: OverridesParser, set_keys: set[str]
+) -> dict[str | None, tuple[str, ...]]:
+    """Return the overrides of each variant, by name, or by the overrides where it has none.
+
+    Raises:
+        ConfigError: if two have one name, or a choice of values is no variant.
+    """
+    variants: dict[str | None, tuple[str, ...]] = {}
+    common = _combinations(arguments, parser)
+    named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]
+    for name, words_of in named:
+        for own, chosen in itertools.product(_combinations(words_of, parser), common):
+            _check_choices(plan, own, chosen, set_keys)
+            words = (*own.words, *chosen.words)
+            if not plan.names_folders:
+                variants[" ".join(words)] = words
+                continue
+            full = "_".join(slug(n) for n in (name, *own.names, *chosen.names) if n) or None
+            if full in _RESERVED:
+                raise ConfigError(f"hydra.sweeper.variants: {full} is a folder's name: rename it")
+            if full in variants:
+                raise ConfigError(f"the plan has two variants called {full}: rename one")
+            variants[full] = words
+    return variants
+
+
+def expand_seeds(
+    plan: Plan, arguments: Sequence[str], parser: OverridesParser, seeds: Sequence[int]
+) -> list[Job]:
+    """Return the jobs of a plan with other seeds than the plan's.
+
+    Args:
+        plan: The plan.
+        arguments: Overrides of the command line.
+        parser: Hydra's.
+        seeds: The seeds.
+
+    Returns:
+        The jobs, as `expand` orders them; none if the plan gives folders without a seed.
+    """
+    if not seeds or (plan.names_folders and plan.seeds is None):
+        return []
+    if plan.seeds is not None:
+        return expand(replace(plan, seeds=seeds), arguments, parser)
+    words = [word for word in arguments if _key(word) != "seed"]
+    return expand(plan, [*words, f"seed={','.join(map(str, seeds))}"], parser)
 
 
 @dataclass(frozen=True)
@@ -229,7 +269,7 @@ def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combin
     ]
 
 
-def _check_choices(plan: Plan, own: _Combination, chosen: _Combination, said: set[str]) -> None:
+def _check_choices(plan: Plan, own: _Combination, chosen: _Combination, set_keys: set[str]) -> None:
     """Refuse choices that would make variants of seeds, or that the command line undoes.
 
     Raises:
@@ -237,7 +277,7 @@ def _check_choices(plan: Plan, own: _Combination, chosen: _Combination, said: se
     """
     if plan.names_folders and "seed" in (*own.keys, *chosen.keys):
         raise ConfigError("seeds are no variants: use hydra.sweeper.seeds=[...]")
-    undone = sorted(said & set(own.keys))
+    undone = sorted(set_keys & set(own.keys))
     if undone:
         raise ConfigError(
             f"{undone[0]} tells variants of the experiment apart: leave it out of the command line"

@@ -1,18 +1,19 @@
-"""sweep.json, which tells reports what each folder is: its variant, fold and seed."""
+"""sweep.json, which names the variant, fold and seed of each folder to reports."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from av1part.runs.sweeps import START, SWEEP, SWEEP_FORMAT, read_record, read_sweep
+from av1part.runs.sweeps import START, SWEEP_FILE, SWEEP_FORMAT, read_record, read_sweep
 from av1part.sweeps.compose import Composed, Composer
-from av1part.sweeps.plan import Job, Plan
+from av1part.sweeps.plan import Job, expand_seeds
+from av1part.sweeps.state import State
 from av1part.system.environment import git_commit, versions
 from av1part.system.errors import ConfigError
 from av1part.system.files import write_json
@@ -27,141 +28,119 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
         folder: The sweep's.
 
     Returns:
-        Each with `folder`, `variant` and `member`.
+        Records with `folder`, `variant` and `member`.
 
     Raises:
-        ConfigError: if the file cannot be read; it is not to be written over then.
+        ConfigError: if the file cannot be read; it must not be overwritten then.
     """
-    if not (folder / SWEEP).exists():
+    if not (folder / SWEEP_FILE).exists():
         return []
     jobs: list[dict[str, Any]] = read_sweep(folder)["jobs"]
     return jobs
 
 
 def write_record(
-    compose: Composer, plan: Plan, jobs: Sequence[Composed], earlier: Sequence[dict[str, Any]]
+    compose: Composer,
+    jobs: Sequence[Composed],
+    earlier: Sequence[dict[str, Any]],
+    arguments: Sequence[str],
 ) -> None:
     """Write sweep.json.
 
-    Runs that an earlier start recorded, such as other seeds, stay in it as long as the plan would
-    make the same of them today: means and tests are over them all. A line tells which do not.
-    Jobs of several stages are no sweep, since no table holds them.
+    It names the plan's jobs and, of the runs that an earlier start recorded, those of other seeds
+    that the plan would make the same today: means and tests are over them all. The log names the
+    runs that are left out. Jobs of several stages are no sweep, since no table holds them.
 
     Args:
-        compose: What makes the sweep's jobs ready.
-        plan: Its plan.
+        compose: The sweep's composer.
         jobs: All of the plan's.
-        earlier: What it named before, as `recorded` has it.
+        earlier: What sweep.json named before, as `recorded` returns it.
+        arguments: Overrides of the command line.
     """
-    if len({each.wanted["settings"]["stage.name"] for each in jobs if not _is_start(each)}) > 1:
+    stages = {job.wanted["settings"]["stage.name"] for job in jobs if job.job.variant != START}
+    if len(stages) > 1:
         return
-    labels, folder = _labels(jobs), compose.folder
-    told = [
+    records = [
         {
-            "folder": each.folder.relative_to(folder).as_posix(),
+            "folder": job.folder.relative_to(compose.folder).as_posix(),
             "variant": variant,
             "member": member,
-            "words": list(each.job.words),
+            "words": list(job.job.words),
         }
-        for each, (variant, member) in zip(jobs, labels, strict=True)
+        for job, (variant, member) in zip(jobs, _labels(jobs), strict=True)
     ]
-    folders = {job["folder"] for job in told}
-    others = _OtherSeeds(compose, plan, jobs, [variant for variant, _ in labels])
-    for job in earlier:
-        if job["folder"] in folders:
-            continue
-        if why := others.why_not(job):
-            log.info("%s is no longer in sweep.json: %s", job["folder"], why)
+    folders = {record["folder"] for record in records}
+    variants = {record["variant"] for record in records}
+    earlier = [record for record in earlier if record["folder"] not in folders]
+    reasons = _reasons(compose, _other_seeds(compose, earlier, arguments)) if earlier else {}
+    for record in earlier:
+        reason = reasons.get(record["folder"], "the plan has no such run")
+        if record["variant"] not in variants:
+            reason = "the plan has no such variant"
+        if reason:
+            log.info("%s is no longer in sweep.json: %s", record["folder"], reason)
         else:
-            told.append(job)
+            records.append(record)
     write_json(
-        folder / SWEEP,
+        compose.folder / SWEEP_FILE,
         {
             "format": SWEEP_FORMAT,
             "experiment": OmegaConf.select(compose.config, "hydra.runtime.choices.experiment"),
-            "baseline": plan.baseline,
+            "baseline": compose.plan.baseline,
             "git_commit": git_commit(),
             "versions": versions(),
-            "jobs": told,
+            "jobs": records,
         },
     )
 
 
-class _OtherSeeds:
-    """What the plan would come to with seeds that it does not name."""
-
-    def __init__(
-        self, compose: Composer, plan: Plan, jobs: Sequence[Composed], variants: Sequence[str]
-    ) -> None:
-        self._compose = compose
-        self._own_starts = plan.start_per_variant
-        self._jobs: dict[str, list[Job]] = {}
-        for each, variant in zip(jobs, variants, strict=True):
-            self._jobs.setdefault(variant, []).append(each.job)
-        self._starts = {(e.job.of, e.job.fold): e.job for e in jobs if _is_start(e)}
-
-    def why_not(self, recorded: Mapping[str, Any]) -> str | None:
-        """Say why a run is not what the plan would make with its seed; None if it is."""
-        folder = self._compose.folder / recorded["folder"]
-        if recorded["variant"] not in self._jobs:
-            return "the plan has no such variant"
-        if not (folder / "metrics.json").is_file():
-            return "it has no result"
-        seed = _seed_of(folder)
-        if seed is None:
-            return "it does not say what it was made from"
-        named = self._compose.named
-        for job in dict.fromkeys(_with_seed(job, seed) for job in self._jobs[recorded["variant"]]):
-            if named and job.member != recorded["member"]:
-                continue
-            try:
-                found = self._compose(job, self._start(job, seed))
-            except ConfigError as error:  # such as a file that is gone
-                return str(error)
-            if found.folder == folder:
-                state = found.state
-                return None if state.kind == "done" else f"made from {state.why}"
-        return "the plan has no such run"
-
-    def _start(self, job: Job, seed: int) -> Path | None:
-        """Return the checkpoint that a job would start from.
-
-        Raises:
-            ConfigError: if it is not there, or of other settings, data or code.
-        """
-        of = job.variant if self._own_starts else None
-        first = self._starts.get((of, job.fold))
-        if first is None or job.variant == START or not self._compose.starts_elsewhere(job):
-            return None
-        start = self._compose(_with_seed(first, seed), None)
-        if (kind := start.state.kind) != "done":
-            raise ConfigError(f"its Stage 1 is {kind}")
-        return start.best
+def _other_seeds(
+    compose: Composer, earlier: Sequence[Mapping[str, Any]], arguments: Sequence[str]
+) -> list[Job]:
+    """Return the plan's jobs for the seeds of recorded runs."""
+    records = (read_record(compose.folder / record["folder"]) or {} for record in earlier)
+    settings = [record.get("settings") for record in records]
+    seeds = {entry.get("seed") for entry in settings if isinstance(entry, Mapping)}
+    parser = OverridesParser.create(config_loader=compose.loader)
+    return expand_seeds(
+        compose.plan, arguments, parser, sorted(seed for seed in seeds if type(seed) is int)
+    )
 
 
-def _seed_of(folder: Path) -> int | None:
-    settings = (read_record(folder) or {}).get("settings")
-    seed = settings.get("seed") if isinstance(settings, Mapping) else None
-    return seed if isinstance(seed, int) else None
+def _reasons(compose: Composer, jobs: Sequence[Job]) -> dict[str, str]:
+    """Return, by folder, why its run is not what the job makes today; empty if it is."""
+    reasons: dict[str, str] = {}
+    starts: list[Composed] = []
+    for job in jobs:  # Stage-1 runs come first
+        try:
+            composed = compose.with_start(job, starts)
+        except ConfigError as error:  # such as a file that is gone
+            reasons[job.place] = str(error)
+            continue
+        if composed is None:
+            reasons[job.place] = "its Stage 1 is not done"
+            continue
+        if job.variant == START:
+            starts.append(composed)
+        place = composed.folder.relative_to(compose.folder).as_posix()
+        reasons[place] = _reason(composed.state)
+    return reasons
 
 
-def _with_seed(job: Job, seed: int) -> Job:
-    words = [word for word in job.words if not word.startswith("seed=")]
-    return replace(job, seed=seed, words=(*words, f"seed={seed}"))
-
-
-def _is_start(each: Composed) -> bool:
-    return each.job.variant == START
+def _reason(state: State) -> str:
+    if state.kind == "done":
+        return ""
+    return f"made from {state.why}" if state.kind == "outdated" else "it has no result"
 
 
 def _labels(jobs: Sequence[Composed]) -> list[tuple[str, str]]:
     """Return variant and member of each; where the plan names none, by the words that differ."""
-    shared = set.intersection(*(set(each.job.words) for each in jobs)) if jobs else set()
-    found = []
-    for each in jobs:
-        own = [word for word in each.job.words if word not in shared]
+    shared = set.intersection(*(set(job.job.words) for job in jobs)) if jobs else set()
+    labels = []
+    for job in jobs:
+        own = [word for word in job.job.words if word not in shared]
         seeds = [word.replace("=", "-") for word in own if word.startswith("seed=")]
-        others = " ".join(word for word in own if not word.startswith("seed="))
-        member = each.job.member if each.job.variant else "_".join(seeds) or "run"
-        found.append((each.job.variant or others or "run", member))
-    return found
+        rest = " ".join(word for word in own if not word.startswith("seed="))
+        member = job.job.member if job.job.variant else "_".join(seeds) or "run"
+        labels.append((job.job.variant or rest or "run", member))
+    return labels

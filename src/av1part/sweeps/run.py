@@ -1,7 +1,7 @@
-"""Running a sweep: see what its folders lack, launch that, tell how far it is, sum up.
+"""Running a sweep: find the jobs without a result, launch them, show the progress, sum up.
 
 The jobs' folders are all the state there is. A sweep that was killed is started again by the same
-words: finished jobs are kept, an interrupted one goes on from its last verified checkpoint.
+command: finished jobs are kept, an interrupted one goes on from its last verified checkpoint.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from av1part.runs.schema import check_run_name
+from av1part.runs.schema import METRICS_FILE, TRAIN_LOG, check_run_name
 from av1part.runs.sweeps import START, read_record
 from av1part.sweeps.compose import Composed, Composer
-from av1part.sweeps.plan import Job, Plan, expand, read_plan
+from av1part.sweeps.plan import Job, expand, read_plan
 from av1part.sweeps.record import recorded, write_record
-from av1part.sweeps.reuse import Neighbours
+from av1part.sweeps.reuse import OUTDATED, FinishedRuns
 from av1part.sweeps.slurm import wait_for_earlier
-from av1part.sweeps.state import begin, state_of
+from av1part.sweeps.state import begin
 from av1part.sweeps.watch import Watch
 from av1part.system.errors import ConfigError, SweepError, first_line
 from av1part.system.files import remove_parts
@@ -35,25 +35,22 @@ from av1part.system.logs import run_log
 
 log = logging.getLogger(__name__)
 
-OUTDATED = ".outdated"
-"""Folder, hidden from reports, of results that the plan has made obsolete; the latest of each."""
-
 
 def run_sweep(
-    given: Mapping[str, Any],
+    options: Mapping[str, Any],
     arguments: Sequence[str],
     config: DictConfig,
     loader: Any,
     launcher: Launcher,
 ) -> list[Path]:
-    """Run what a sweep lacks.
+    """Run the jobs of a sweep that have no result yet.
 
     Args:
-        given: The sweeper's configuration, the keys of conf/hydra/sweeper/plan.yaml, unresolved.
+        options: The sweeper's configuration, the keys of conf/hydra/sweeper/plan.yaml, unresolved.
         arguments: Overrides of the command line.
         config: Hydra's configuration of the sweep.
         loader: Hydra's, which composes the jobs.
-        launcher: What runs them.
+        launcher: Runs them.
 
     Returns:
         The folders of all jobs, finished.
@@ -63,9 +60,9 @@ def run_sweep(
             process runs the sweep; nothing has run then.
         SweepError: if jobs failed, of which the others have run.
     """
-    plan = read_plan(given)
-    compose = Composer(Path(config.hydra.sweep.dir), config, loader, named=plan.names_folders)
-    compose.log()
+    plan = read_plan(options)
+    compose = Composer(Path(config.hydra.sweep.dir), config, loader, plan)
+    compose.configure_log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
         settings = compose.settings(job.words)
@@ -74,85 +71,78 @@ def run_sweep(
     compose.folder.mkdir(parents=True, exist_ok=True)
     lock = folder_lock(compose.folder, "choose another hydra.sweep.dir=...")
     with lock, run_log(compose.folder / "sweep.log", logger="av1part.sweeps", always=True):
-        earlier = recorded(compose.folder)  # before hours of training, not after
+        recorded(compose.folder)  # a damaged sweep.json is an error before hours of training
         wait_for_earlier(compose.folder)
         remove_parts(compose.folder, below=False)
-        return _run_all(plan, jobs, earlier, compose, launcher)
+        return _run_all(jobs, compose, launcher, arguments)
 
 
 def _run_all(
-    plan: Plan,
-    jobs: Sequence[Job],
-    earlier: Sequence[dict[str, Any]],
-    compose: Composer,
-    launcher: Launcher,
+    jobs: Sequence[Job], compose: Composer, launcher: Launcher, arguments: Sequence[str]
 ) -> list[Path]:
-    starts = [compose(job, None) for job in jobs if job.variant == START and plan.start]
-    neighbours = Neighbours(compose.folder)
-    _run(starts, launcher, 0, neighbours, waiting=len(jobs) - len(starts))
-    compose.log()
-    for each in starts:
-        if each.state.kind == "done" and not each.best.is_file():
+    starts = [compose(job) for job in jobs if job.variant == START]
+    finished = FinishedRuns(compose.folder)
+    _run(starts, launcher, 0, finished, waiting=len(jobs) - len(starts))
+    compose.configure_log()
+    for start in starts:
+        if start.state.kind == "done" and not start.best.is_file():
             raise SweepError(
-                f"{each.best} is gone, from which other jobs start: restore it, or remove "
-                f"{each.folder} to train it again"
+                f"{start.best} is gone, from which other jobs start: restore it, or remove "
+                f"{start.folder} to train it again"
             )
-    best = {
-        (each.job.of, each.job.fold, each.job.seed): each.best
-        for each in starts
-        if each.state.kind == "done"
-    }
-    others, orphans = [], []
+    ready, orphans = [], []
     for job in jobs[len(starts) :]:
-        of = job.variant if plan.start_per_variant else None
-        start = best.get((of, job.fold, job.seed))
-        if plan.start is not None and start is None and compose.starts_elsewhere(job):
-            orphans.append(compose(job, None))
+        composed = compose.with_start(job, starts)
+        if composed is None:
+            orphans.append(compose(job))
         else:
-            others.append(compose(job, start))
-    planned = [*starts, *others, *orphans]
+            ready.append(composed)
+    planned = [*starts, *ready, *orphans]
     _check_folders(planned)
-    write_record(compose, plan, planned, earlier)
-    _run(others, launcher, len(starts), neighbours)
-    compose.log()
-    return _summed_up([*starts, *others], orphans, compose.folder)
+    write_record(compose, planned, recorded(compose.folder), arguments)
+    _run(ready, launcher, len(starts), finished)
+    compose.configure_log()
+    return _summed_up([*starts, *ready], orphans, compose.folder)
 
 
 def _run(
     jobs: Sequence[Composed],
     launcher: Launcher,
     index: int,
-    neighbours: Neighbours,
+    finished: FinishedRuns,
     waiting: int = 0,
 ) -> None:
-    """Launch those that are not done, and wait for them, as `waiting` further jobs do."""
-    todo = []
-    for each in jobs:
-        state = each.state
-        if state.kind == "done" or _brought_back(each):
-            continue
-        if state.kind != "missing":
-            why = f" ({state.why})" if state.why else ""
-            log.info("%s: %s%s, to be run again", _name(each), state.kind, why)
-        if state.kind == "outdated" or (read_record(each.folder) or {}).get("anew"):
-            _put_aside(each.folder)
-        if state.kind in ("missing", "outdated") and _taken_over(each, neighbours):
-            continue
-        begin(each.folder, each.wanted)
-        todo.append(each)
+    """Launch the jobs that are not done and wait for them; `waiting` further jobs come later."""
+    todo = [job for job in jobs if not _is_done(job, finished)]
     if not jobs:
         return
     log.info("%d jobs, %d of them done before", len(jobs), len(jobs) - len(todo))
     if todo:
-        with Watch([each.folder for each in todo], waiting=waiting):
+        with Watch([job.folder for job in todo], waiting=waiting):
             try:
-                launcher.launch([list(each.words) for each in todo], initial_job_idx=index)
+                launcher.launch([list(job.words) for job in todo], initial_job_idx=index)
             except BrokenProcessPool as error:
                 log.warning(
                     "a process of the launcher was ended from outside, perhaps for want of memory: "
                     "fewer at once (hydra.launcher.n_jobs) need less (%s)",
                     first_line(error),
                 )
+
+
+def _is_done(job: Composed, finished: FinishedRuns) -> bool:
+    """Return whether a job has its result, copied if need be; else make its folder ready."""
+    state = job.state
+    if state.kind == "done":
+        return True
+    if state.kind != "missing":
+        why = f" ({state.why})" if state.why else ""
+        log.info("%s: %s%s, to be run again", _name(job), state.kind, why)
+    if state.kind == "outdated" or (read_record(job.folder) or {}).get("anew"):
+        _put_aside(job.folder)
+    if state.kind in ("missing", "outdated") and _copied(job, finished):
+        return True
+    begin(job.folder, job.wanted)
+    return False
 
 
 def _check_one_process(settings: Mapping[str, Any]) -> None:
@@ -178,7 +168,7 @@ def _check_folders(jobs: Sequence[Composed]) -> None:
     Raises:
         ConfigError: naming the folder.
     """
-    twice = [folder for folder, n in Counter(each.folder for each in jobs).items() if n > 1]
+    twice = [folder for folder, n in Counter(job.folder for job in jobs).items() if n > 1]
     if twice:
         raise ConfigError(
             f"two jobs of the sweep would share the folder {twice[0]}, which is named without "
@@ -187,41 +177,25 @@ def _check_folders(jobs: Sequence[Composed]) -> None:
 
 
 def _put_aside(folder: Path) -> None:
-    if not (folder / "metrics.json").is_file():
+    """Move a result into OUTDATED, under the next free number; remove what has no result."""
+    if not (folder / METRICS_FILE).is_file():
         shutil.rmtree(folder)
         return
-    place = _aside(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    folder.rename(next(p for n in count(1) if not (p := place / f"{n}").exists()))
-
-
-def _aside(folder: Path) -> Path:
-    """Return where a job's results go that are out of date; each under a number."""
     folder = folder.resolve()
-    return folder.parents[1] / OUTDATED / folder.parent.name / folder.name
+    place = folder.parents[1] / OUTDATED / folder.parent.name / folder.name
+    place.mkdir(parents=True, exist_ok=True)
+    folder.rename(next(path for n in count(1) if not (path := place / f"{n}").exists()))
 
 
-def _brought_back(each: Composed) -> bool:
-    """Take back a result that was put aside, if the plan asks for just that again."""
-    for kept in sorted(_aside(each.folder).glob("*")):
-        if state_of(kept, each.wanted).kind == "done":
-            if each.folder.is_dir():
-                _put_aside(each.folder)
-            kept.rename(each.folder)
-            log.info("%s: brought back from %s", _name(each), kept)
-            return True
-    return False
-
-
-def _taken_over(each: Composed, neighbours: Neighbours) -> bool:
-    """Take a copy of what another sweep has trained already."""
-    if each.folder.exists():  # with nothing in it but job.json: an earlier start did not get to it
-        shutil.rmtree(each.folder)
-    each.folder.parent.mkdir(parents=True, exist_ok=True)
-    copied = neighbours.copy(each.wanted, each.folder)
-    if copied is not None:
-        log.info("%s: copied from %s", _name(each), copied)
-    return copied is not None
+def _copied(job: Composed, finished: FinishedRuns) -> bool:
+    """Copy the result of the same run, if another sweep has it or this one has put it aside."""
+    if job.folder.exists():  # with nothing in it but job.json: an earlier start did not get to it
+        shutil.rmtree(job.folder)
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    source = finished.copy(job.wanted, job.folder)
+    if source is not None:
+        log.info("%s: copied from %s", _name(job), source)
+    return source is not None
 
 
 def _summed_up(jobs: Sequence[Composed], orphans: Sequence[Composed], folder: Path) -> list[Path]:
@@ -230,21 +204,22 @@ def _summed_up(jobs: Sequence[Composed], orphans: Sequence[Composed], folder: Pa
     Raises:
         SweepError: if not all are.
     """
-    states = {_name(each): each.state for each in jobs}
-    wrong = {name: state for name, state in states.items() if state.kind != "done"}
-    for name, state in wrong.items():
-        log.error("%s %s: %s", name, state.kind, state.why or "see its train.log")
-    if wrong or orphans:
-        first = next(iter(wrong))
+    states = {_name(job): job.state for job in jobs}
+    failed = {name: state for name, state in states.items() if state.kind != "done"}
+    for name, state in failed.items():
+        log.error("%s %s: %s", name, state.kind, state.why or f"see its {TRAIN_LOG}")
+    if failed or orphans:
+        first = next(iter(failed))
         more = f"; {len(orphans)} more wait for their Stage 1" if orphans else ""
+        why = failed[first].why or failed[first].kind
         raise SweepError(
-            f"{len(wrong)} of {len(states)} jobs in {folder} did not finish, first {first} "
-            f"({wrong[first].why or wrong[first].kind}){more}: mend it and start the sweep again, "
+            f"{len(failed)} of {len(states)} jobs in {folder} did not finish, first {first} "
+            f"({why}){more}: mend it and start the sweep again, "
             "what is done stays"
         )
     log.info("all %d jobs are done, in %s", len(jobs), folder)
-    return [each.folder for each in jobs]
+    return [job.folder for job in jobs]
 
 
-def _name(each: Composed) -> str:
-    return "/".join(each.folder.parts[-2:]) if each.job.variant else each.folder.name
+def _name(job: Composed) -> str:
+    return "/".join(job.folder.parts[-2:]) if job.job.variant else job.folder.name

@@ -1,13 +1,12 @@
-"""What lies in a job's folder, and whether it still is what the plan wants there.
+"""The state of a job's folder: done, missing, unfinished, failed or out of date.
 
-Before a job starts, `job.json` says what it depends on: settings, code, and the hashes of dataset,
-split list and start. A folder is done if it has a result and all of these are the same today.
+Before a job starts, `job.json` records what it depends on: settings, code, and the hashes of
+dataset, split list and start. A folder is done if it has a result and none of these has changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,22 +16,22 @@ from typing import Any, Literal
 import yaml
 
 from av1part import embedded
-from av1part.runs.schema import sidecar_path
+from av1part.runs.schema import METRICS_FILE, sidecar_path
 from av1part.runs.settings import relevant_settings
-from av1part.runs.sweeps import RECORD, read_record
+from av1part.runs.sweeps import JOB_FILE, read_record
 from av1part.system.errors import CheckpointError, ConfigError
-from av1part.system.files import expanded, sha256_file, write_json
+from av1part.system.files import expanded, read_json, sha256_file, write_json
 from av1part.system.locks import HOLDER, LOCK
 
 _ROOMS = ("partition.py", "metrics", "models", "data", "stages", "evaluation", "training")
-"""What computes a result; the rooms above and beside them read, show and schedule it."""
+"""The code that computes a result; other packages read, show and schedule it."""
 
 Kind = Literal["done", "missing", "unfinished", "failed", "outdated"]
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a job is.
+    """The state of a job.
 
     Attributes:
         kind: `done`; `missing`, nothing is there; `unfinished`, it was interrupted; `failed`;
@@ -58,7 +57,7 @@ def code_sha256() -> str:
 
 
 def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a job's result is a function of.
+    """Return what a job's result depends on.
 
     Args:
         settings: Its composed configuration, plain values.
@@ -97,27 +96,23 @@ def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _sha256(file: Path) -> str:
     """Hash a file; of a verified checkpoint its tensors, which training again makes the same."""
     record = sidecar_path(file)
-    if file.suffix == ".ckpt" and record.is_file():
-        try:
-            return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    return sha256_file(file)
+    sha256 = (read_json(record) or {}).get("sha256") if file.suffix == ".ckpt" else None
+    return sha256 if isinstance(sha256, str) else sha256_file(file)
 
 
 def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
-    """Look into a job's folder.
+    """Return the state of a job's folder.
 
     Args:
         folder: The folder.
-        wanted: What the job would depend on today.
+        wanted: What the job depends on now, as `depends_on` returns it.
 
     Returns:
         Its state.
     """
     record = read_record(folder)
-    nothing = {RECORD, LOCK, HOLDER}
-    begun = folder.is_dir() and any(file.name not in nothing for file in folder.iterdir())
+    before = {JOB_FILE, LOCK, HOLDER}  # written before the run starts
+    begun = folder.is_dir() and any(file.name not in before for file in folder.iterdir())
     if not begun and not (record or {}).get("error"):
         return State("missing")
     if record is None:
@@ -125,7 +120,7 @@ def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
     changed = _changes(record, wanted)
     if changed:
         return State("outdated", f"other {', '.join(changed)}")
-    if (folder / "metrics.json").is_file():
+    if (folder / METRICS_FILE).is_file():
         return State("done")
     if record.get("error"):
         return State("failed", str(record["error"]))
@@ -134,17 +129,17 @@ def state_of(folder: Path, wanted: Mapping[str, Any]) -> State:
 
 def begin(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Write job.json, before the job starts."""
-    write_json(folder / RECORD, {**wanted, "error": None})
+    write_json(folder / JOB_FILE, {**wanted, "error": None})
 
 
 def record_failure(folder: Path, error: BaseException) -> None:
-    """Write into job.json why the job ended; of a run that is no job nothing is written."""
+    """Write the error into job.json; a run without one, which is no job, is left alone."""
     record = read_record(folder)
     if record is not None:
-        said = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(str(error).split()) or type(error).__name__
         # What is wrong with a checkpoint would be wrong with it again.
         anew = isinstance(error, CheckpointError)
-        write_json(folder / RECORD, {**record, "error": said, "anew": anew})
+        write_json(folder / JOB_FILE, {**record, "error": message, "anew": anew})
 
 
 def _changes(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from av1part.runs.schema import METRICS_FILE
 from av1part.runs.sweeps import read_record
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Watch:
         return counts, time_left(took, running, counts["left"], self._at_once)
 
     def _progress(self, folder: Path) -> Progress:
-        if (folder / "metrics.json").is_file():
+        if (folder / METRICS_FILE).is_file():
             return "done"
         if (read_record(folder) or {}).get("error"):
             return "failed"

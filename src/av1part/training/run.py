@@ -5,7 +5,6 @@ settings -> BlockDataModule, StageModule, Trainer -> fit -> best.ckpt -> metrics
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -30,12 +29,26 @@ from av1part.models.weights import load_pretrained
 from av1part.partition import taxonomy
 from av1part.runs.read import read_metrics
 from av1part.runs.samples import write_samples
-from av1part.runs.schema import sidecar_path
+from av1part.runs.schema import (
+    LABEL,
+    METRICS_FILE,
+    PREDICTION,
+    TIMING_FILE,
+    best_checkpoint,
+    last_checkpoint,
+    sidecar_path,
+)
 from av1part.runs.settings import changed_settings, write_config
-from av1part.runs.write import write_confusion, write_environment, write_metrics, write_predictions
+from av1part.runs.write import (
+    write_confusion,
+    write_environment,
+    write_metrics,
+    write_predictions,
+    write_timing,
+)
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import CheckpointError, CheckpointMismatchError, ConfigError
-from av1part.system.files import write_json
+from av1part.system.files import read_json
 from av1part.training.callbacks.timing import Timing
 from av1part.training.feature_cache import serve_features
 from av1part.training.stage2_errors import build_injection
@@ -46,12 +59,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         folder: The run folder.
         best: Its best checkpoint.
-        metrics: What metrics.json holds.
+        metrics: Contents of metrics.json.
     """
 
     folder: Path
@@ -87,14 +100,13 @@ def train_stage(
     module = build_module(settings, facts)
     if last is not None:
         _check_same_run(settings, read_checkpoint(last), module, last)
-        finished = folder / "metrics.json"
+        finished = folder / METRICS_FILE
         if finished.is_file():
             log.info("%s holds this run, finished: it stays as it is", folder)
-            best = folder / "checkpoints" / "best.ckpt"
             metrics = read_metrics(finished)
             draw(metrics)
-            return TrainResult(folder, best, metrics)
-    timing = Timing(folder / "timing.json")
+            return TrainResult(folder, best_checkpoint(folder), metrics)
+    timing = Timing(folder / TIMING_FILE)
     trainer = build_trainer(settings, folder, timing)
     if trainer.world_size > 1 and any(module.classifier.thaw.values()):
         raise ConfigError(
@@ -115,7 +127,7 @@ def train_stage(
         return None
     result = _finish(settings, folder, data, facts, timing, trainer.strategy.root_device)
     draw(result.metrics)
-    # The last of all: a sweep does not come back to a folder that has it.
+    # Last: a sweep counts a folder that has it as done.
     write_metrics(folder, result.metrics)
     return result
 
@@ -137,7 +149,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
 
     Args:
         settings: The configuration of the run.
-        facts: What the checkpoint shall know of the data.
+        facts: Of the data, as `BlockDataModule.facts` returns them; stored in the checkpoint.
 
     Returns:
         The stage, on the CPU; its hyper-parameter `start` says where the weights are from.
@@ -185,7 +197,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
 
 
 def log_summary(module: StageModule, side: int) -> None:
-    """Log the layers with their spatial size, and what is trained and what is frozen."""
+    """Log the layers with their spatial size and parameters, trained and frozen."""
     total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
     log.info(
         "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",
@@ -263,8 +275,8 @@ def _resumable(settings: Settings, folder: Path) -> Path | None:
     Raises:
         ConfigError: if the folder holds a run that is not to be resumed.
     """
-    last = folder / "checkpoints" / "last.ckpt"
-    finished = (folder / "metrics.json").exists()
+    last = last_checkpoint(folder)
+    finished = (folder / METRICS_FILE).exists()
     if settings["resume"]:
         if finished and not last.is_file():
             raise ConfigError(
@@ -327,7 +339,7 @@ def _check_same_run(
 
 
 def _without_paths(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyper-parameters without where files lie; their hashes say what they are."""
+    """Return hyper-parameters without the paths of files, whose hashes are compared instead."""
     paths = ("path", "split_list", "stage1", "weights", "division_sha256")
     return {
         key: {k: v for k, v in value.items() if k not in paths}
@@ -345,21 +357,21 @@ def _finish(
     timing: Timing,
     device: torch.device,
 ) -> TrainResult:
-    """Evaluate the best checkpoint, as read from disk, on all of val; write what it came to."""
-    best = folder / "checkpoints" / "best.ckpt"
+    """Evaluate the best checkpoint, as read from disk, on all of val, and write the result."""
+    best = best_checkpoint(folder)
     record = read_checkpoint(best)
     module = load_stage(best).to(device)
     scores, arrays = split_scores(module, data, "val")
-    if settings["trainer"]["precision"] == "32-true":  # others round otherwise than these scores
+    if settings["trainer"]["precision"] == "32-true":  # these scores are computed in float32
         _check_recorded(best, scores)
     evaluation, labels = arrays["evaluation"], arrays["labels"]
     names = module.class_names
     write_confusion(folder, names, scores["confusion_matrix"])
-    predicted = {"label": labels, "prediction": evaluation.predictions}
+    predicted = {LABEL: labels, PREDICTION: evaluation.predictions}
     write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
     write_samples(folder, choose_samples(data.reader("val"), labels, evaluation.predictions))
     write_environment(folder, seed=settings["seed"], dataset=facts)
-    write_json(timing.path, timing.summary())
+    write_timing(folder, timing.summary())
     total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
     metrics = {
         "stage": module.stage_name,
@@ -378,12 +390,14 @@ def _check_recorded(best: Path, scores: Scores) -> None:
     """Compare the full validation of best.ckpt with what training recorded for it.
 
     Raises:
-        CheckpointMismatchError: if they differ by more than the tolerance.
+        CheckpointMismatchError: if they differ by more than the tolerance, or the record is gone.
     """
-    said = json.loads(sidecar_path(best).read_text(encoding="utf-8"))
-    delta = 100 * (scores["macro_f1"] - said["macro_f1_full"])
-    if not abs(delta) <= said["tolerance_pp"]:
+    record = read_json(sidecar_path(best))
+    if record is None:
+        raise CheckpointMismatchError(f"{sidecar_path(best)} cannot be read: train again")
+    delta = 100 * (scores["macro_f1"] - record["macro_f1_full"])
+    if not abs(delta) <= record["tolerance_pp"]:
         raise CheckpointMismatchError(
             f"{best} scores {100 * scores['macro_f1']:.2f} % on all of val, training recorded "
-            f"{100 * said['macro_f1_full']:.2f} %: {delta:+.2f} pp"
+            f"{100 * record['macro_f1_full']:.2f} %: {delta:+.2f} pp"
         )

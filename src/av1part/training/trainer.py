@@ -1,4 +1,4 @@
-"""The Trainer of a run: callbacks, verified checkpoints, loggers, and what not to warn of."""
+"""The Trainer of a run: callbacks, verified checkpoints, loggers, and warnings to leave out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from rich.console import Console
 
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.runs.schema import CHECKPOINTS, HISTORY_FILE
 from av1part.stages.base import StageModule
 from av1part.system.errors import ConfigError
 from av1part.training.callbacks.data_guard import DataGuard
@@ -31,7 +32,7 @@ from av1part.training.callbacks.stopping import ResumableEarlyStopping
 from av1part.training.callbacks.timing import Timing
 from av1part.training.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
 
-# Lightning lists devices and advertises; what a run needs to say it says itself.
+# Lightning lists devices and advertises; the run logs what matters itself.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 _EXPECTED_WARNINGS = (
@@ -57,7 +58,7 @@ Settings = Mapping[str, Any]
 
 
 def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Trainer:
-    """Build the Trainer of a run folder, with everything that watches over a run.
+    """Build the Trainer of a run folder, with the callbacks that check the run.
 
     Args:
         settings: The configuration of the run.
@@ -71,20 +72,20 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
         ConfigError: if Lightning refuses an argument, or a logger is unknown.
     """
     live = LivePredictions(settings["callbacks"]["verify_batches"])
-    history = History(folder / "history.csv")
+    history = History(folder / HISTORY_FILE)
     callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
     callbacks += [DataGuard(), RankWatch(folder)]
     callbacks += _stopping_and_progress(settings)
-    checkpoints = _checkpoints(settings, folder / "checkpoints", live)
+    checkpoints = _checkpoints(settings, folder / CHECKPOINTS, live)
     callbacks += [*checkpoints, Preemption(checkpoints[-1])]
     with _without_expected_warnings():
         return _trainer(settings, folder, callbacks)
 
 
 def fit(trainer: pl.Trainer, module: StageModule, data: BlockDataModule, last: Path | None) -> None:
-    """Train, from the checkpoint `last` if there is one, without warnings of what is meant."""
+    """Train, from the checkpoint `last` if there is one, without the expected warnings."""
     with _without_expected_warnings():
-        # In a context of its own, for one that ends inside a validation to leave nothing folded.
+        # In its own context: an interrupted validation must leave no convolution folded.
         copy_context().run(
             trainer.fit,
             module,
@@ -117,7 +118,7 @@ def _stopping_and_progress(settings: Settings) -> list[Callback]:
 def _checkpoints(
     settings: Settings, folder: Path, live: LivePredictions
 ) -> list[VerifiedCheckpoint]:
-    """Return what writes the checkpoints; the last one is of `last.ckpt`."""
+    """Return the checkpoint callbacks; the last one writes `last.ckpt`."""
     options = settings["callbacks"]
     every_epoch = options["verify_every"] == "epoch"
     how = {"tolerance_pp": options["tolerance_pp"], "verify": options["verify"]}
@@ -157,7 +158,7 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
             use_distributed_sampler=False,
-            # Who is which rank SLURM says; what to do on its signals, `Preemption`.
+            # SLURM gives the ranks; `Preemption` handles its signals.
             plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
@@ -176,6 +177,6 @@ def _loggers(settings: Settings, folder: Path) -> list[Logger]:
 
 
 def _next_leg(folder: Path) -> str:
-    """Return where the CSV log of a resumed run goes: Lightning would remove the one before it."""
+    """Return a new folder for the CSV log of a resumed run; Lightning would remove the last one."""
     legs = ("", *(f"resumed_{number}" for number in range(1, 10_000)))
     return next(leg for leg in legs if not (folder / leg / "metrics.csv").exists())

@@ -1,4 +1,4 @@
-"""Taking finished runs over from other sweeps."""
+"""Copying finished runs from other sweeps, and those put aside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from av1part.sweeps.reuse import Neighbours
+from av1part.sweeps.reuse import FinishedRuns
 from av1part.system.files import atomic_path
 
 WANTED: dict[str, Any] = {"settings": {"seed": 1}, "inputs": {"data": "ab"}, "code": "cd"}
@@ -29,17 +29,26 @@ def test_a_finished_run_of_the_same_making_is_copied(tmp_path: Path) -> None:
     other = run(tmp_path / "a" / "frozen" / "seed-1", WANTED)
     to = tmp_path / "b" / "base" / "seed-1"
     to.parent.mkdir(parents=True)
-    assert Neighbours(tmp_path / "b").copy(WANTED, to) == other
+    assert FinishedRuns(tmp_path / "b").copy(WANTED, to) == other
     assert (to / "checkpoints" / "best.ckpt").read_text() == "weights"
     assert (other / "metrics.json").is_file()
     assert [path.name for path in to.parent.iterdir()] == ["seed-1"]
+
+
+def test_a_result_put_aside_is_copied(tmp_path: Path) -> None:
+    aside = run(tmp_path / "b" / ".outdated" / "frozen" / "seed-1" / "2", WANTED)
+    to = tmp_path / "b" / "frozen" / "seed-1"
+    to.parent.mkdir(parents=True)
+    assert FinishedRuns(tmp_path / "b").copy(WANTED, to) == aside
+    assert (to / "metrics.json").is_file()
+    assert (aside / "metrics.json").is_file()
 
 
 def test_checkpoints_take_no_more_room_and_stay_apart(tmp_path: Path) -> None:
     other = run(tmp_path / "a" / "frozen" / "seed-1", WANTED) / "checkpoints" / "best.ckpt"
     to = tmp_path / "b" / "base" / "seed-1"
     to.parent.mkdir(parents=True)
-    Neighbours(tmp_path / "b").copy(WANTED, to)
+    FinishedRuns(tmp_path / "b").copy(WANTED, to)
     copied = to / "checkpoints" / "best.ckpt"
     assert copied.samefile(other)
     with atomic_path(copied) as part:  # as every checkpoint is written
@@ -58,7 +67,7 @@ def test_without_links_checkpoints_are_copied(
     to = tmp_path / "b" / "base" / "seed-1"
     to.parent.mkdir(parents=True)
     monkeypatch.setattr("av1part.sweeps.reuse.os.link", refused)
-    Neighbours(tmp_path / "b").copy(WANTED, to)
+    FinishedRuns(tmp_path / "b").copy(WANTED, to)
     assert (to / "checkpoints" / "best.ckpt").read_text() == "weights"
 
 
@@ -71,7 +80,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     to.parent.mkdir(parents=True)
     monkeypatch.setattr("av1part.sweeps.reuse.shutil.copy2", full)
     with pytest.raises(OSError, match="No space left") as raised:
-        Neighbours(tmp_path / "b").copy(WANTED, to)
+        FinishedRuns(tmp_path / "b").copy(WANTED, to)
     assert str(raised.value).count("No space left") == 1
     assert not any(to.parent.iterdir())
 
@@ -83,7 +92,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("a/frozen/seed-1", {"inputs": {"data": "ab", "stage1": "ef"}}, True),
         ("a/frozen/seed-1", {"code": "other"}, True),
         ("a/frozen/seed-1", {}, False),
-        ("a/.outdated/frozen", {}, True),
+        ("a/.outdated/frozen", {}, True),  # another sweep's
         ("b/frozen/seed-1", {}, True),  # its own
     ],
 )
@@ -93,7 +102,7 @@ def test_no_other_run_is_copied(
     run(tmp_path / place, {**WANTED, **change}, done=done)
     to = tmp_path / "b" / "base" / "seed-1"
     to.parent.mkdir(parents=True)
-    assert Neighbours(tmp_path / "b").copy(WANTED, to) is None
+    assert FinishedRuns(tmp_path / "b").copy(WANTED, to) is None
     assert not to.exists()
 
 
@@ -109,7 +118,7 @@ def test_what_cannot_be_copied_leaves_nothing(
     to.parent.mkdir(parents=True)
     monkeypatch.setattr("av1part.sweeps.reuse.shutil.copytree", full)
     with pytest.raises(OSError, match="No space"):
-        Neighbours(tmp_path / "b").copy(WANTED, to)
+        FinishedRuns(tmp_path / "b").copy(WANTED, to)
     assert not any(to.parent.iterdir())
 
 
@@ -125,5 +134,5 @@ def test_a_run_that_goes_while_it_is_copied_is_not_taken(
     to = tmp_path / "b" / "base" / "seed-1"
     to.parent.mkdir(parents=True)
     monkeypatch.setattr("av1part.sweeps.reuse.shutil.copytree", moved_away)
-    assert Neighbours(tmp_path / "b").copy(WANTED, to) is None
+    assert FinishedRuns(tmp_path / "b").copy(WANTED, to) is None
     assert not any(to.parent.iterdir())

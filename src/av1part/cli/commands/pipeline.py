@@ -12,7 +12,7 @@ from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
 from av1part.config.check import plain
-from av1part.runs.schema import check_run_name
+from av1part.runs.schema import CHECKPOINTS, METRICS_FILE, TRAIN_LOG, check_run_name
 from av1part.stages.base import STAGES
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded, no_empty_folder
@@ -38,9 +38,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         raise ConfigError(f"split must be val or test, got {cfg.split!r}: train is what was learnt")
     checkpoints = given_checkpoints(cfg)
     folder = Path("runs") / check_run_name(str(cfg.name))
-    if (folder / "metrics.json").exists():
+    if (folder / METRICS_FILE).exists():
         raise ConfigError(f"{folder} already holds a result: choose another name=...")
-    if any((folder / trace).exists() for trace in ("train.log", "checkpoints")):
+    if any((folder / trace).exists() for trace in (TRAIN_LOG, CHECKPOINTS)):
         raise ConfigError(f"{folder} holds an unfinished training: choose another name=...")
     folder.mkdir(parents=True, exist_ok=True)
     alone = folder_lock(folder, "choose another name=...")

@@ -15,8 +15,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from av1part.config.check import plain
 from av1part.metrics.scores import Scores
 from av1part.report import write_run_plots
-from av1part.runs.schema import check_run_name, sidecar_path
-from av1part.runs.sweeps import RECORD
+from av1part.runs.schema import (
+    CHECKPOINTS,
+    TRAIN_LOG,
+    check_run_name,
+    last_checkpoint,
+    sidecar_path,
+)
+from av1part.runs.sweeps import JOB_FILE
 from av1part.sweeps.state import record_failure
 from av1part.system.errors import ConfigError
 from av1part.system.files import no_empty_folder, read_json, remove_parts
@@ -71,14 +77,14 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
     # In a distributed run the first process locks the folder for all.
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # set by Lightning
     lock = folder_lock(folder, "choose another name=...") if rank == 0 else nullcontext()
-    file = folder / ("train.log" if rank == 0 else f"train-rank{rank}.log")
+    file = folder / (TRAIN_LOG if rank == 0 else f"train-rank{rank}.log")
     with (
         no_empty_folder(folder),
         lock,
-        run_log(file, always=(folder / RECORD).is_file()),
+        run_log(file, always=(folder / JOB_FILE).is_file()),
     ):
         if rank == 0 and cfg.resume:
-            adopt_records(folder / "checkpoints")
+            adopt_records(folder / CHECKPOINTS)
             remove_parts(folder, below=True)
         result = train_stage(plain(cfg), folder, draw)
         if result is not None:
@@ -87,7 +93,7 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
 
 
 def _log_result(result: TrainResult) -> None:
-    for path in (result.best, result.best.with_name("last.ckpt")):
+    for path in (result.best, last_checkpoint(result.folder)):
         verification = read_json(sidecar_path(path)) or {}
         if "delta_pp" in verification:
             log.info(

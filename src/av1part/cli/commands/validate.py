@@ -17,8 +17,8 @@ from av1part.cli.commands.show import show
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.metrics.scores import guesser_class_f1
 from av1part.runs.read import read_metrics
-from av1part.runs.schema import sidecar_path
-from av1part.runs.sweeps import SWEEP, TEST
+from av1part.runs.schema import METRICS_FILE, sidecar_path
+from av1part.runs.sweeps import SWEEP_FILE, TEST_FILE
 from av1part.runs.write import write_confusion, write_metrics
 from av1part.sweeps.final import open_test
 from av1part.system.errors import Av1partError, CheckpointMismatchError, ConfigError
@@ -38,7 +38,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         ConfigError: if an option does not fit what is validated.
     """
     path = Path(os.path.realpath(expanded(words[0])))  # resolve() raises for a loop of links
-    if (path / SWEEP).is_file():
+    if (path / SWEEP_FILE).is_file():
         _validate_sweep(expanded(words[0]), cfg)
         return
     if cfg.variants is not None or cfg.reopen:
@@ -91,7 +91,7 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     console = Console(markup=False, emoji=False)
     console.print(_test_table(told["runs"], f"{folder} on test"))
     times = ", ".join(each["at"] for each in told["opened"])
-    console.print(f"opened {times}, as {folder / TEST} says", soft_wrap=True)
+    console.print(f"opened {times}, as {folder / TEST_FILE} says", soft_wrap=True)
 
 
 def _test_table(runs: Mapping[str, Mapping[str, Any]], title: str) -> Table:
@@ -154,7 +154,7 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
     Raises:
         CheckpointMismatchError: if the macro-F1 is not what was recorded.
     """
-    recorded = path.parent.parent / "metrics.json"
+    recorded = path.parent.parent / METRICS_FILE
     if path.stem != "best" or not recorded.is_file():
         return "no record of training beside this checkpoint to compare with"
     try:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from av1part.report.draw.plots import LINES, legend_above
 from av1part.report.draw.svg import BLUE, GREEN, MUTED, light_grid, new_figure, paper_style
+from av1part.runs.schema import rate_groups
 
 
 def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str, float]) -> Figure:
@@ -25,7 +26,7 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
     Returns:
         Two panels, or three where learning rates were recorded.
     """
-    rates = [c for c in history.columns if c.startswith("lr.")]
+    rates = rate_groups(history.columns)
     scores = [c for c in ("macro_f1", "accuracy") if c in history.columns]
     epochs = history["epoch"].to_numpy()
     with paper_style():
@@ -44,7 +45,7 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
         _mark_best(panels[1], history, best_epoch)
         for name, (colour, dash) in zip(rates, LINES * (1 + len(rates) // 4), strict=False):
             trained = np.where(history[name] > 0, history[name], np.nan)
-            panels[2].plot(epochs, trained, dash, color=colour, label=name.removeprefix("lr."))
+            panels[2].plot(epochs, trained, dash, color=colour, label=rates[name])
         if rates:
             panels[2].set_title("Learning rate")
             panels[2].set_yscale("log")
@@ -68,11 +69,11 @@ def thaws(history: pl.DataFrame) -> dict[int, list[str]]:
         Epoch to layers, ascending; empty for a run that froze the same layers throughout.
     """
     found: dict[int, list[str]] = {}
-    for name in (c for c in history.columns if c.startswith("lr.")):
+    for name, group in rate_groups(history.columns).items():
         trained = history[name].to_numpy() > 0
         if trained.any() and not trained[0]:
             epoch = int(history["epoch"][int(trained.argmax())])
-            found.setdefault(epoch, []).append(name.removeprefix("lr."))
+            found.setdefault(epoch, []).append(group)
     return dict(sorted(found.items()))
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from av1part.report.draw.svg import BLUE, INK, MUTED, ORANGE, RULE
 from av1part.report.sweep import Member, Sweep
+from av1part.runs.schema import f1_column
 
 Layered = alt.LayerChart | alt.FacetChart
 """What Altair makes of layers."""
@@ -161,7 +162,7 @@ def _curves(sweep: Sweep) -> Layered:
     rows = []
     for variant in sweep.variants:
         for name in (MACRO, *sweep.class_names):
-            column = "macro_f1" if name == MACRO else f"f1.{name}"
+            column = "macro_f1" if name == MACRO else f1_column(name)
             curves = [
                 100 * member.run.history[column].to_numpy()
                 for member in variant.members

@@ -1,4 +1,4 @@
-"""The record of a training run: a row an epoch, and a warning for a suspicious best."""
+"""history.csv, a row an epoch, and a warning if the first epoch was the best."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from av1part.runs.schema import HISTORY_COLUMNS, f1_column, rate_column
 from av1part.stages.base import StageModule
 from av1part.system.errors import ConfigError
 from av1part.system.files import write_csv
@@ -31,24 +32,24 @@ class History(Callback):
         self._rates: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rates of the epoch at hand, which a run resumed inside it does not start."""
+        """Return the learning rates of the current epoch, for a run that is resumed inside it."""
         return {"rates": dict(self._rates)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the rates."""
+        """Restore the rates."""
         self._rates = dict(state_dict["rates"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the rows of the epochs that a resumed run does not repeat."""
+        """Read the rows of the epochs that a resumed run does not repeat."""
         self.rows = read_history(self.path) if trainer.current_epoch and self.path.exists() else []
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the learning rates that this epoch trains with; 0 of a layer still frozen."""
+        """Record the learning rates of this epoch; 0 for a layer that is still frozen."""
         assert isinstance(pl_module, StageModule)
         frozen = pl_module.classifier.frozen_at(trainer.current_epoch)
         self._rates = {
-            f"lr.{group['name']}": 0.0 if group["name"] in frozen else float(group["lr"])
+            rate_column(group["name"]): 0.0 if group["name"] in frozen else float(group["lr"])
             for optimizer in trainer.optimizers
             for group in optimizer.param_groups
         }
@@ -57,8 +58,8 @@ class History(Callback):
         """Write the epoch's row.
 
         Args:
-            trainer: Knows the epoch and its losses.
-            pl_module: The stage, with the validation result of the epoch.
+            trainer: With the epoch's losses.
+            pl_module: The stage, with the epoch's validation result.
 
         Raises:
             ConfigError: if the run has diverged; no checkpoint of it is saved.
@@ -73,19 +74,22 @@ class History(Callback):
             )
         self.rows.append(
             {
-                "epoch": trainer.current_epoch,
-                "train_loss": losses[0],
-                "val_loss": losses[1],
-                "macro_f1": result["macro_f1"],
+                **dict(
+                    zip(
+                        HISTORY_COLUMNS,
+                        (trainer.current_epoch, *losses, result["macro_f1"]),
+                        strict=True,
+                    )
+                ),
                 "accuracy": result["accuracy"],
-                **{f"f1.{n}": result["per_class"][n]["f1"] for n in pl_module.class_names},
+                **{f1_column(n): result["per_class"][n]["f1"] for n in pl_module.class_names},
                 **self._rates,
             }
         )
         if trainer.is_global_zero:
             write_csv(self.path, self.rows)
             last = self.rows[-1]
-            # The live bar is for a terminal; in a log file a line an epoch says it all.
+            # The progress bar is for a terminal; a log file has a line an epoch.
             log.info(
                 "epoch %d: train loss %.4f, val loss %.4f, macro-F1 %.2f %%, accuracy %.2f %%",
                 last["epoch"],
@@ -106,14 +110,14 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class BestEpochWarning(Callback):
-    """Warns when the first epoch was the best: training then made nothing better (lesson 3)."""
+    """Warns if the first epoch was the best: the training after it improved nothing."""
 
     def __init__(self, history: History) -> None:
-        """Read the epochs from `history`."""
+        """Use the rows of `history`."""
         self.history = history
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn, with what to check."""
+        """Warn, and name the likely causes."""
         scores = [row["macro_f1"] for row in self.history.rows]
         if len(scores) > 1 and scores.index(max(scores)) == 0:
             log.warning(
