@@ -1,8 +1,7 @@
-"""Typed access to a run's JSON: what is missing or of another type is a one-line error."""
+"""Typed access to a run's JSON: a missing value or another type is a one-line error."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from av1part.system.errors import ReportError
+from av1part.system.files import load_json
 
 REMEDY = "restore the file or run again"
-"""What a user can do about a damaged file of a run."""
+"""How a user mends a damaged file of a run."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the ends of its 95% interval, fractions or differences of fractions.
+    """A figure with the limits of its 95% interval, fractions or differences of fractions.
 
-    The ends are None where one sequence alone was evaluated: it says nothing of others.
+    The limits are None where a single sequence was evaluated.
     """
 
     estimate: float
@@ -36,12 +36,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Fields:
-    """A JSON object and the file it came from; a key is given in parts, from the outside in.
+    """A JSON object and its file; a key is given in parts, outermost first.
 
     Attributes:
         data: The object.
-        file: The file it is part of.
-        prefix: Where in the file it is, for messages.
+        file: Its file.
+        prefix: Its key in the file, for messages.
     """
 
     data: Mapping[str, Any]
@@ -62,10 +62,10 @@ class Fields:
             ReportError: if the file is missing, not JSON, or not an object.
         """
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = load_json(file)
         except FileNotFoundError:
             raise ReportError(f"{file} is missing: {REMEDY}") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ReportError(f"{file} is not readable JSON ({reason}): {REMEDY}") from None
         if not isinstance(data, dict):
@@ -131,12 +131,12 @@ class Fields:
         return Fields(value, self.file, self._name(path))
 
     def children(self, *path: str) -> dict[str, Fields]:
-        """Return the objects inside one, by key, in its order; ReportError if one is none."""
+        """Return the objects in an object, by key; ReportError if a value is no object."""
         here = self.child(*path)
         return {key: here.child(key) for key in here.data}
 
     def items(self, *path: str) -> list[Fields]:
-        """Return the objects of a list; ReportError if there is none or it holds others."""
+        """Return the objects of a list; ReportError if there is none or an item is no object."""
         value = self.get(*path)
         if not isinstance(value, list):
             raise self._lacks("a list of objects", path)
@@ -144,7 +144,7 @@ class Fields:
         return [here.child(str(i)) for i in range(len(value))]
 
     def interval(self, *path: str) -> Interval | None:
-        """Return an interval, None if none was recorded; ReportError if it holds no numbers."""
+        """Return an interval, None if none was recorded; ReportError if it has no numbers."""
         if self.get(*path, "estimate") is None:
             return None
         ends = (self.optional(*path, end) for end in ("low", "high"))

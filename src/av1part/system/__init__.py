@@ -1,1 +1,1 @@
-"""What every package may use: errors, files, locks, logs, signals, and what this machine runs."""
+"""Errors, files, locks, logs, signals and this machine: for every other package to use."""

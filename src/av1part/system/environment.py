@@ -1,4 +1,4 @@
-"""What a result was made with: versions, commit, hardware."""
+"""Versions, commit and hardware, as a run records them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 _PACKAGES = (
     "av1part",
@@ -48,6 +46,8 @@ def git_commit() -> str | None:
 
 def hardware() -> dict[str, Any]:
     """Return processor, threads and accelerators."""
+    import torch  # takes seconds, and most of those who import this module do not need it
+
     return {
         "machine": platform.machine(),
         "processor": _processor(),

@@ -6,7 +6,7 @@ from av1part.system.terminal import printable
 
 _MOST_QUOTED = 300
 _LONGEST = 2000
-"""Characters of a line; a name from a hostile file may have thousands."""
+"""Characters of a line: a name from a hostile file may have thousands."""
 
 
 class Av1partError(Exception):
@@ -35,15 +35,15 @@ class SourceError(Av1partError):
 
 
 class EncoderError(Av1partError):
-    """aomenc or inspect is missing, or what they gave contradicts itself."""
+    """aomenc or inspect is missing, or their output contradicts itself."""
 
 
 class StoreError(Av1partError):
-    """A dataset folder that is missing, damaged, foreign, or unfit for what is asked of it."""
+    """A dataset folder that is missing, damaged, foreign, or unfit for its use."""
 
 
 class CheckpointError(Av1partError):
-    """A checkpoint that is missing, damaged, foreign, or unfit for what is asked of it."""
+    """A checkpoint that is missing, damaged, foreign, or unfit for its use."""
 
 
 class CheckpointMismatchError(CheckpointError):
@@ -51,7 +51,7 @@ class CheckpointMismatchError(CheckpointError):
 
 
 class CalibrationError(CheckpointError):
-    """No stored calibration, or one that was fitted for something else than is asked of it."""
+    """A stored calibration that is missing, or was fitted for another use."""
 
 
 class FreezeError(Av1partError):
@@ -67,5 +67,5 @@ class SweepError(Av1partError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return what a library's error says first, short, for an error of ours that quotes it."""
+    """Return the first line of a library's error, shortened, to be quoted in one of ours."""
     return printable((str(error).splitlines() or [type(error).__name__])[0], _MOST_QUOTED)

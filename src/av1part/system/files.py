@@ -1,4 +1,4 @@
-"""Writing files so that a final name never holds half a file, and hashing them."""
+"""Reading and writing files: a final name never holds half a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from av1part.system.errors import ConfigError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Of the system's errors those of a full disk, or quota."""
+"""Error numbers of a full disk or quota."""
 
 PART_SUFFIX = ".part"
 """Ending of a file, or `.partial` of a folder, that is still being written."""
@@ -43,10 +43,10 @@ def expanded(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Find the user's folder for what can be made again.
+    """Return the user's folder for files that can be made again.
 
     Returns:
-        AV1PART_CACHE, or as XDG has it.
+        AV1PART_CACHE, or `av1part` in the XDG cache folder.
 
     Raises:
         ConfigError: if it would be in a home that the system does not know.
@@ -56,7 +56,7 @@ def cache_folder() -> Path:
 
 
 def slug(text: str) -> str:
-    """Return text as a run name; `sweep` if it is empty or stands for nothing.
+    """Return text as a run name; `sweep` if it is empty or `None`.
 
     >>> slug("adapter.layers-[3,4]_seed-1")
     'adapter.layers-3-4_seed-1'
@@ -83,17 +83,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Have the disk hold what was written to a file."""
+    """Flush a file to disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def remove_parts(folder: Path, *, below: bool) -> None:
-    """Remove what was being written in a folder when a process was killed.
+    """Remove the unfinished files that a killed process left in a folder.
 
     Args:
         folder: A folder that no other process writes to.
-        below: Whether that is so of the folders in it, too.
+        below: Also in the folders below it.
     """
     for part in folder.glob(f"{'**/' if below else ''}*{PART_SUFFIX}"):
         part.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def remove_parts(folder: Path, *, below: bool) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have the errors of a full disk name what was being written; a write's own name nothing.
+    """Add the name of the file to an error of a full disk, which has none.
 
     Args:
         path: The final name.
@@ -123,12 +123,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def reserve(path: Path) -> None:
-    """Have the disk keep all of a file's bytes, which a map of it would otherwise only ask for.
+    """Allocate the disk space of a file that is written through a memory map.
 
-    Writing to a map of a file that the disk has no room for ends the process.
+    Writing to such a map when the disk is full ends the process.
 
     Args:
-        path: The file, as long as it is to be.
+        path: The file, of its final length.
 
     Raises:
         OSError: if there is no room.
@@ -140,19 +140,19 @@ def reserve(path: Path) -> None:
 
 @contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
-    """Remove a run folder if its input is refused before anything is in it.
+    """Remove a run folder that is still empty when an error ends the block.
 
-    With it go the folders around it that are then empty, as far as the current one.
+    Parent folders that are then empty are removed too, up to the current one.
     """
     try:
         yield
     except BaseException:
         here = Path.cwd()
-        for made in (folder, *folder.parents):
-            inside = made.resolve().is_relative_to(here) and made.resolve() != here
-            if not inside or not made.is_dir() or any(made.iterdir()):
+        for path in (folder, *folder.parents):
+            inside = path.resolve().is_relative_to(here) and path.resolve() != here
+            if not inside or not path.is_dir() or any(path.iterdir()):
                 break
-            made.rmdir()
+            path.rmdir()
         raise
 
 
@@ -228,5 +228,5 @@ def leads_out(path: Path, folder: Path) -> bool:
     """Return whether a path, its links followed, is not inside a folder, its own links followed."""
     try:
         return not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle lead nowhere
+    except (OSError, RuntimeError):  # a loop of links
         return True

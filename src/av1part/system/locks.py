@@ -1,13 +1,12 @@
-"""One process at a time in a folder that a run, sweep or build writes to, and who it is.
+"""One process at a time in a folder that a run, sweep or build writes to.
 
-The system lets go of a lock when its process ends, however it ends; what that has left behind
-then tells the next one only whom it follows.
+The system releases a lock when its process ends, however it ends. The file that names the process
+may stay, and then only tells the next one that the run before was killed.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import socket
@@ -19,35 +18,35 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from av1part.system.errors import ConfigError
-from av1part.system.files import write_json
+from av1part.system.files import read_json, write_json
 from av1part.system.terminal import printable
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-"""Of a folder: the file whose lock is held, which stays; beside it lies `HOLDER`."""
+"""The file in a folder whose lock is held; it stays."""
 HOLDER = ".lock.json"
-"""Of a folder: process, host and since when; there while the lock is held, or after a kill."""
+"""The file beside it: process, host and time; there while the lock is held, or after a kill."""
 
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""What a file system says that has no locks, such as Lustre mounted without them."""
+"""Errors of a file system without locks, such as Lustre mounted without them."""
 
 
 @contextmanager
 def file_lock(file: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock that the system releases with this process; go on with a warning without locks.
+    """Hold a lock that the system releases with this process; without locks, go on with a warning.
 
     Args:
-        file: The file whose lock it is; made, and left.
-        timeout: Seconds to wait for whoever holds it; -1 for as long as it takes.
+        file: The file to lock; created, and left.
+        timeout: Seconds to wait for the lock; -1 waits for as long as it takes.
 
     Yields:
         Nothing.
 
     Raises:
         Timeout: if another process holds it for longer.
-        OSError: if the file cannot be made.
+        OSError: if the file cannot be created.
     """
     # A marker file in place of a lock would outlive a process that is killed.
     lock = FileLock(file, timeout=timeout, fallback_to_soft=False)
@@ -65,29 +64,29 @@ def file_lock(file: Path, timeout: float = -1) -> Iterator[None]:
 
 @contextmanager
 def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
-    """Hold a folder while the block runs.
+    """Lock a folder while the block runs.
 
     Args:
-        folder: The folder; must exist. If nothing is put into it, nothing is left in it. The block
-            may remove or rename it.
-        remedy: What else one may do where it is held, for the error.
+        folder: The folder; must exist. The block may remove or rename it. The lock's files are
+            removed if the block leaves nothing else in it.
+        remedy: Another remedy than to wait, for the error.
 
     Yields:
         Nothing.
 
     Raises:
-        ConfigError: if another process holds it, saying which.
+        ConfigError: naming the process that holds it.
     """
     holder, locked = folder / HOLDER, ExitStack()
     try:
         locked.enter_context(file_lock(folder / LOCK, timeout=0))
     except Timeout:
         raise ConfigError(
-            f"{folder} is in use by {_said(holder)}: wait for it or end it, or {remedy}"
+            f"{folder} is in use by {_describe(holder)}: wait for it or end it, or {remedy}"
         ) from None
     try:
         if holder.exists():
-            log.info("%s was left behind by %s, which runs no more", folder, _said(holder))
+            log.info("%s was left behind by %s, which runs no more", folder, _describe(holder))
         write_json(
             holder,
             {
@@ -100,17 +99,18 @@ def folder_lock(folder: Path, remedy: str) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):  # what was done there may have been to remove it
+        with suppress(FileNotFoundError):  # the block may have removed it
             if all(file.name == LOCK for file in folder.iterdir()):
                 (folder / LOCK).unlink()
         locked.close()
 
 
-def _said(holder: Path) -> str:
-    """Return who holds a folder, as they have said it."""
-    try:
-        said = json.loads(holder.read_text(encoding="utf-8"))
-        job = f" (SLURM job {said['job']})" if said["job"] else ""
-        return printable(f"process {said['process']} on {said['host']}{job} since {said['since']}")
-    except (OSError, ValueError, TypeError, KeyError):
+def _describe(holder: Path) -> str:
+    """Return which process holds a folder, from the file that it wrote."""
+    record = read_json(holder) or {}
+    if not {"process", "host", "since"} <= record.keys():
         return "another process"
+    job = f" (SLURM job {record['job']})" if record.get("job") else ""
+    return printable(
+        f"process {record['process']} on {record['host']}{job} since {record['since']}"
+    )

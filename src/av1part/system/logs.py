@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -23,25 +22,30 @@ _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))")
 """Colours and titles that a library may put into its messages."""
 
 _LIGHTNING = ("pytorch_lightning", "lightning_fabric")
-"""Loggers that keep their lines to themselves if they are imported before logging is set up."""
+"""Loggers that do not propagate if they are imported before logging is set up."""
+
+_PYTHON_WARNINGS = "py.warnings"
+"""Logger of `logging.captureWarnings`."""
 
 _SWEEPS = "av1part.sweeps"
-"""Logger of what is said of a sweep as a whole, by a thread beside its jobs."""
+"""Logger of a sweep as a whole, whose lines a thread writes beside its jobs."""
 
 
 class PlainFormatter(logging.Formatter):
     """Formats records without anything that a terminal would act on, line breaks apart."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a record."""
+        """Return the text of a record; a warning of Python's, which has several lines, on one."""
         text = _ESCAPE.sub("", super().format(record)).expandtabs()
+        if record.name == _PYTHON_WARNINGS:
+            text = " ".join(text.split())
         return "\n".join(map(printable, text.split("\n")))
 
 
 class ConsoleHandler(logging.Handler):
     """Shows lines on stderr; conf/hydra/job_logging/av1part.yaml names it.
 
-    What is stderr is asked at each line: a progress bar puts itself before it.
+    `sys.stderr` is looked up for each line, since a progress bar replaces it.
     """
 
     def __init__(self, level: int | str = logging.NOTSET) -> None:
@@ -51,23 +55,23 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show a line, its colour by its level."""
         try:
-            said = self.format(record)
+            line = self.format(record)
             if record.levelno >= logging.WARNING:
-                said = f"{record.levelname.lower()}: {said}"
-            sys.stderr.write(f"{_coloured(said, record.levelno)}\n")
+                line = f"{record.levelname.lower()}: {line}"
+            sys.stderr.write(f"{_coloured(line, record.levelno)}\n")
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
 
 
-def _coloured(said: str, level: int) -> str:
+def _coloured(line: str, level: int) -> str:
     console = Console(stderr=True)
     if not console.is_terminal:
-        return said
+        return line
     if level >= logging.WARNING:
-        text = Text(said, "bold red" if level >= logging.ERROR else "yellow")
+        text = Text(line, "bold red" if level >= logging.ERROR else "yellow")
     else:
-        text = ReprHighlighter()(said)
+        text = ReprHighlighter()(line)
     with console.capture() as capture:
         console.print(text, soft_wrap=True, end="")
     return capture.get()
@@ -77,14 +81,14 @@ def _coloured(said: str, level: int) -> str:
 def run_log(path: Path, *, logger: str = "", always: bool = False) -> Iterator[None]:
     """Also write what is logged into a file, for as long as the context lasts.
 
-    Warnings that Python code raises are lines like others then, on the terminal too, and the error
-    that ends a run is the last line of its log.
+    Python's warnings are logged too, on the terminal as well, and the error that ends a run is the
+    last line of its log.
 
     Args:
-        path: The file; made, with its folder, by the first line, and appended to.
-        logger: Whose lines; all but those of a sweep as a whole unless named.
-        always: Also write an error with which nothing has been logged before: else a run that is
-            refused at once leaves no log.
+        path: The file; created, with its folder, by the first line, and appended to.
+        logger: Name of the logger; by default all but that of a sweep as a whole.
+        always: Write the final error even if nothing was logged before it; by default a run that
+            is refused at once leaves no log.
 
     Yields:
         Nothing.
@@ -98,14 +102,17 @@ def run_log(path: Path, *, logger: str = "", always: bool = False) -> Iterator[N
         logging.getLogger(name).propagate = True
     source = logging.getLogger(logger)
     source.addHandler(handler)
+    if not logger:  # a sweep's log is around those of its jobs, which capture their own
+        logging.captureWarnings(True)
     try:
-        with _warnings_as_lines():
-            yield
+        yield
     except BaseException as error:
         if always or handler.written:
             handler.handle(_last_line(error))
         raise
     finally:
+        if not logger:
+            logging.captureWarnings(False)
         source.removeHandler(handler)
         handler.close()
 
@@ -122,32 +129,10 @@ class _File(logging.FileHandler):
 
 
 def _last_line(error: BaseException) -> logging.LogRecord:
-    """Return the record of the error that ends a run; one that no user can mend is told whole."""
+    """Return the record of the error that ends a run, with a traceback if no user can mend it."""
     from av1part.system.errors import Av1partError
 
     expected = isinstance(error, (Av1partError, OSError, KeyboardInterrupt, SystemExit))
-    said = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     trace = None if expected else (type(error), error, error.__traceback__)
-    return log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (said,), trace)
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    before = warnings.showwarning
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: object = None,
-        line: str | None = None,
-    ) -> None:
-        said = " ".join(str(message).split())
-        log.warning("%s (%s, %s:%d)", said, category.__name__, filename, lineno)
-
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        warnings.showwarning = before
+    return log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (message,), trace)

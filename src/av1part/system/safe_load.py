@@ -24,7 +24,7 @@ _KNOWN = re.compile(
     r"|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter"
     r"|torch\.serialization _get_layout"
 )
-"""What a pickle may name; torch takes more, such as `bytearray`, which a number makes any size."""
+"""Names a pickle may use; torch allows more, such as `bytearray`, whose size is any number."""
 
 _NAMING = {"GLOBAL", "INST"}
 _LEGACY_PICKLES = 5
@@ -32,21 +32,21 @@ _LEGACY_PICKLES = 5
 
 
 class NotPlainError(Exception):
-    """A file that is refused; the text goes on from "FILE is refused: "."""
+    """A file that is refused; the text follows "FILE is refused: "."""
 
 
 def load_plain(path: Path, *, mapped: bool = False, legacy: bool = True) -> Any:
-    """Load a file of `torch.save` onto the CPU, running nothing from it.
+    """Load a file of `torch.save` onto the CPU without running code from it.
 
-    Memory stays in proportion to the file: what would unpack to more than it is refused.
+    A file that would unpack to more than its own size is refused.
 
     Args:
         path: The file.
         mapped: Map the tensors of a zip file instead of reading them.
-        legacy: Take the form that torch wrote before 1.6 too, which is no zip file.
+        legacy: Also accept the form that torch wrote before 1.6, which is no zip file.
 
     Returns:
-        What was saved.
+        The saved object.
 
     Raises:
         NotPlainError: if the file is damaged, is none of `torch.save`, or holds anything but
@@ -62,7 +62,7 @@ def load_plain(path: Path, *, mapped: bool = False, legacy: bool = True) -> Any:
                 _check_legacy(file)
             else:
                 raise NotPlainError("it is truncated or no file of torch.save; restore it")
-            with warnings.catch_warnings(action="ignore"):  # of what callers refuse, or harmless
+            with warnings.catch_warnings(action="ignore"):  # callers refuse it, or it is harmless
                 return torch.load(
                     path, map_location="cpu", weights_only=True, mmap=mapped and zipped
                 )
@@ -77,7 +77,7 @@ def _check_zip(file: BinaryIO) -> None:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         unpacked = sum(member.file_size for member in members)
-        # torch packs nothing: what unpacks to more than the file is meant to fill the memory.
+        # torch does not compress: a file that unpacks to more is meant to fill the memory.
         if unpacked > file.seek(0, 2):
             raise NotPlainError(
                 f"it would unpack to {unpacked} bytes, which torch did not write; do not trust it"

@@ -1,4 +1,4 @@
-"""The signals by which a run is told to stop, and who obeys them."""
+"""The signals that stop a run, and which process handles them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import signal
 import threading
 
 EXIT_CODE = 75
-"""Of a process that was told to stop and can be started again: EX_TEMPFAIL of sysexits.h."""
+"""Exit code of a process that a signal stopped and that can be started again (EX_TEMPFAIL)."""
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
-"""Sent before the time is over: the job is to be put back into the queue."""
+"""Sent before the time limit: the job is to be put back into the queue."""
 
 SIGNALS = (signal.SIGTERM, *WARNINGS)
 
 
 def obey_parent_alone(worker: int = 0) -> None:
-    """Have this process end by `SIGNALS` only if its parent sends one.
+    """Ignore `SIGNALS` in this process, unless its parent sends one.
 
-    SLURM signals every process of a job; a worker that ended by that would fail the batch at which
-    its parent saves the run.
+    SLURM signals every process of a job. A DataLoader's worker that ended then would fail the
+    batch during which its parent saves the run.
 
     Args:
-        worker: Its number, which a DataLoader gives; not used.
+        worker: The worker's number, which a DataLoader passes; not used.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS, which has no SLURM either
         return

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 def printable(text: str, most: int | None = None) -> str:
-    r"""Write everything that a terminal would act on as an escape.
+    r"""Escape everything in a text that a terminal would act on.
 
-    Control characters, escape sequences, line breaks and marks that turn the direction of writing
-    are shown as Python writes them; letters of any script stay.
+    Control characters, escape sequences, line breaks and marks of writing direction are shown as
+    Python's escapes; letters of any script stay.
 
     Args:
-        text: From wherever.
-        most: Characters to keep; what is left out is said.
+        text: From any source.
+        most: Characters to keep; a longer text ends with its length.
 
     Returns:
         The text, on one line.

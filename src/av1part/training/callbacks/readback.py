@@ -8,7 +8,6 @@ the data that the checkpoint names, and evaluates by the code of `av1part valida
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -18,28 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from av1part.system.errors import CheckpointMismatchError
+from av1part.system.files import parse_json
 from av1part.system.signals import SIGNALS
 from av1part.system.terminal import printable
 
 log = logging.getLogger(__name__)
 
 CHILD = (sys.executable, "-P", "-m", "av1part.training.callbacks.readback_child")
-"""Starts the new process; `-P` keeps a file called torch.py in the current folder out of it."""
+"""Command of the new process; `-P` keeps it from importing a torch.py of the current folder."""
 
 TIMEOUT = 1800.0
-"""Seconds the new process may take: it needs some ten to start, the rest is validation."""
+"""Seconds the new process may take: about ten to start, the rest to validate."""
 
 
 @dataclass(frozen=True)
 class ReadBack:
-    """What a checkpoint's file turned out to hold.
+    """The contents of a checkpoint, as read back.
 
     Attributes:
         tensors: Name to SHA-256 of each tensor of the rebuilt module.
         file_sha256: Of the file as it was read.
         macro_f1: On the verification batches, a fraction; None if only tensors were read.
         pid: Process that read it.
-        python: Its version.
+        python: Version of its Python.
     """
 
     tensors: Mapping[str, str]
@@ -52,7 +52,7 @@ class ReadBack:
 def read_back_in_new_process(
     path: Path, *, batches: int | None, ranks: int, device: str, precision: str = "32-true"
 ) -> ReadBack:
-    """Have a new Python process rebuild a checkpoint's module and validate it.
+    """Rebuild a checkpoint's module in a new Python process, and validate it there.
 
     Args:
         path: The checkpoint.
@@ -62,7 +62,7 @@ def read_back_in_new_process(
         precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        What the process says that it read.
+        The record that the process prints.
 
     Raises:
         CheckpointMismatchError: if the process cannot be started, ends with an error or by a
@@ -108,8 +108,8 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Com
 
 def _parse(text: str) -> ReadBack:
     try:
-        record = ReadBack(**json.loads(text))
-    except (ValueError, TypeError, RecursionError):
+        record = ReadBack(**parse_json(text))
+    except (ValueError, TypeError):
         record = None
     good = (
         record is not None
@@ -121,6 +121,6 @@ def _parse(text: str) -> ReadBack:
         and record.pid != os.getpid()
     )
     if record is None or not good:
-        said = printable(text.strip(), 60) or "nothing"
-        raise CheckpointMismatchError(f"it printed {said!r} instead of its record")
+        printed = printable(text.strip(), 60) or "nothing"
+        raise CheckpointMismatchError(f"it printed {printed!r} instead of its record")
     return record

@@ -1,7 +1,7 @@
 """The new process of `callbacks.verify=process`: a checkpoint's path in, one JSON record out.
 
-Started by `readback.read_back_in_new_process`, with the words CKPT BATCHES|all RANKS DEVICE
-PRECISION; not a verb of the command line.
+Started by `readback.read_back_in_new_process`, with the arguments CKPT BATCHES|all RANKS DEVICE
+PRECISION; no command of `av1part`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_back(
         precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        What the file holds and scores.
+        The hashes of its tensors, and its score.
 
     Raises:
         CheckpointError: if the file is refused.
@@ -59,7 +59,7 @@ def read_back(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the record; whatever else is said goes to stderr.
+    """Print the record; all other output goes to stderr.
 
     Args:
         argv: CKPT, number of batches or `all`, number of ranks, device, precision.

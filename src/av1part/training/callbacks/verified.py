@@ -1,9 +1,9 @@
-"""Checkpoints that count as saved only once they have been read back and found the same.
+"""Checkpoints that count as saved only after they were read back and compared.
 
     write <name>.ckpt.part -> load into a fresh module -> tensors bit for bit -> same batches,
     same macro-F1 as the live model had -> rename to <name>.ckpt, record <name>.verified.json
 
-The record is written before both are renamed, so that a process killed in between has left it.
+The record is written before both are renamed, so that it exists if the process is killed between.
 
 The live figures come from the training loop's own validation, the reloaded ones from
 `evaluation.evaluate`, the code path of `av1part validate`: so scaling that happens outside the
@@ -14,7 +14,6 @@ imported module of the training run takes part.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -36,19 +35,19 @@ from av1part.runs.schema import calibration_path, sidecar_path
 from av1part.stages.base import StageModule
 from av1part.system.environment import versions
 from av1part.system.errors import CheckpointError, CheckpointMismatchError
-from av1part.system.files import PART_SUFFIX, flush, naming, sha256_file, write_json
+from av1part.system.files import PART_SUFFIX, flush, naming, read_json, sha256_file, write_json
 from av1part.training.callbacks.readback import ReadBack, read_back_in_new_process
 
 log = logging.getLogger(__name__)
 
-Level = Literal["full", "tensors"]
+CheckLevel = Literal["full", "tensors"]
 
 MONITOR = "val/macro_f1"
 """The metric by which `best` is chosen."""
 
 
 class LivePredictions(Callback):
-    """Keeps what the live model said of the first validation batches, in the loop itself."""
+    """Keeps the live model's predictions for the first validation batches."""
 
     def __init__(self, batches: int | None) -> None:
         """Keep the first `batches` batches, or all of them if None."""
@@ -56,7 +55,7 @@ class LivePredictions(Callback):
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the epoch before."""
+        """Drop the predictions of the epoch before."""
         self._kept = []
 
     def on_validation_batch_end(
@@ -79,10 +78,11 @@ class LivePredictions(Callback):
 
 
 class VerifiedCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint whose files have been read back before they get their name.
+    """A ModelCheckpoint that reads its files back before they get their final name.
 
-    Two are used together: `best` follows `MONITOR`, `last` is every epoch's end, for resuming.
-    Both write on rank 0 while the other ranks wait. `seconds` is what reading back has taken.
+    Two are used together: `best` follows `MONITOR`, `last` is saved after every epoch, to resume
+    from. Both write on rank 0 while the other ranks wait. `seconds` is the time that reading back
+    has taken.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         live: LivePredictions,
         *,
         monitor: str | None = None,
-        level: Level = "full",
+        level: CheckLevel = "full",
         verify: Verification = "module",
         tolerance_pp: float = 1.0,
         keep_all: bool = False,
@@ -100,9 +100,9 @@ class VerifiedCheckpoint(ModelCheckpoint):
         """Set up one kind of checkpoint.
 
         Args:
-            folder: Where checkpoints go.
+            folder: Folder of the checkpoints.
             name: File stem, `best` or `last`.
-            live: What the live model said.
+            live: The live model's predictions.
             monitor: Metric to maximise; None saves every epoch.
             level: `full` reloads and validates each file; `tensors` compares tensors only, and
                 validates the file that is there when training ends.
@@ -125,7 +125,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         )
         self.name = name
         self.live = live
-        self.level: Level = level
+        self.level: CheckLevel = level
         self.verify: Verification = verify
         self.tolerance_pp = tolerance_pp
         self.seconds = 0.0
@@ -137,7 +137,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         return f"{type(self).__name__}[{self.name}]"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what was best so far, also where the run folder has been moved since."""
+        """Restore the best checkpoint so far, also if the run folder has been moved since."""
         folder = str(self.dirpath)
 
         def moved(path: str) -> str:
@@ -154,9 +154,9 @@ class VerifiedCheckpoint(ModelCheckpoint):
         )
 
     def save_now(self, trainer: pl.Trainer) -> None:
-        """Save from inside an epoch; the tensors are read back, and no scores are compared.
+        """Save from inside an epoch; only the tensors are compared.
 
-        What the live model said is of the epoch before, so there is nothing to compare with.
+        The live model's predictions are of the epoch before, so scores cannot be.
         """
         self._save(trainer, self._own_file, "tensors")
 
@@ -169,10 +169,10 @@ class VerifiedCheckpoint(ModelCheckpoint):
         self._last_global_step_saved = trainer.global_step
         self._last_checkpoint_saved = filepath
 
-    def _save(self, trainer: pl.Trainer, final: Path, level: Level) -> None:
+    def _save(self, trainer: pl.Trainer, final: Path, level: CheckLevel) -> None:
         part = final.with_name(f"{final.name}{PART_SUFFIX}")
         try:
-            with naming(final):  # it is put together elsewhere, and brought here
+            with naming(final):  # written elsewhere, then moved here
                 trainer.save_checkpoint(part, self.save_weights_only)
             if trainer.is_global_zero:
                 self._verify_and_name(trainer, part, final, level)
@@ -188,7 +188,9 @@ class VerifiedCheckpoint(ModelCheckpoint):
             self._verify_and_name(trainer, self._own_file, self._own_file, "full")
         trainer.strategy.barrier()
 
-    def _verify_and_name(self, trainer: pl.Trainer, part: Path, final: Path, level: Level) -> None:
+    def _verify_and_name(
+        self, trainer: pl.Trainer, part: Path, final: Path, level: CheckLevel
+    ) -> None:
         module = trainer.lightning_module
         assert isinstance(module, StageModule)
         started = time.perf_counter()
@@ -203,8 +205,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
         pending = _pending_record(final)
         with naming(sidecar_path(final)):
             write_json(pending, record)
-        # Without a record a checkpoint is merely unverified; a stale record would refuse it. So
-        # would a calibration of the file before.
+        # Without a record a checkpoint is only unverified; a stale one would refuse it, as would a
+        # stale calibration.
         sidecar_path(final).unlink(missing_ok=True)
         if part != final:
             calibration_path(final).unlink(missing_ok=True)
@@ -213,7 +215,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         pending.replace(sidecar_path(final))
 
     def _verify(
-        self, trainer: pl.Trainer, module: StageModule, part: Path, final: Path, level: Level
+        self, trainer: pl.Trainer, module: StageModule, part: Path, final: Path, level: CheckLevel
     ) -> dict[str, Any]:
         """Read a file back and compare it with the live model.
 
@@ -257,11 +259,11 @@ class VerifiedCheckpoint(ModelCheckpoint):
             record |= self._compare_scores(module, back.macro_f1, final)
         return {**record, "versions": versions()}
 
-    def _in_new_process(self, level: Level) -> bool:
+    def _in_new_process(self, level: CheckLevel) -> bool:
         return self.verify == "process" and level == "full"
 
     def _read_back(
-        self, trainer: pl.Trainer, live: StageModule, part: Path, level: Level
+        self, trainer: pl.Trainer, live: StageModule, part: Path, level: CheckLevel
     ) -> ReadBack:
         if self._in_new_process(level):
             back = read_back_in_new_process(
@@ -282,13 +284,13 @@ class VerifiedCheckpoint(ModelCheckpoint):
             # Blocks, where training may have used features: a stale cache would show here.
             data = trainer.datamodule  # type: ignore[attr-defined]
             batches = data.batches("val", ranks=trainer.world_size)
-            found = evaluate(
+            evaluation = evaluate(
                 fresh.to(live.device),
                 batches,
                 limit=self.live.batches,
                 precision=str(trainer.precision),  # like with like
             )
-            macro_f1 = float(stage_scores(fresh, found)["macro_f1"])
+            macro_f1 = float(stage_scores(fresh, evaluation)["macro_f1"])
         return ReadBack(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
 
     def _compare_scores(self, live: StageModule, reloaded: float, final: Path) -> dict[str, Any]:
@@ -317,17 +319,15 @@ def _pending_record(checkpoint: Path) -> Path:
 
 
 def adopt_records(folder: Path) -> None:
-    """Give checkpoints their records that a process was killed before it could.
+    """Rename the records of checkpoints whose process was killed before it could.
 
     Args:
         folder: The checkpoints' folder.
     """
     for checkpoint in folder.glob("*.ckpt"):
-        pending = _pending_record(checkpoint)
-        try:
-            said = json.loads(pending.read_text(encoding="utf-8"))
-            missing = not sidecar_path(checkpoint).exists()
-            if missing and said["file_sha256"] == sha256_file(checkpoint):
-                pending.replace(sidecar_path(checkpoint))
-        except (OSError, ValueError, TypeError, KeyError):
+        pending, final = _pending_record(checkpoint), sidecar_path(checkpoint)
+        record = read_json(pending)
+        if record is None or final.exists():
             continue
+        if record.get("file_sha256") == sha256_file(checkpoint):
+            pending.replace(final)
