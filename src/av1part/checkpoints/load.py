@@ -21,7 +21,7 @@ from av1part.models.weights import check_names
 from av1part.options import MOST
 from av1part.partition import Partition
 from av1part.runs.schema import sidecar_path
-from av1part.stages.base import FORMAT, StageModule, stage_class
+from av1part.stages.base import CHECKPOINT_FORMAT, StageModule, stage_class
 from av1part.system.errors import CheckpointError, ConfigError, first_line
 from av1part.system.files import expanded, sha256_file
 from av1part.system.formats import refusal
@@ -211,10 +211,12 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     ):
         raise CheckpointError(f"{path} is not a checkpoint of av1part (it lacks {', '.join(keys)})")
     entry, state = checkpoint["av1part"], checkpoint["state_dict"]
-    if entry.get("format") != FORMAT:
+    if entry.get("format") != CHECKPOINT_FORMAT:
         wrote = entry.get("av1part") or _wrote(path)
         raise CheckpointError(
-            refusal(f"checkpoint {path}", entry.get("format"), FORMAT, wrote, "train again")
+            refusal(
+                f"checkpoint {path}", entry.get("format"), CHECKPOINT_FORMAT, wrote, "train again"
+            )
         )
     said = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
     if not said or not isinstance(entry.get("classes"), dict):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from av1part.data.serve.blocks import Batch
 from av1part.evaluation.trunk import SharedTrunk
 from av1part.metrics.scores import Scores, from_predictions
-from av1part.models.folded import while_nothing_changes
+from av1part.models.folded import folded_inference
 from av1part.models.precision import computing_in
 from av1part.stages.base import StageModule
 
@@ -107,7 +107,7 @@ def evaluate_together(
 
 @contextmanager
 def _inference(device: torch.device, precision: str) -> Iterator[None]:
-    with torch.inference_mode(), computing_in(precision, device), while_nothing_changes():
+    with torch.inference_mode(), computing_in(precision, device), folded_inference():
         yield
 
 

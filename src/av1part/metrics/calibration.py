@@ -1,4 +1,4 @@
-"""Probabilities and how far they can be trusted: softmax, likelihood, calibration error.
+"""Softmax, likelihood and calibration error of predicted probabilities.
 
 Shapes: n nodes, k classes, b bins.
 """
@@ -19,7 +19,7 @@ TEMPERATURES = (0.05, 20.0)
 
 
 def softmax(logits: ArrayLike, temperature: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Divide logits by a temperature and turn them into class probabilities.
+    """Return class probabilities of logits divided by a temperature.
 
     Args:
         logits: Shape (n, k).
@@ -35,7 +35,7 @@ def softmax(logits: ArrayLike, temperature: ArrayLike = 1.0) -> NDArray[np.float
 def negative_log_likelihood(
     logits: ArrayLike, labels: ArrayLike, temperature: ArrayLike = 1.0
 ) -> float:
-    """Score probabilities by what they give to the true class.
+    """Return the negative log-likelihood of the true classes.
 
     Args:
         logits: Shape (n, k).

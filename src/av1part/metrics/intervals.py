@@ -1,13 +1,13 @@
-"""Bootstrap intervals clustered by sequence: what other pictures would have made of a figure.
+"""Bootstrap intervals clustered by sequence: how far a figure depends on the pictures.
 
-Nodes of one picture resemble each other, so the picture, not the node, is what is sampled.
+Nodes of one picture resemble each other, so pictures are resampled, not nodes.
 Sequences are drawn with replacement and their confusion matrices summed: every metric here is a
 function of the matrix, so thousands of resamples cost one matrix product.
 
-With few sequences the percentile bootstrap is optimistic: it knows only the spread among the
-pictures it was given, shrunk by (g - 1) / g in variance, and its quantiles cannot pass the best
-and the worst of them. docs/pipeline.md measures it: of nominal 95% intervals from 4 sequences, 79%
-cover. Every interval therefore carries its number of clusters, and one cluster gives none.
+With few sequences the percentile bootstrap is optimistic: its variance is too small by the factor
+(g - 1) / g, and its quantiles cannot pass the best and the worst picture. docs/pipeline.md measures
+it: of nominal 95% intervals from 4 sequences, 79% cover. So every interval carries its number of
+clusters, and one cluster gives none.
 
 Shapes: n nodes, k classes, g sequences, r resamples.
 """
@@ -34,7 +34,7 @@ METRICS: Mapping[str, Callable[[ArrayLike], NDArray[np.float64]]] = {
     "accuracy": accuracy_from_confusion,
     "macro_f1": macro_f1_from_confusion,
 }
-"""What gets an interval, by its flat key."""
+"""Scores that get an interval, by their key in metrics.json."""
 
 Baseline = Literal["constant", "prior"]
 
@@ -64,7 +64,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How to resample: the same numbers for every figure, so that differences are paired.
+    """Settings of the resampling; equal draws for every figure, so that differences are paired.
 
     Attributes:
         resamples: Number r of resamples.
@@ -103,7 +103,7 @@ class Bootstrap:
             The estimate between the quantiles that leave out 1 - level in all.
 
         Raises:
-            ValueError: if there are fewer than two clusters to tell a spread from.
+            ValueError: if there are fewer than two clusters.
         """
         if clusters < 2:
             raise ValueError(f"an interval needs nodes of 2 sequences, here are {clusters}")
@@ -125,15 +125,15 @@ class Bootstrap:
             ValueError: if g is below 2.
         """
         first = np.asarray(of, dtype=np.float64)
-        found = {}
+        intervals = {}
         for name, metric in METRICS.items():
             estimate, draws = metric(first.sum(0)), metric(self.resample(first))
             if minus is not None:
                 second = np.asarray(minus, dtype=np.float64)
                 estimate = estimate - metric(second.sum(0))
                 draws = draws - metric(self.resample(second))
-            found[name] = self.interval(float(estimate), draws, len(first))
-        return found
+            intervals[name] = self.interval(float(estimate), draws, len(first))
+        return intervals
 
 
 def sequence_confusions(
@@ -208,7 +208,7 @@ def bootstrap_margin(
 
 def bootstrap_difference(
     predictions: ArrayLike,
-    others: ArrayLike,
+    baseline: ArrayLike,
     labels: ArrayLike,
     sequences: ArrayLike,
     k: int,
@@ -216,12 +216,12 @@ def bootstrap_difference(
 ) -> dict[str, Interval]:
     """Resample each metric of one predictor less that of another, paired.
 
-    Both are scored on the same nodes and the same resamples, so what makes a picture hard for
-    both cancels out. An interval around zero says that these pictures do not tell them apart.
+    Both are scored on the same nodes and resamples, so that the difficulty of a picture cancels
+    out. If the interval contains zero, the difference is not significant on these pictures.
 
     Args:
         predictions: Class indices of the first, shape (n,).
-        others: Class indices of the second, shape (n,).
+        baseline: Class indices of the second, shape (n,).
         labels: True class indices, shape (n,).
         sequences: Name or code of each node's sequence, shape (n,).
         k: Number of classes.
@@ -231,7 +231,7 @@ def bootstrap_difference(
         Metric name to the interval of the difference.
     """
     first = sequence_confusions(predictions, labels, sequences, k)
-    second = sequence_confusions(others, labels, sequences, k)
+    second = sequence_confusions(baseline, labels, sequences, k)
     return (bootstrap or Bootstrap()).difference(first, second)
 
 
@@ -244,7 +244,7 @@ def metric_intervals(
 ) -> dict[str, dict[str, Interval]]:
     """Resample each metric and its margins over both baselines, on equal resamples.
 
-    Empty if all nodes are of one sequence, which tells nothing of others.
+    Empty if all nodes are of one sequence.
 
     Args:
         predictions: Class indices, shape (n,).

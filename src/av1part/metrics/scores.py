@@ -24,7 +24,7 @@ Scores = dict[str, Any]
 POSITIVE = 1
 """Class index of a two-class stage whose F1 is `f1_positive` (Stage 1: PARTITION)."""
 
-NOTHING = "no nodes to score: the split has none that belong to this stage"
+NO_NODES = "no nodes to score: the split has none that belong to this stage"
 
 DIGITS = 6
 """Decimals of a recorded score."""
@@ -74,7 +74,7 @@ def from_confusion(matrix: ArrayLike, class_names: Sequence[str]) -> Scores:
     if counts.shape != (k, k) or (counts < 0).any():
         raise ValueError(f"expected counts of shape {(k, k)}, got {counts.shape}")
     if not counts.sum():
-        raise ValueError(NOTHING)
+        raise ValueError(NO_NODES)
     precision, recall, f1 = _rates(counts)
     support = counts.sum(1).tolist()
     per_class = {
@@ -161,7 +161,7 @@ def _ratio(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
 
 
 def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64]:
-    """Return the matrix that always predicting one class gives.
+    """Return the confusion matrix of always predicting one class.
 
     Args:
         support: Nodes of each class, shape (..., k).
@@ -177,7 +177,7 @@ def constant_confusion(support: ArrayLike, class_index: int) -> NDArray[np.int64
 
 
 def prior_confusion(support: ArrayLike, train_counts: ArrayLike) -> NDArray[np.float64]:
-    """Return the expected matrix of drawing each prediction from a prior.
+    """Return the expected confusion matrix of drawing each prediction from a prior.
 
     Args:
         support: Nodes of each class among those scored, shape (..., k).
@@ -208,11 +208,11 @@ def best_constant(support: ArrayLike) -> int:
 def baselines(
     train_counts: ArrayLike, labels: ArrayLike, class_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return what two guessers that never look at a block would score on these labels.
+    """Return the scores of two guessers that do not use the block, on these labels.
 
     `constant` always predicts the class that is best *on the labels scored*, which no choice made
-    on training labels can beat; `train_class` and `train_accuracy` say what the training set's
-    majority class gets. For `f1_positive` the best constant is always the positive class (the
+    on training labels can beat; `train_class` and `train_accuracy` are of the training set's
+    majority class. For `f1_positive` the best constant is always the positive class (the
     study's always-PARTITION and always-VERT). `prior` draws each prediction from the training
     labels' shares: its accuracy is exact in expectation, its F1s are those of the expected
     confusion matrix.
@@ -233,7 +233,7 @@ def baselines(
     k = len(class_names)
     support = np.diagonal(confusion_matrix(true, true, k))
     if not support.sum():
-        raise ValueError(NOTHING)
+        raise ValueError(NO_NODES)
     train = np.asarray(train_counts)
     constant, majority = best_constant(support), best_constant(train)
     result: dict[str, dict[str, Any]] = {
@@ -254,9 +254,9 @@ def baselines(
 def guesser_class_f1(
     guesser: str, support: ArrayLike, train_counts: ArrayLike
 ) -> NDArray[np.float64]:
-    """Return what a guesser gets as the F1 of each class.
+    """Return a guesser's F1 of each class.
 
-    For the F1 of one class the best constant always says that class, as for `f1_positive`.
+    For the F1 of one class the best constant always predicts that class, as for `f1_positive`.
 
     Args:
         guesser: `constant` or `prior`.

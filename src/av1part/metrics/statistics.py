@@ -1,12 +1,12 @@
-"""What several seeds and folds say of variants: means, intervals, paired tests, Holm's correction.
+"""Comparing variants over seeds and folds: means, intervals, paired tests, Holm's correction.
 
-A member is one training: a seed, on a fold. Two variants trained as the same members differ in what
-makes them variants alone, so each member's difference is one observation of a paired t test. With
-f variants against one baseline there are f chances to be wrong, for which Holm's correction pays:
-the chance that any of them is called different while none is stays below the level.
+A member is one training: a seed, on a fold. Members of two variants with the same seed and fold
+differ only in the variant, so that their difference is one observation of a paired t test. With f
+variants against one baseline, Holm's correction keeps the chance of any false positive below the
+level of the tests.
 
-Members of one fold share their data, and are less independent than the test takes them to be: with
-few folds its intervals say what other seeds would do, not what other pictures would.
+The test assumes independent members, but members of one fold share their data: with few folds the
+intervals cover other seeds, not other pictures.
 
 References: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979);
 Dror et al., The hitchhiker's guide to testing statistical significance in NLP, ACL 2018.
@@ -75,13 +75,13 @@ def mean_of(values: Sequence[float]) -> Mean:
     Returns:
         Their mean with its interval by Student's t.
     """
-    found = np.asarray(values, dtype=np.float64)
-    mean = float(found.mean())
-    if len(found) < 2:
-        return Mean(mean, None, None, None, len(found))
-    sd = float(found.std(ddof=1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(found) - 1)) * sd / len(found) ** 0.5
-    return Mean(mean, sd, mean - half, mean + half, len(found))
+    sample = np.asarray(values, dtype=np.float64)
+    n, mean = len(sample), float(sample.mean())
+    if n < 2:
+        return Mean(mean, None, None, None, n)
+    sd = float(sample.std(ddof=1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / n**0.5
+    return Mean(mean, sd, mean - half, mean + half, n)
 
 
 def against_baseline(
@@ -90,26 +90,26 @@ def against_baseline(
     """Compare every variant with a baseline, member by member.
 
     Args:
-        scores: Variant to member to score; members that one of the two lacks are left out.
+        scores: Variant to member to score; a member is used if both variants have it.
         baseline: A key of `scores`.
 
     Returns:
-        Variant to its difference, the baseline left out; so is a variant without a common member.
-        The family of Holm's correction is all that are returned.
+        Variant to its difference, without the baseline and variants that share no member with it.
+        The family of Holm's correction are all of these.
     """
-    found: dict[str, Difference] = {}
+    results: dict[str, Difference] = {}
     for variant, of in scores.items():
         common = sorted(of.keys() & scores[baseline].keys())
         if variant == baseline or not common:
             continue
         differences = np.array([of[m] - scores[baseline][m] for m in common])
         mean = mean_of(differences.tolist())
-        found[variant] = Difference(**vars(mean), p=_paired_p(differences))
-    tested = [name for name, each in found.items() if each.p is not None]
-    corrected = holm([found[name].p or 0.0 for name in tested])
+        results[variant] = Difference(**vars(mean), p=_paired_p(differences))
+    tested = {name: result.p for name, result in results.items() if result.p is not None}
+    corrected = holm(list(tested.values()))
     for name, p in zip(tested, corrected, strict=True):
-        found[name] = replace(found[name], p_holm=p)
-    return found
+        results[name] = replace(results[name], p_holm=p)
+    return results
 
 
 def _paired_p(differences: NDArray[np.float64]) -> float | None:
@@ -132,7 +132,7 @@ def holm(p: Sequence[float]) -> list[float]:
     Returns:
         Corrected p values, in the same order, at most 1.
 
-    >>> [round(each, 3) for each in holm([0.01, 0.04, 0.03])]
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, dtype=np.float64)
@@ -140,4 +140,5 @@ def holm(p: Sequence[float]) -> list[float]:
     steps = values[order] * np.arange(len(values), 0, -1)
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return [float(each) for each in corrected]
+    result: list[float] = corrected.tolist()
+    return result

@@ -153,13 +153,13 @@ class ConvLora(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what to add to the convolution of `x`, (b, c, h, w)."""
+        """Return the change of the convolution's output for `x`, (b, c, h, w)."""
         delta: Tensor = self.up(convolve_trained(self.down, self.dropout(x)))
         return delta * self.scaling
 
 
 Built = Iterator[tuple[str, nn.Module]]
-"""Sites and the adapters to put there."""
+"""Sites and their adapters."""
 
 
 def _placed(
@@ -221,8 +221,8 @@ def build_adapters(
     """Build the adapters of the named layers.
 
     Args:
-        backbone: Whose channels and convolutions they must fit; not changed.
-        layers: Which residual layers get adapters, of 1..4, at least one.
+        backbone: The backbone, whose channels and convolutions they fit; not changed.
+        layers: Residual layers that get adapters, of 1..4, at least one.
         kind: A key of `ADAPTERS`.
         **options: Of that kind: the arguments of its class, and `placement` (`layer` or `block`)
             for `bottleneck` and `conv`.
@@ -253,15 +253,15 @@ def build_adapters(
 
 
 def check_adapter_maps(backbone: ResNet18, adapters: nn.ModuleDict, side: int) -> None:
-    """Refuse kernels that would look for neighbours where the map is a single sample.
+    """Refuse kernels larger than 1 on a map of a single sample.
 
     Args:
-        backbone: Which leaves maps of some size.
-        adapters: As `build_adapters` made them.
+        backbone: The backbone, which determines the size of the maps.
+        adapters: From `build_adapters`.
         side: Samples a side of the blocks, context included.
 
     Raises:
-        ValueError: naming the layer, and what to do.
+        ValueError: naming the layer and the remedy.
     """
     sides = dict(zip(LEVELS, backbone.map_sides(side), strict=True))
     for site, adapter in adapters.items():

@@ -26,7 +26,7 @@ LEVELS = (1, 2, 3, 4)
 """Numbers of the residual layers, after each of which an adapter may sit."""
 
 LAYERS = ("stem", *(f"layer{level}" for level in LEVELS))
-"""Groups of the backbone's parameters, from the input on; a layer has its attention with it."""
+"""Groups of the backbone's parameters, from the input on; attention belongs to its layer."""
 
 Stem = Literal["imagenet", "small"]
 
@@ -37,10 +37,10 @@ _OWNERS = {
 }
 
 
-Adapters = Mapping[str, nn.Module] | nn.ModuleDict
+AdapterMap = Mapping[str, nn.Module] | nn.ModuleDict
 """Site to adapter."""
 
-NO_ADAPTERS: Adapters = {}
+NO_ADAPTERS: AdapterMap = {}
 
 
 def layer_of(name: str) -> str:
@@ -146,7 +146,7 @@ class ResNet18(nn.Module):
         features: Tensor = self.relu(self.maxpool(convolve(self.conv1, self.bn1, x)))
         return features
 
-    def level(self, level: int, x: Tensor, adapters: Adapters = NO_ADAPTERS) -> Tensor:
+    def level(self, level: int, x: Tensor, adapters: AdapterMap = NO_ADAPTERS) -> Tensor:
         """Apply residual layer `level` (1..4) with its attention modules and its adapters.
 
         Args:
@@ -181,7 +181,7 @@ class ResNet18(nn.Module):
         return tuple(-(-side // (1 << (strides + level - 1))) for level in LEVELS)
 
 
-def _residual(block: BasicBlock, x: Tensor, adapters: Adapters, site: str) -> Tensor:
+def _residual(block: BasicBlock, x: Tensor, adapters: AdapterMap, site: str) -> Tensor:
     """Apply torchvision's BasicBlock, with the sites of its adapters."""
     y = block.relu(_convolved(block.conv1, block.bn1, x, adapters, f"{site}_conv1", f"{site}_bn1"))
     y = _convolved(block.conv2, block.bn2, y, adapters, f"{site}_conv2", f"{site}_bn2")
@@ -194,7 +194,7 @@ def _residual(block: BasicBlock, x: Tensor, adapters: Adapters, site: str) -> Te
 
 
 def _convolved(
-    conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, adapters: Adapters, beside: str, after: str
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, adapters: AdapterMap, beside: str, after: str
 ) -> Tensor:
     """Convolve and normalise; an adapter `beside` the convolution works on the same input."""
     if beside not in adapters:
@@ -206,7 +206,7 @@ def _convolved(
     return adapted(y, adapters, after)
 
 
-def adapted(x: Tensor, adapters: Adapters, site: str) -> Tensor:
+def adapted(x: Tensor, adapters: AdapterMap, site: str) -> Tensor:
     """Apply the adapter of a site, if it has one, to features of shape (b, c, h, w)."""
     return adapters[site](x) if site in adapters else x
 

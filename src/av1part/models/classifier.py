@@ -24,7 +24,7 @@ from av1part.models.normalise import PixelNormalise
 from av1part.options import CONDITIONINGS, Conditioning
 
 PARTS = ("backbone", "adapters", "conditioning", "head")
-"""Parts that have parameters, in the order of the data flow; also names of parameter groups."""
+"""Parts with parameters, in the order of the data flow; also the names of parameter groups."""
 
 
 POOLED = len(LEVELS) + 1
@@ -32,10 +32,10 @@ POOLED = len(LEVELS) + 1
 
 
 class Classifier(nn.Module):
-    """A stage's network; knows which layers are frozen in an epoch and keeps them so.
+    """A stage's network; freezes layers of the backbone by epoch.
 
-    `thaw` holds the method's schedule, `frozen` the layers that are frozen now, and `cut` the last
-    place below which nothing is ever trained, as `trunk` counts; None if there is none.
+    `thaw` is the method's schedule, `frozen` the layers that are frozen now, and `cut` the last
+    place, as `trunk` counts, before which no layer is ever trained; None if there is none.
     """
 
     def __init__(
@@ -53,13 +53,12 @@ class Classifier(nn.Module):
 
         Args:
             classes: Classes of the stage.
-            bit_depth: Bits a sample of the blocks it will be given.
+            bit_depth: Bits a sample of the blocks.
             backbone: Arguments of `ResNet18`.
             head: Arguments of `build_head`.
             adapter: Arguments of `build_adapters`, or None for no adapters.
             conditioning: `qindex` adds a FiLM layer on the pooled features.
-            thaw: When each layer of the backbone is trained, see `freeze.thaw_epochs`; None
-                trains all of them.
+            thaw: First epoch of each layer, see `freeze.thaw_epochs`; None trains all layers.
 
         Raises:
             ValueError: if an option is unknown.
@@ -83,14 +82,14 @@ class Classifier(nn.Module):
         return tuple(k for k, first in self.thaw.items() if first is None or epoch < first)
 
     def set_epoch(self, epoch: int) -> None:
-        """Freeze and train what the method's schedule says of an epoch."""
+        """Freeze or thaw layers as the method's schedule says for an epoch."""
         self.frozen = self.frozen_at(epoch)
         for name, module in self.backbone.named_children():
             module.requires_grad_(layer_of(name) not in self.frozen)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Set training mode; frozen layers stay in eval mode whatever is asked.
+        """Set the training mode; frozen layers always stay in eval mode.
 
         `requires_grad=False` alone would leave BatchNorm's running statistics moving, and eval
         mode is undone by any later `.train()` of a parent: so it is set again here.
@@ -113,7 +112,7 @@ class Classifier(nn.Module):
         """Return the parameters that are trained in any epoch, each exactly once.
 
         Args:
-            by_layer: Have a group for each layer of the backbone instead of one for all of it.
+            by_layer: A group for each layer of the backbone instead of one for all of it.
 
         Returns:
             Part (or layer) to its parameters; those without any are left out.
@@ -146,7 +145,7 @@ class Classifier(nn.Module):
         return spatial_mean(x) if cut == POOLED else x
 
     def pooled(self, features: Tensor, cut: int) -> Tensor:
-        """Go on from a cut to the pooled features.
+        """Compute the pooled features from those of a cut.
 
         Args:
             features: As `trunk` returns them.
@@ -184,9 +183,9 @@ class Classifier(nn.Module):
         return logits
 
     def compile_trained(self) -> None:
-        """Have torch compile `from_cut`, what is computed anew in every step.
+        """Compile `from_cut`, which every step computes; on a GPU as CUDA graphs.
 
-        On a GPU as CUDA graphs, so that a step of many small kernels is launched at once.
+        A graph launches the many small kernels of a step at once.
         """
         mode = "reduce-overhead" if torch.cuda.is_available() else "default"
         self.from_cut = torch.compile(self.from_cut, mode=mode)  # type: ignore[method-assign]

@@ -3,13 +3,12 @@
     conv -> bn (eval)   =   W' x + b',   W' = W gamma / sigma,   b' = beta - mean gamma / sigma
 
 At 16x16 the maps behind layer 2 have one or four pixels. A 3x3 kernel then meets little but
-padding: eight of nine weights are multiplied by zeros on a single pixel. As a matrix over the
-pixels that are there, from all inputs to all outputs of the map, nothing is multiplied in vain.
+padding: eight of nine weights are multiplied by zeros on a single pixel. A matrix over the pixels
+that exist, from all inputs to all outputs of the map, has no such products.
 
-What is frozen (`requires_grad=False`, eval mode) is folded by itself and kept; it is made anew when
-one of its tensors has been written to or replaced, and forgotten when the layer is trained. What
-may be trained is folded only inside `while_nothing_changes`, since an optimizer writes to weights
-without a trace.
+A frozen layer (`requires_grad=False`, eval mode) is always folded, and the result is kept until one
+of its tensors is written to or replaced, or the layer is trained. Other layers are folded only
+inside `folded_inference`, since an optimizer's writes to weights cannot be detected.
 
 Shapes: b batch, c channels in, o channels out, h x w and p x q pixels in and out.
 """
@@ -27,15 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MOST_PIXELS = 4
-"""Largest map, in pixels, that is worth a matrix: on 4x4 most of it would be zeros."""
+"""Largest map, in pixels, that is computed by a matrix: on 4x4 most of it would be zeros."""
 
 
 @dataclass(frozen=True)
 class _Folded:
-    """A convolution with its BatchNorm, and the tensors it was made of.
+    """A convolution folded with its BatchNorm, and the tensors it was made from.
 
     Attributes:
-        sources: Aliases of the tensors, which keep their memory, and their versions then.
+        sources: Aliases of the tensors, which keep their memory, and their versions.
         weight: (o, c, k, k); as a matrix (p q o, h w c); of a 1x1 kernel (o, c).
         bias: (o,), or (p q o,).
     """
@@ -45,7 +44,7 @@ class _Folded:
     bias: Tensor
 
     def is_of(self, tensors: list[Tensor]) -> bool:
-        """Return whether these are the tensors it was made of, not written to since."""
+        """Return whether these are the tensors it was made from, unchanged since."""
         return len(tensors) == len(self.sources) and all(
             alias.data_ptr() == tensor.data_ptr() and version == tensor._version
             for (alias, version), tensor in zip(self.sources, tensors, strict=True)
@@ -53,7 +52,7 @@ class _Folded:
 
 
 _Form = tuple[tuple[int, int] | None, torch.dtype]
-"""Pixels of the map if it is a matrix, and the dtype it computes in."""
+"""Sides of the map if it is a matrix, and the dtype of the computation."""
 
 _Kept = MutableMapping[nn.Conv2d, dict[_Form, _Folded]]
 
@@ -62,8 +61,8 @@ _inference: ContextVar[_Kept | None] = ContextVar("inference", default=None)
 
 
 @contextmanager
-def while_nothing_changes() -> Iterator[None]:
-    """Fold what may be trained too, for as long as the context lasts and no gradient is taken."""
+def folded_inference() -> Iterator[None]:
+    """Fold trainable layers too, inside the context and where no gradient is taken."""
     token = _inference.set(WeakKeyDictionary())
     try:
         yield
@@ -71,13 +70,13 @@ def while_nothing_changes() -> Iterator[None]:
         _inference.reset(token)
 
 
-def nothing_changes(now: bool) -> None:
-    """Begin or end in this context what `while_nothing_changes` does for a block."""
-    _inference.set(WeakKeyDictionary() if now else None)
+def set_folded_inference(enabled: bool) -> None:
+    """Begin or end `folded_inference` where a `with` block is not possible."""
+    _inference.set(WeakKeyDictionary() if enabled else None)
 
 
 def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
-    """Compute `norm(conv(x))`, folded where neither is being trained.
+    """Compute `norm(conv(x))`, folded if neither is being trained.
 
     Args:
         conv: Zero-padded, of one group and without bias.
@@ -85,7 +84,7 @@ def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
         x: float, shape (b, c, h, w).
 
     Returns:
-        float, shape (b, o, p, q); the same as unfolded but for rounding.
+        float, shape (b, o, p, q); equal to the unfolded result up to rounding.
     """
     tensors = _tensors(conv, norm)
     kept = _place(conv, norm, tensors)
@@ -109,10 +108,10 @@ def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
 
 
 def convolve_trained(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Compute `conv(x)` with a gradient that is right in bfloat16 on a CPU, too.
+    """Compute `conv(x)` with a gradient that is also correct in bfloat16 on a CPU.
 
-    There oneDNN (seen in torch 2.8 and 2.15) leaves in the weights' gradient whatever the memory
-    held if a map of one pixel is strided. Where there is one pixel, a stride changes nothing else.
+    There oneDNN (seen in torch 2.8 and 2.15) does not initialise the weights' gradient of a strided
+    convolution of one pixel. On one pixel the result does not depend on the stride.
 
     Args:
         conv: Zero-padded such that it halves a map.
@@ -128,7 +127,7 @@ def convolve_trained(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def norm_scale(norm: nn.BatchNorm2d) -> Tensor:
-    """Return by what a BatchNorm in eval mode multiplies each channel, shape (o,)."""
+    """Return the factor of each channel of a BatchNorm in eval mode, shape (o,)."""
     assert norm.running_var is not None
     scale: Tensor = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale
@@ -140,7 +139,7 @@ def _tensors(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> list[Tensor]:
 
 
 def _place(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, tensors: list[Tensor]) -> _Kept | None:
-    """Return where to keep a layer folded; None if it must not be."""
+    """Return the cache for a folded layer; None if it must not be folded."""
     if torch.compiler.is_compiling():
         return None
     in_training = norm is not None and norm.training
@@ -162,14 +161,14 @@ def _fold(
     tensors: list[Tensor],
     kept: dict[_Form, _Folded],
 ) -> _Folded:
-    """Return what was folded before, if it is still of these tensors, else fold."""
-    found = kept.get(form)
-    if found is None or not found.is_of(tensors):
+    """Return the folded layer from the cache if its tensors are unchanged, else fold it."""
+    folded = kept.get(form)
+    if folded is None or not folded.is_of(tensors):
         # Not an inference tensor: a later training step may need it in its backward pass.
         with torch.inference_mode(False), torch.no_grad():
             sources = tuple((t.detach(), t._version) for t in tensors)
-            found = kept[form] = _Folded(sources, *_weights(conv, norm, *form))
-    return found
+            folded = kept[form] = _Folded(sources, *_weights(conv, norm, *form))
+    return folded
 
 
 def _weights(
@@ -183,7 +182,7 @@ def _weights(
         bias = norm.bias - norm.running_mean * scale
     if side is not None:
         weight = _matrix(conv, side)
-        scale, bias = (each.repeat(len(weight) // len(each)) for each in (scale, bias))
+        scale, bias = (vector.repeat(len(weight) // len(vector)) for vector in (scale, bias))
     elif conv.kernel_size == (1, 1):
         weight = weight[:, :, 0, 0]
     weight = (weight * scale.view(-1, *(1,) * (weight.dim() - 1))).to(dtype)
@@ -193,7 +192,7 @@ def _weights(
 
 
 def _matrix(conv: nn.Conv2d, side: tuple[int, int]) -> Tensor:
-    """Spread the kernel (o, c, k, k) over the pixel pairs it joins, shape (p q o, h w c)."""
+    """Return the convolution as a matrix between maps, shape (p q o, h w c)."""
     weight, out = conv.weight, _out_sides(conv, side)
     matrix = weight.new_zeros(*out, len(weight), *side, weight.shape[1])
     rows, cols = (

@@ -1,8 +1,7 @@
-"""Freezing, in one place: which layers a method trains and when, and the proof of the rest.
+"""Freezing: which layers of the backbone a method trains, and from which epoch; hashes of tensors.
 
-A method says for each layer of the backbone from which epoch on it is trained. What is not (yet)
-trained is frozen: no gradient, no BatchNorm statistic, no dropout. Adapters, conditioning and head
-are trained from the start by every method.
+A layer that is not (yet) trained is frozen: no gradient, no BatchNorm statistic, no dropout.
+Adapters, conditioning and head are trained from the start by every method.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ METHODS: Mapping[str, Callable[..., Thaw]] = {
     "frozen": _none,
     "adapter": _none,
 }
-"""Method to what it trains, given the method's own options."""
+"""Method to its schedule, given the method's own options."""
 
 
 def thaw_epochs(method: str, options: Mapping[str, Any]) -> Thaw:
@@ -83,19 +82,19 @@ def thaw_epochs(method: str, options: Mapping[str, Any]) -> Thaw:
 
 
 def frozen_text(thaw: Thaw) -> str:
-    """Return what is frozen and until when, for a log.
+    """Return the frozen layers, and until which epoch, for a log line.
 
     >>> frozen_text({"stem": None, "layer1": 3, "layer2": 0, "layer3": 0, "layer4": 0})
     'stem, layer1 until epoch 3'
     """
     if set(thaw.values()) == {None}:
         return "backbone"
-    said = [
+    frozen = [
         layer if epoch is None else f"{layer} until epoch {epoch}"
         for layer, epoch in thaw.items()
         if epoch != 0
     ]
-    return ", ".join(said) or "nothing"
+    return ", ".join(frozen) or "nothing"
 
 
 def layer_rates(lr: float, lr_decay: float) -> dict[str, float]:
@@ -123,7 +122,7 @@ def _check_layers(key: str, layers: Sequence[str]) -> None:
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Return the identity of a state dict.
+    """Hash a state dict.
 
     Args:
         state: Tensors by name, on any device.

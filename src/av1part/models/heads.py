@@ -1,4 +1,4 @@
-"""What turns pooled features into logits: heads, and conditioning on the quantiser."""
+"""Heads, from pooled features to logits, and conditioning on the quantiser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where pixels become floats."""
+"""Scaling of pixels to floats; done nowhere else."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STD = 0.226
 class PixelNormalise(nn.Module):
     """Scale integer samples by their bit depth, then to zero mean and unit variance.
 
-    The bit depth is a buffer, so a checkpoint carries it and nobody else may scale. Floats are
-    refused: whoever has floats has scaled already (the study divided by 1023 twice).
+    The bit depth is a buffer, so that a checkpoint has it. Floats are refused, since they have been
+    scaled already (the study divided by 1023 twice).
     """
 
     peak: Tensor

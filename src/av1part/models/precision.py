@@ -1,4 +1,4 @@
-"""Precisions to compute in, by the names of Lightning's Trainer."""
+"""Precisions of the computation, by the names of Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ AUTOCASTS: dict[str, torch.dtype | None] = dict(
 )
 """Name to the dtype of convolutions and matrix products; None is that of their inputs, float32.
 
-Weights stay float32 in all of them: other precisions would change the dtype of the state, which is
-not what reading a checkpoint back would build.
+Weights stay float32 in all of them, so that the state of a checkpoint has one dtype.
 """
 
 

@@ -1,4 +1,4 @@
-"""What a classifier is made of: shapes after each layer, parameters, trainable and frozen."""
+"""Summary of a classifier: shapes after each layer, and parameters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from av1part.models.classifier import Classifier
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One row of the model summary.
+    """A row of the summary.
 
     Attributes:
         name: Layer or part.
         channels: Channels of its output.
         side: Samples a side of its output map; None where there is no map.
         parameters: All of its parameters.
-        trainable: Those that are trained.
+        trainable: Parameters that are trained.
     """
 
     name: str
@@ -31,12 +31,12 @@ class LayerSummary:
 
 
 def count_parameters(module: nn.Module | None) -> int:
-    """Return the parameters of a module."""
+    """Return the number of parameters of a module."""
     return 0 if module is None else sum(p.numel() for p in module.parameters())
 
 
 def count_trainable(classifier: Classifier) -> int:
-    """Return the parameters of a classifier that its method trains, in whichever epoch."""
+    """Return the number of parameters of a classifier that are trained in any epoch."""
     return sum(p.numel() for group in classifier.parameter_groups().values() for p in group)
 
 
@@ -44,15 +44,14 @@ def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
     """List the layers of a classifier with the spatial size after each.
 
     At 16x16 the ImageNet stem leaves 4, 2, 1, 1 samples after layers 1 to 4, so that 3x3 kernels
-    and the 7x7 attention there see a single one; the table makes that visible. Adapters have a row
-    after the layer they are in or after.
+    and the 7x7 attention there see a single one. Adapters have a row after their layer.
 
     Args:
         classifier: The network.
         side: Samples a side of its input blocks, context included.
 
     Returns:
-        Rows in the order the data passes them.
+        Rows in the order of the data flow.
     """
     backbone, adapters = classifier.backbone, classifier.adapters
     trained = {id(p) for group in classifier.parameter_groups().values() for p in group}

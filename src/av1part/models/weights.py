@@ -21,9 +21,9 @@ _OWN_PARTS = ("se1.", "se2.", "se3.", "se4.", "attention.")
 def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
     """Load `weights` into a backbone, in place.
 
-    The first convolution takes the mean of the RGB kernels. torchvision's classifier is left out;
-    squeeze-and-excitation and attention, which torchvision has not, keep their initial values.
-    Every other name must match both ways.
+    The first convolution takes the mean of the RGB kernels. torchvision's classifier is left out.
+    Squeeze-and-excitation and attention, which torchvision lacks, keep their initial values. All
+    other names must be the same on both sides.
 
     Args:
         backbone: The network to fill.
@@ -31,7 +31,7 @@ def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
             of a state dict with torchvision's names.
 
     Raises:
-        CheckpointError: if the weights cannot be had, or do not fit.
+        CheckpointError: if the weights cannot be read or downloaded, or do not fit.
     """
     if str(weights) == "none":
         return
@@ -55,10 +55,10 @@ def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
 def check_names(
     what: str, expected: set[str], state: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> None:
-    """Check that a state has exactly the expected names, with the network's own shapes.
+    """Check that a state has exactly the expected names, with the network's shapes.
 
     Args:
-        what: Where the state is from, for the error.
+        what: Source of the state, for the error.
         expected: Names the state must have.
         state: Tensors by name.
         own: The network's tensors by name.

@@ -15,25 +15,25 @@ from av1part.data.serve.blocks import Batch
 from av1part.metrics.scores import Scores, from_confusion
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
-from av1part.models.folded import nothing_changes
+from av1part.models.folded import set_folded_inference
 from av1part.models.freeze import layer_rates, state_sha256, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.stages.optimisation import build_optimizer, build_scheduler
 from av1part.system.errors import ConfigError
 
-FORMAT = 1
-"""Version of the `av1part` entry that every checkpoint carries."""
+CHECKPOINT_FORMAT = 1
+"""Version of the entry `av1part` in every checkpoint."""
 
-LOSSES = "av1part_losses"
-"""Entry of a checkpoint: loss and samples of each step of an epoch that is not over."""
+LOSSES_KEY = "av1part_losses"
+"""Entry of a checkpoint: loss and number of blocks of each step of an unfinished epoch."""
 
 
 class StageModule(pl.LightningModule):
     """One classifier of the hierarchy, trained and validated.
 
     Hyper-parameters are plain values, so that a checkpoint loads with `weights_only=True` and
-    rebuilds its module from itself alone. Subclasses name their stage and nothing else.
+    rebuilds its module from the file alone. Subclasses only set `stage_name`.
     """
 
     stage_name: ClassVar[str]
@@ -60,18 +60,18 @@ class StageModule(pl.LightningModule):
 
         Args:
             taxonomy: Name of the taxonomy.
-            method: A key of `freeze.METHODS`, which says what is trained.
+            method: A key of `freeze.METHODS`, which determines what is trained.
             backbone: Arguments of `ResNet18`.
             head: Arguments of `build_head`.
             loss: `kind` and parameters of `build_loss`.
             optimizer: Arguments of `build_optimizer`.
             scheduler: Arguments of `build_scheduler`.
-            data: What `BlockDataModule.facts` says: bit depth, size, class counts, provenance.
+            data: As `BlockDataModule.facts` returns it: bit depth, size, class counts, provenance.
             adapter: Arguments of `build_adapters`, for the method that has them.
             conditioning: `none` or `qindex`.
             method_options: Of the method, see `freeze.thaw_epochs`.
-            seed: From which every step derives its random numbers.
-            start: Where the backbone's first weights came from, with their SHA-256.
+            seed: Of the random numbers of every step.
+            start: Source of the backbone's first weights, with their SHA-256.
 
         Raises:
             ConfigError: if an option does not exist or does not fit the others.
@@ -98,14 +98,14 @@ class StageModule(pl.LightningModule):
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.stage_name}: {error}") from None
         self.class_names = self.stage.class_names
-        # Derived from the taxonomy's name, so no part of the state.
+        # Derived from the taxonomy, so not part of the state.
         self.register_buffer("label_table", torch.from_numpy(self.stage.labels), persistent=False)
         # Summed over the processes of a distributed run; every score is a function of it.
         self.val_confusion = MulticlassConfusionMatrix(num_classes=len(self.class_names))
         self.val_result: Scores = {}
-        # What an epoch's steps came to. Lightning's own logging would take longer than a step.
+        # Results of an epoch's steps. Lightning's own logging would take longer than a step.
         self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
-        self._answers: list[tuple[Tensor, Tensor]] = []
+        self._predictions: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
@@ -131,7 +131,7 @@ class StageModule(pl.LightningModule):
         return labels
 
     def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        # Only training batches have soft labels, which then count instead of the types.
+        # Only training batches have soft labels, which then replace the types.
         labels = batch["target"] if "target" in batch else self.labels(batch)
         if "features" in batch:
             assert self.classifier.cut is not None
@@ -145,18 +145,18 @@ class StageModule(pl.LightningModule):
         return {"loss": loss, "logits": logits.detach(), "labels": labels}
 
     def on_train_start(self) -> None:
-        """Do for an epoch that is resumed inside what else its start does."""
+        """Prepare an epoch that is resumed inside: its start hook is not called."""
         self.classifier.set_epoch(self.current_epoch)
         self._losses["train"] = [(loss.to(self.device), n) for loss, n in self._losses["train"]]
 
     def on_train_epoch_start(self) -> None:
-        """Freeze and train what the method's schedule says of this epoch."""
+        """Freeze or thaw layers as the method's schedule says for this epoch."""
         self.classifier.set_epoch(self.current_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout from (seed, step), so that a resumed run draws what it would have drawn."""
-        # Of the one generator that is drawn from: `torch.manual_seed` visits those of all devices
-        # that torch knows, which takes as long as the rest of a short step.
+        """Seed dropout from (seed, step), so that a resumed run draws the same numbers."""
+        # Only the generator in use: `torch.manual_seed` seeds those of all devices, which takes as
+        # long as the rest of a short step.
         index = self.device.index or 0
         generator = (
             torch.default_generator
@@ -170,27 +170,27 @@ class StageModule(pl.LightningModule):
         return self._step(batch, "train")["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Count a batch into the validation metrics."""
+        """Collect the predictions of a batch, and return its loss, logits and labels."""
         step = self._step(batch, "val")
-        self._answers.append((step["logits"].argmax(1), step["labels"]))
+        self._predictions.append((step["logits"].argmax(1), step["labels"]))
         return step
 
     def on_validation_start(self) -> None:
-        """Compute as a checkpoint that is read back does, for both to round alike."""
-        nothing_changes(True)
+        """Fold convolutions as `evaluate` does, so that both round alike."""
+        set_folded_inference(True)
 
     def on_validation_end(self) -> None:
-        """Have weights change again."""
-        nothing_changes(False)
+        """Stop folding: weights change again."""
+        set_folded_inference(False)
 
     def on_validation_epoch_end(self) -> None:
-        """Publish the metrics of the whole validation split, and the mean losses of the epoch."""
-        predicted, labels = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
+        """Log the metrics of the whole validation split, and the mean losses of the epoch."""
+        predicted, labels = (torch.cat(parts) for parts in zip(*self._predictions, strict=True))
         self.val_confusion.update(predicted, labels)
         matrix = self.val_confusion.compute().cpu().numpy()
         self.val_result = from_confusion(matrix, self.class_names)
         self.val_confusion.reset()
-        self._answers.clear()
+        self._predictions.clear()
         for split, losses in self._losses.items():
             if losses:
                 self.log(f"{split}/loss", self._mean(losses))
@@ -199,10 +199,10 @@ class StageModule(pl.LightningModule):
             self.log(f"val/{name}", self.val_result[name], prog_bar=name == "macro_f1")
 
     def _mean(self, losses: Sequence[tuple[Tensor, int]]) -> Tensor:
-        """Average the losses of an epoch's batches over the samples of all processes."""
+        """Return the mean loss of an epoch over the blocks of all processes."""
         blocks = torch.tensor([count for _, count in losses], dtype=torch.float64)
-        each = torch.stack([loss for loss, _ in losses]).double().cpu()
-        total = torch.stack([(each * blocks).sum(), blocks.sum()]).to(self.device)
+        means = torch.stack([loss for loss, _ in losses]).double().cpu()
+        total = torch.stack([(means * blocks).sum(), blocks.sum()]).to(self.device)
         total = self.trainer.strategy.reduce(total, reduce_op="sum")
         return (total[0] / total[1]).float()
 
@@ -219,22 +219,22 @@ class StageModule(pl.LightningModule):
         return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the losses of an epoch that was interrupted; of several processes, one does."""
-        losses = checkpoint.get(LOSSES, []) if self.global_rank == 0 else []
+        """Restore the losses of an interrupted epoch; of several processes, only the first does."""
+        losses = checkpoint.get(LOSSES_KEY, []) if self.global_rank == 0 else []
         self._losses["train"] = [(torch.tensor(loss), count) for loss, count in losses]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what identifies the checkpoint, and the losses of an epoch that is not over."""
+        """Add the checkpoint's identity, and the losses of an unfinished epoch."""
         losses = [(float(loss), count) for loss, count in self._losses["train"]]
         if torch.distributed.is_initialized():
-            everyone: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everyone, losses)
-            losses = [each for of_one in everyone for each in of_one]
-        checkpoint[LOSSES] = losses
+            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, losses)
+            losses = [entry for of_process in gathered for entry in of_process]
+        checkpoint[LOSSES_KEY] = losses
         groups = self.classifier.parameter_groups().values()
         trained = {id(parameter) for group in groups for parameter in group}
         checkpoint["av1part"] = {
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
             "av1part": __version__,
             "stage": self.stage_name,
             "taxonomy": self.taxonomy.name,
@@ -257,7 +257,7 @@ class Stage1(StageModule):
 
 
 class Stage2(StageModule):
-    """SPLIT, RECT or AB, over the nodes that are cut."""
+    """SPLIT, RECT or AB, over the nodes that are not NONE."""
 
     stage_name = "stage2"
 
@@ -287,10 +287,10 @@ STAGES: Mapping[str, type[StageModule]] = {
 
 
 def stage_class(name: str) -> type[StageModule]:
-    """Find the module class of a stage.
+    """Return the module class of a stage.
 
     Args:
-        name: The stage's.
+        name: Name of the stage.
 
     Returns:
         The class.

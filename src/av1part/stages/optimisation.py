@@ -19,7 +19,7 @@ def build_optimizer(
     weight_decay: float = 1e-4,
     fused: bool = True,
 ) -> optim.Optimizer:
-    """Build AdamW with one named group a part, or a layer.
+    """Build AdamW with a named group for each part, or layer.
 
     Args:
         groups: Part or layer to its trainable parameters.
@@ -56,15 +56,15 @@ def build_scheduler(
     """Schedule the learning rates over the run's real length.
 
     Args:
-        optimizer: Whose groups are scheduled.
-        trainer: Knows epochs and steps.
+        optimizer: The optimizer.
+        trainer: With the numbers of epochs and steps.
         kind: `cosine` (CosineAnnealingLR over the epochs), `onecycle` (over the steps) or
             `constant`.
         eta_min: Final learning rate of `cosine`.
         pct_start: Share of `onecycle` that warms up.
 
     Returns:
-        What `configure_optimizers` is to return.
+        The value that `configure_optimizers` returns.
 
     Raises:
         ConfigError: if `kind` is unknown, or the trainer has no number of epochs.

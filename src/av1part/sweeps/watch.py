@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _EVERY = 1.0
 """Seconds between two looks."""
 
-Progress = Literal["done", "running", "failed", "left"]
+JobProgress = Literal["done", "running", "failed", "left"]
 
 
 class Watch:
@@ -79,7 +79,7 @@ class Watch:
             end = "until these end" if self._waiting else "left"
             log.info("sweep: %s%s", line, "" if rest is None else f", {duration(rest)} {end}")
 
-    def look(self) -> tuple[dict[Progress, int], float | None]:
+    def look(self) -> tuple[dict[JobProgress, int], float | None]:
         """Look at the folders once.
 
         Returns:
@@ -87,7 +87,7 @@ class Watch:
             last of these ends, None where nothing is left or no job has finished yet.
         """
         now, running = self._clock(), []
-        counts: dict[Progress, int] = {"done": 0, "running": 0, "failed": 0, "left": 0}
+        counts: dict[JobProgress, int] = {"done": 0, "running": 0, "failed": 0, "left": 0}
         for folder in self._folders:
             kind = self._progress(folder)
             counts[kind] += 1
@@ -101,7 +101,7 @@ class Watch:
         took = list(self._took.values())
         return counts, time_left(took, running, counts["left"], self._at_once)
 
-    def _progress(self, folder: Path) -> Progress:
+    def _progress(self, folder: Path) -> JobProgress:
         if (folder / METRICS_FILE).is_file():
             return "done"
         if (read_record(folder) or {}).get("error"):

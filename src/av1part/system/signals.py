@@ -15,7 +15,7 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 SIGNALS = (signal.SIGTERM, *WARNINGS)
 
 
-def obey_parent_alone(worker: int = 0) -> None:
+def ignore_signals_except_parents(worker: int = 0) -> None:
     """Ignore `SIGNALS` in this process, unless its parent sends one.
 
     SLURM signals every process of a job. A DataLoader's worker that ended then would fail the

@@ -44,7 +44,7 @@ from av1part.system.locks import NO_LOCKS, file_lock
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FEATURES_FORMAT = 2
 """Version of the key and of the files."""
 
 _BATCH = 1024
@@ -163,7 +163,7 @@ class _Job:
         backbone = self.classifier.backbone
         state = {n: t for n, t in backbone.state_dict().items() if layer_of(n) in kept}
         facts = {
-            "format": FORMAT,
+            "format": FEATURES_FORMAT,
             "trunk": state_sha256(state),
             "bit_depth_peak": float(self.classifier.normalise.peak),
             "pooled_stem": not isinstance(backbone.maxpool, nn.Identity),

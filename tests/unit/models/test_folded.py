@@ -15,7 +15,7 @@ from av1part.models import folded
 from av1part.models.adapters import ConvLora
 from av1part.models.backbone import LEVELS, ResNet18
 from av1part.models.classifier import Classifier
-from av1part.models.folded import convolve, convolve_trained, while_nothing_changes
+from av1part.models.folded import convolve, convolve_trained, folded_inference
 from av1part.models.freeze import thaw_epochs
 
 CLOSE = 1e-5
@@ -72,7 +72,7 @@ def test_a_layer_is_what_it_stands_for(
     x = torch.randn(3, inputs, height, width)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
-    with torch.no_grad(), while_nothing_changes():
+    with torch.no_grad(), folded_inference():
         plain = conv(x) if batch_norm is None else batch_norm(conv(x))
         found = convolve(conv, batch_norm, x)
     assert found.shape == plain.shape
@@ -197,7 +197,7 @@ def test_weights_that_change_are_folded_anew(
     def both() -> tuple[Tensor, Tensor]:
         x = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(2))
         y = x
-        with torch.inference_mode(), while_nothing_changes():
+        with torch.inference_mode(), folded_inference():
             for level in LEVELS:
                 x = model.level(level, x)
                 y = model.get_submodule(f"se{level}")(model.get_submodule(f"layer{level}")(y))

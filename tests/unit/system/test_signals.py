@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from av1part.system.signals import SIGNALS, obey_parent_alone
+from av1part.system.signals import SIGNALS, ignore_signals_except_parents
 
 
 def _work(ready: object) -> None:
-    obey_parent_alone()
+    ignore_signals_except_parents()
     ready.set()  # type: ignore[attr-defined]
     time.sleep(600)
 

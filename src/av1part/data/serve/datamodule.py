@@ -39,7 +39,7 @@ from av1part.data.store.store import Store
 from av1part.partition import Partition, taxonomy
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import expanded
-from av1part.system.signals import obey_parent_alone
+from av1part.system.signals import ignore_signals_except_parents
 
 _STATISTICS_NODES = 4096
 """Training blocks, evenly spaced, whose pixel statistics a checkpoint records."""
@@ -368,7 +368,7 @@ class BlockDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers if training else 0,
-            worker_init_fn=obey_parent_alone,
+            worker_init_fn=ignore_signals_except_parents,
             generator=torch.Generator().manual_seed(self.seed),
             persistent_workers=training and self.num_workers > 0,
         )
