@@ -333,9 +333,9 @@ def check_history(file: Path, data: pl.DataFrame) -> pl.DataFrame:
     if missing or not data.height:
         lacks = ", ".join(sorted(missing)) or "its epochs"
         raise ReportError(f"{file} lacks {lacks}: {REMEDY}")
-    wrong = [c for c, t in data.schema.items() if not t.is_numeric() and t != pl.Null]
-    if wrong:
-        raise ReportError(f"{file} holds text in column {wrong[0]}: {REMEDY}")
+    text = [c for c, t in data.schema.items() if not t.is_numeric() and t != pl.Null]
+    if text:
+        raise ReportError(f"{file} holds text in column {text[0]}: {REMEDY}")
     return data.with_columns(pl.all().cast(pl.Float64))
 
 

@@ -1,4 +1,4 @@
-"""samples.npz: the blocks and the frame a run leaves behind, so that a report needs no dataset."""
+"""samples.npz: some blocks and one frame of a run, so that a report needs no dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FrameNodes:
     prediction: NDArray[np.int64]
 
     def where(self, mask: NDArray[np.bool_]) -> FrameNodes:
-        """Return the nodes a mask of shape (m,) picks."""
+        """Return the nodes that a mask of shape (m,) selects."""
         return FrameNodes(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
 
     def __len__(self) -> int:
@@ -43,11 +43,11 @@ class FrameNodes:
 
 @dataclass(frozen=True)
 class Samples:
-    """What samples.npz holds, luma brought to 8 bits.
+    """Contents of samples.npz, luma scaled to 8 bits.
 
     Attributes:
         block: Luma of shape (n, s, s), uint8.
-        margin: Luma samples around the node on each side of a block.
+        margin: Pixels around the node on each side of a block.
         node: Row number of each block in the node table, shape (n,).
         partition: True type of each block, shape (n,).
         label: True class of each block, shape (n,).
@@ -55,7 +55,7 @@ class Samples:
         frame: Luma of shape (h, w), uint8.
         sequence: Name of the frame's picture or clip.
         qindex: Of the frame.
-        nodes: The nodes of the frame, of the one size that is drawn.
+        nodes: The nodes of the frame, of one size.
     """
 
     block: NDArray[np.uint8]
@@ -79,7 +79,7 @@ NO_SAMPLES = Samples(
     qindex=0,
     nodes=FrameNodes(*(np.zeros(0, np.int64) for _ in _NODE_KEYS)),
 )
-"""Of a run whose pictures were left out."""
+"""The samples of a run whose pictures were left out."""
 
 
 def write_samples(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
@@ -161,7 +161,7 @@ def _to_8_bits(luma: NDArray[Any], depth: int) -> NDArray[np.uint8]:
 
 
 def _one_size(nodes: FrameNodes) -> FrameNodes:
-    """Keep 16x16 nodes where there are any, else those of the most frequent size."""
+    """Return the 16x16 nodes if there are any, else those of the most frequent size."""
     if not len(nodes):
         return nodes
     sizes, counts = np.unique(nodes.size, return_counts=True)

@@ -28,7 +28,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
     Args:
         folder: The run folder.
-        settings: The configuration now, plain values.
+        settings: The present configuration, plain values.
 
     Returns:
         Dotted keys, sorted.

@@ -24,13 +24,13 @@ class Composed:
 
     Attributes:
         job: The job.
-        words: Its overrides, with those of its folder and its start.
+        overrides: Its overrides, with those of its folder and its start.
         folder: Its folder.
         wanted: What its result depends on, as `state.depends_on` returns it.
     """
 
     job: Job
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     folder: Path
     wanted: dict[str, Any]
 
@@ -65,10 +65,10 @@ class Composer:
 
     def __call__(self, job: Job, start: Path | None = None) -> Composed:
         """Compose a job; `start` is the checkpoint that it starts from, if any."""
-        words = self._words(job, start)
-        cfg = self.loader.load_sweep_config(self.config, list(words))
+        overrides = self._overrides(job, start)
+        cfg = self.loader.load_sweep_config(self.config, list(overrides))
         folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
-        return Composed(job, words, folder, depends_on(self._plain(cfg)))
+        return Composed(job, overrides, folder, depends_on(self._plain(cfg)))
 
     def with_start(self, job: Job, starts: Sequence[Composed]) -> Composed | None:
         """Compose a job that starts from one of the sweep's Stage-1 runs, if it needs one.
@@ -92,11 +92,11 @@ class Composer:
                 return self(job, start.best)
         return None
 
-    def settings(self, words: tuple[str, ...]) -> dict[str, Any]:
+    def settings(self, overrides: tuple[str, ...]) -> dict[str, Any]:
         """Compose a job's settings and check them.
 
         Args:
-            words: The job's.
+            overrides: The job's.
 
         Returns:
             The settings, plain values.
@@ -104,28 +104,28 @@ class Composer:
         Raises:
             ConfigError: naming the key.
         """
-        if words not in self._settings:
-            cfg = self.loader.load_sweep_config(self.config, list(words))
-            self._settings[words] = self._plain(cfg)
-        return self._settings[words]
+        if overrides not in self._settings:
+            cfg = self.loader.load_sweep_config(self.config, list(overrides))
+            self._settings[overrides] = self._plain(cfg)
+        return self._settings[overrides]
 
     def configure_log(self) -> None:
         """Show this process's log lines as those of a job; launchers undo that."""
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
 
-    def _words(self, job: Job, start: Path | None) -> tuple[str, ...]:
-        words = [*job.words, "resume=true"]
+    def _overrides(self, job: Job, start: Path | None) -> tuple[str, ...]:
+        overrides = [*job.overrides, "resume=true"]
         if self.plan.names_folders:
-            words += [f"hydra.sweep.dir={quote_path(str(self.folder))}"]
-            words += [f"hydra.sweep.subdir={job.place}"]
+            overrides += [f"hydra.sweep.dir={quote_path(str(self.folder))}"]
+            overrides += [f"hydra.sweep.subdir={job.place}"]
         if start is not None:
-            words.append(f"stage1={quote_path(str(start))}")
-        return tuple(words)
+            overrides.append(f"stage1={quote_path(str(start))}")
+        return tuple(overrides)
 
     def _needs_start(self, job: Job) -> bool:
         """Return whether a job needs a start: not if it starts at random or has weights given."""
-        own_weights = any(word.startswith("backbone.weights=") for word in job.words)
-        return bool(self.settings(job.words)["method"]["name"] != "scratch" and not own_weights)
+        own_weights = any(override.startswith("backbone.weights=") for override in job.overrides)
+        return bool(self.settings(job.overrides)["method"]["name"] != "scratch" and not own_weights)
 
     def _plain(self, cfg: DictConfig) -> dict[str, Any]:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])

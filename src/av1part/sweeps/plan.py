@@ -1,4 +1,4 @@
-"""The jobs of a sweep: variants x folds x seeds, each with its words and the name of its folder."""
+"""The jobs of a sweep: variants x folds x seeds, with their overrides and folders."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def names_folders(self) -> bool:
-        """Whether folders are named by variant, fold and seed, or by Hydra after the words."""
+        """Whether the plan names folders, by variant, fold and seed, or Hydra by the overrides."""
         return bool(self.variants or self.folds or self.start) or self.seeds is not None
 
 
@@ -58,14 +58,14 @@ class Job:
         variant: Its name; `START` of a Stage-1 run, None where the plan names none.
         fold: Name of the fold, if there are some.
         seed: Its seed, if the plan says it.
-        words: Overrides of `av1part train`, without those of its folder and its start.
+        overrides: Overrides of `av1part train`, without those of its folder and its start.
         of: Of a Stage-1 run the variant it is for, if it is for one alone.
     """
 
     variant: str | None
     fold: str | None
     seed: int | None
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     of: str | None = None
 
     @property
@@ -100,9 +100,9 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
     for key, named in (("variants", variants), ("folds", folds)):
         if not isinstance(named, Mapping):
             raise ConfigError(f"hydra.sweeper.{key} must map names to lists of overrides")
-        for name, words in named.items():
+        for name, overrides in named.items():
             check_run_name(str(name))
-            _check_words(f"{key}.{name}", words)
+            _check_overrides(f"{key}.{name}", overrides)
     seeds, start, baseline = (options.get(key) for key in ("seeds", "start", "baseline"))
     if seeds is not None and (
         not isinstance(seeds, Sequence)
@@ -113,7 +113,7 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
     ):
         raise ConfigError(f"hydra.sweeper.seeds must be distinct integers, got {seeds!r}")
     if start is not None:
-        _check_words("start", start)
+        _check_overrides("start", start)
     own_starts = options.get("start_per_variant") or False
     if type(own_starts) is not bool or (own_starts and start is None):
         raise ConfigError("hydra.sweeper.start_per_variant is true or false, and true with a start")
@@ -121,7 +121,7 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
     if not isinstance(params, Mapping):
         raise ConfigError("hydra.sweeper.params must map keys to values, as in data.context: 0,4,8")
     return Plan(
-        {str(name): rename_keys(words) for name, words in variants.items()},
+        {str(name): rename_keys(overrides) for name, overrides in variants.items()},
         {str(key): str(value) for key, value in params.items()},
         seeds,
         folds,
@@ -146,9 +146,9 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
         The jobs: Stage-1 runs first, then variant by variant.
 
     Raises:
-        ConfigError: if a word is no override, or the plan already says what it lists.
+        ConfigError: if an argument is no override, or the plan already says what it lists.
     """
-    set_keys = {_key(word) for word in arguments}
+    set_keys = {_key(override) for override in arguments}
     arguments = [*(f"{k}={v}" for k, v in plan.params.items() if k not in set_keys), *arguments]
     if plan.seeds is not None and "seed" in set_keys:
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
@@ -164,22 +164,23 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
     members = list(itertools.product(folds, seeds))
     jobs = []
     if plan.start is not None:
-        fixed = {_key(word) for word in plan.start}  # the command line does not change these
+        # The command line does not change what the start itself sets.
+        fixed = {_key(override) for override in plan.start}
         common = [
-            word
-            for word in arguments
-            if _key(word) not in fixed and not _lists_values(word, parser)
+            override
+            for override in arguments
+            if _key(override) not in fixed and not _lists_values(override, parser)
         ]
         shared: list[tuple[str | None, tuple[str, ...]]] = [(None, ())]
         jobs += [
-            Job(START, fold, seed, _words(words, plan.start, of_fold, common, seed), of)
-            for of, words in ([*variants.items()] if plan.start_per_variant else shared)
+            Job(START, fold, seed, _overrides(overrides, plan.start, of_fold, common, seed), of)
+            for of, overrides in ([*variants.items()] if plan.start_per_variant else shared)
             for (fold, of_fold), seed in members
         ]
-    for variant, words in variants.items():
+    for variant, overrides in variants.items():
         shown = variant if plan.names_folders else None
         jobs += [
-            Job(shown, fold, seed, _words(of_fold, words, (), seed))
+            Job(shown, fold, seed, _overrides(of_fold, overrides, (), seed))
             for (fold, of_fold), seed in members
         ]
     return jobs
@@ -196,19 +197,19 @@ def _variants(
     variants: dict[str | None, tuple[str, ...]] = {}
     common = _combinations(arguments, parser)
     named: list[tuple[str | None, Sequence[str]]] = [*plan.variants.items()] or [(None, ())]
-    for name, words_of in named:
-        for own, chosen in itertools.product(_combinations(words_of, parser), common):
+    for name, own_overrides in named:
+        for own, chosen in itertools.product(_combinations(own_overrides, parser), common):
             _check_choices(plan, own, chosen, set_keys)
-            words = (*own.words, *chosen.words)
+            overrides = (*own.overrides, *chosen.overrides)
             if not plan.names_folders:
-                variants[" ".join(words)] = words
+                variants[" ".join(overrides)] = overrides
                 continue
             full = "_".join(slug(n) for n in (name, *own.names, *chosen.names) if n) or None
             if full in _RESERVED:
                 raise ConfigError(f"hydra.sweeper.variants: {full} is a folder's name: rename it")
             if full in variants:
                 raise ConfigError(f"the plan has two variants called {full}: rename one")
-            variants[full] = words
+            variants[full] = overrides
     return variants
 
 
@@ -230,25 +231,25 @@ def expand_seeds(
         return []
     if plan.seeds is not None:
         return expand(replace(plan, seeds=seeds), arguments, parser)
-    words = [word for word in arguments if _key(word) != "seed"]
-    return expand(plan, [*words, f"seed={','.join(map(str, seeds))}"], parser)
+    overrides = [override for override in arguments if _key(override) != "seed"]
+    return expand(plan, [*overrides, f"seed={','.join(map(str, seeds))}"], parser)
 
 
 @dataclass(frozen=True)
 class _Combination:
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     names: tuple[str, ...]
     keys: tuple[str, ...]
 
 
-def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combination]:
-    """Choose a value of each word that lists several; `names` are those choices.
+def _combinations(overrides: Sequence[str], parser: OverridesParser) -> list[_Combination]:
+    """Return all choices of a value for each override that lists several.
 
     Raises:
-        ConfigError: if a word names a range to choose from, not values.
+        ConfigError: if an override gives a range instead of values.
     """
     choices: list[list[tuple[str, str | None]]] = []
-    for override in parser.parse_overrides(list(words)):
+    for override in parser.parse_overrides(list(overrides)):
         if not override.is_sweep_override():
             assert override.input_line is not None
             choices.append([(override.input_line, None)])
@@ -261,9 +262,9 @@ def _combinations(words: Sequence[str], parser: OverridesParser) -> list[_Combin
             raise ConfigError(f"{override.input_line}: a sweep lists its values, as in key=1,2")
     return [
         _Combination(
-            tuple(word for word, _ in chosen),
+            tuple(override for override, _ in chosen),
             tuple(name for _, name in chosen if name is not None),
-            tuple(_key(word) for word, name in chosen if name is not None),
+            tuple(_key(override) for override, name in chosen if name is not None),
         )
         for chosen in itertools.product(*choices)
     ]
@@ -284,22 +285,22 @@ def _check_choices(plan: Plan, own: _Combination, chosen: _Combination, set_keys
         )
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
-def _lists_values(word: str, parser: OverridesParser) -> bool:
-    return bool(parser.parse_overrides([word])[0].is_sweep_override())
+def _lists_values(override: str, parser: OverridesParser) -> bool:
+    return bool(parser.parse_overrides([override])[0].is_sweep_override())
 
 
-def _words(*parts: Any) -> tuple[str, ...]:
-    *words, seed = parts
-    return (*itertools.chain(*words), *([] if seed is None else [f"seed={seed}"]))
+def _overrides(*parts: Any) -> tuple[str, ...]:
+    *overrides, seed = parts
+    return (*itertools.chain(*overrides), *([] if seed is None else [f"seed={seed}"]))
 
 
-def _check_words(key: str, words: Any) -> None:
-    if isinstance(words, str) or not isinstance(words, Sequence):
-        raise ConfigError(f"hydra.sweeper.{key} must be a list of overrides, got {words!r}")
-    wrong = [word for word in words if not isinstance(word, str)]
-    if wrong:
-        raise ConfigError(f"hydra.sweeper.{key}: {wrong[0]!r} is no override, quote key=value")
+def _check_overrides(key: str, overrides: Any) -> None:
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
+        raise ConfigError(f"hydra.sweeper.{key} must be a list of overrides, got {overrides!r}")
+    invalid = [override for override in overrides if not isinstance(override, str)]
+    if invalid:
+        raise ConfigError(f"hydra.sweeper.{key}: {invalid[0]!r} is no override, quote key=value")

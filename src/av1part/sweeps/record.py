@@ -65,7 +65,7 @@ def write_record(
             "folder": job.folder.relative_to(compose.folder).as_posix(),
             "variant": variant,
             "member": member,
-            "words": list(job.job.words),
+            "words": list(job.job.overrides),
         }
         for job, (variant, member) in zip(jobs, _labels(jobs), strict=True)
     ]
@@ -134,13 +134,13 @@ def _reason(state: State) -> str:
 
 
 def _labels(jobs: Sequence[Composed]) -> list[tuple[str, str]]:
-    """Return variant and member of each; where the plan names none, by the words that differ."""
-    shared = set.intersection(*(set(job.job.words) for job in jobs)) if jobs else set()
+    """Return variant and member of each job, named by its overrides where the plan has no names."""
+    shared = set.intersection(*(set(job.job.overrides) for job in jobs)) if jobs else set()
     labels = []
     for job in jobs:
-        own = [word for word in job.job.words if word not in shared]
-        seeds = [word.replace("=", "-") for word in own if word.startswith("seed=")]
-        rest = " ".join(word for word in own if not word.startswith("seed="))
+        own = [override for override in job.job.overrides if override not in shared]
+        seeds = [override.replace("=", "-") for override in own if override.startswith("seed=")]
+        rest = " ".join(override for override in own if not override.startswith("seed="))
         member = job.job.member if job.job.variant else "_".join(seeds) or "run"
         labels.append((job.job.variant or rest or "run", member))
     return labels

@@ -56,16 +56,16 @@ def run_sweep(
         The folders of all jobs, finished.
 
     Raises:
-        ConfigError: if the plan, a job's words or sweep.json are not what they must be, or another
-            process runs the sweep; nothing has run then.
-        SweepError: if jobs failed, of which the others have run.
+        ConfigError: if the plan, a job's overrides or sweep.json are invalid, or another process
+            runs the sweep; nothing has run then.
+        SweepError: if jobs failed; the others have run.
     """
     plan = read_plan(options)
     compose = Composer(Path(config.hydra.sweep.dir), config, loader, plan)
     compose.configure_log()
     jobs = expand(plan, arguments, OverridesParser.create(config_loader=loader))
     for job in jobs:  # all of them, before the first runs
-        settings = compose.settings(job.words)
+        settings = compose.settings(job.overrides)
         check_run_name(str(settings["name"]))  # its folder is not called so, but the job checks it
         _check_one_process(settings)
     compose.folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _run(
     if todo:
         with Watch([job.folder for job in todo], waiting=waiting):
             try:
-                launcher.launch([list(job.words) for job in todo], initial_job_idx=index)
+                launcher.launch([list(job.overrides) for job in todo], initial_job_idx=index)
             except BrokenProcessPool as error:
                 log.warning(
                     "a process of the launcher was ended from outside, perhaps for want of memory: "
@@ -146,7 +146,7 @@ def _is_done(job: Composed, finished: FinishedRuns) -> bool:
 
 
 def _check_one_process(settings: Mapping[str, Any]) -> None:
-    """Refuse a job of several processes: they would be started with the words of the sweep.
+    """Refuse a job of several processes: they would be started with the overrides of the sweep.
 
     Raises:
         ConfigError: naming the remedy.

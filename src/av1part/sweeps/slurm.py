@@ -1,8 +1,8 @@
-"""What has become of a sweep's jobs on SLURM.
+"""The state of a sweep's jobs on SLURM.
 
-A job that ends by itself leaves its result in a file below the sweep's `.submitit`. One that has
-neither a result nor a place in the queue was ended from outside. SLURM's accounting, which a
-cluster need not have, is not asked: submitit's own waiting never ends without it.
+A job that ends by itself leaves its result in a file below the sweep's `.submitit`. A job without a
+result that is no longer in the queue was ended from outside. SLURM's accounting, which a cluster
+need not have, is not used: submitit's own waiting never ends without it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from av1part.system.errors import ConfigError, SweepError
 log = logging.getLogger(__name__)
 
 FOLDER = ".submitit"
-"""Of a sweep's folder: SLURM's scripts and logs, a folder a job."""
+"""Folder in a sweep's: SLURM's scripts and logs, a folder for each job."""
 
 _LOOK = 1.0
-"""Seconds between two looks for results."""
+"""Seconds between two checks for results."""
 
 
 def check_available() -> None:
@@ -52,38 +52,39 @@ def _has_plugin() -> bool:
 
 
 def queued(sweep: Path) -> dict[str, str] | None:
-    """Ask SLURM for a sweep's jobs.
+    """Return a sweep's jobs that SLURM has in its queue.
 
-    They are told by their script, which lies in the sweep's folder: ids begin anew with a cluster.
+    A job is recognised by its script, which lies in the sweep's folder: ids start again with a
+    cluster.
 
     Args:
         sweep: The sweep's folder.
 
     Returns:
-        Id (`7`, in an array `7_0`) to state of all that are waiting or running, whoever submitted
-        them, where the cluster shows others' jobs; None if SLURM does not answer.
+        Id (`7`, in an array `7_0`) to state of all that are waiting or running, of all users whose
+        jobs the cluster shows; None if SLURM does not answer.
     """
     place = f"{(sweep / FOLDER).absolute()}/"
-    found: dict[str, str] = {}
-    # A user at a time: of one the controller sends that user's jobs alone, else everybody's.
+    states: dict[str, str] = {}
+    # One user at a time: without one, the controller sends the jobs of all users.
     for user in _submitters(sweep):
-        words = ["squeue", "--noheader", "--array", f"--user={user}", "--format=%i %T %o"]
+        command = ["squeue", "--noheader", "--array", f"--user={user}", "--format=%i %T %o"]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         except (OSError, subprocess.SubprocessError):
             return None
         jobs = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
-        found |= {job[0]: job[1] for job in jobs if len(job) == 3 and job[2].startswith(place)}
-    return found
+        states |= {job[0]: job[1] for job in jobs if len(job) == 3 and job[2].startswith(place)}
+    return states
 
 
 def _submitters(sweep: Path) -> list[int]:
-    """Return the ids of this user and of all who own what submitting left in the folder."""
+    """Return the ids of this user and of the owners of what submitting left in the folder."""
     own, owners = os.getuid(), set()
-    for each in (sweep / FOLDER).glob("*"):
+    for path in (sweep / FOLDER).glob("*"):
         with suppress(OSError):  # it was renamed meanwhile
-            owners.add(each.lstat().st_uid)
-    # SLURM takes one whom the system no longer knows for a mistake in the question.
+            owners.add(path.lstat().st_uid)
+    # SLURM reports an error for a user that the system does not know.
     return [own, *sorted(uid for uid in owners - {own} if _is_known(uid))]
 
 
@@ -96,9 +97,9 @@ def _is_known(uid: int) -> bool:
 
 
 def wait_for_earlier(sweep: Path) -> None:
-    """Wait for the jobs of an earlier start, whose process ended before them.
+    """Wait for the jobs of an earlier start of the sweep.
 
-    Jobs outlive the process that submitted them, and two must not write into one folder.
+    Jobs outlive the process that submitted them, and two jobs must not write into one folder.
 
     Args:
         sweep: The sweep's folder.
@@ -119,7 +120,7 @@ def wait_for_earlier(sweep: Path) -> None:
 
 
 def _queued_for_sure(sweep: Path) -> dict[str, str]:
-    """Return what `queued` does, waiting for SLURM's answer; nothing where there is no SLURM."""
+    """Return what `queued` does, waiting for SLURM's answer; empty where there is no SLURM."""
     if shutil.which("squeue") is None:
         return {}
     started, left = time.monotonic(), queued(sweep)
@@ -132,14 +133,14 @@ def _queued_for_sure(sweep: Path) -> dict[str, str]:
 
 
 def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str | None]]:
-    """Wait for jobs, each until it has a result or SLURM no longer has it.
+    """Wait for jobs until each has a result or is no longer in SLURM's queue.
 
     Args:
-        results: A job's id to the file that it leaves.
+        results: A job's id to its result file.
         sweep: The sweep's folder.
 
     Yields:
-        Id, and None or how SLURM ended it without a result, such as `TIMEOUT`.
+        Id and, of a job without a result, its final state in SLURM, such as `TIMEOUT`; else None.
     """
     waiting = dict(results)
     suspects: set[str] = set()
@@ -157,7 +158,7 @@ def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str |
                 log.warning("SLURM does not answer (squeue): waiting on")
             silent = left is None
             gone = set() if left is None else waiting.keys() - left.keys()
-            # Twice, since a file may be seen here later than it was written there.
+            # Only the second time: a result file may become visible here later than it was written.
             for job in sorted(gone & suspects):
                 del waiting[job]
                 yield job, _end_of(job)
@@ -166,14 +167,14 @@ def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str |
 
 
 def submission_error(error: Exception) -> SweepError:
-    """Return what sbatch said as an error of one line."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return SweepError(f"SLURM took no jobs: {said} (see conf/hydra/launcher/slurm.yaml)")
+    """Return the error of sbatch on one line."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    return SweepError(f"SLURM took no jobs: {message} (see conf/hydra/launcher/slurm.yaml)")
 
 
 @contextmanager
 def cancelled_if_interrupted(jobs: Iterable[str]) -> Iterator[None]:
-    """Cancel jobs on Ctrl-C; when this process ends in another way they go on without it.
+    """Cancel jobs on Ctrl-C; if this process ends in another way, they continue.
 
     Args:
         jobs: Their ids.
@@ -187,31 +188,31 @@ def cancelled_if_interrupted(jobs: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # What was submitted as one array by its one id.
+        # An array is cancelled by the id that its jobs share.
         for main in sorted({job.partition("_")[0] for job in jobs}):
             subprocess.run(["scancel", main], check=False, timeout=60)
         raise
 
 
 def _patience(waited: float) -> float:
-    """Seconds between two questions to SLURM, which serves everybody: fewer as time goes by."""
+    """Return the seconds between two requests to SLURM, which grow with the time waited."""
     return min(60.0, max(2.0, waited / 10))
 
 
 def _is_there(file: Path) -> bool:
-    """Look for a file; listing its folder makes a network's file system look anew."""
+    """Return whether a file exists; listing its folder refreshes a network file system's cache."""
     try:
-        return any(each.name == file.name for each in file.parent.iterdir())
+        return any(path.name == file.name for path in file.parent.iterdir())
     except OSError:
         return False
 
 
 def _end_of(job: str) -> str:
-    """Return how a job ended, which SLURM remembers for some minutes."""
-    words = ["scontrol", "--oneliner", "show", "job", job]
+    """Return the final state of a job, which SLURM keeps for some minutes."""
+    command = ["scontrol", "--oneliner", "show", "job", job]
     try:
-        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return "ended"
-    states = [word for word in said.split() if word.startswith("JobState=")]
+    states = [word for word in done.stdout.split() if word.startswith("JobState=")]
     return states[0].removeprefix("JobState=") if states else "ended"

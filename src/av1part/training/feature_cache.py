@@ -2,11 +2,11 @@
 
     store + frozen trunk -> <folder>/<key>.npy, [turns, blocks, h, w, c], memory-mapped
 
-What lies below the first trained part of a stage computes the same in every epoch of every run
-that starts from the same backbone. Where training turns blocks by the eight symmetries there are
-eight of each. The key is a hash of all it depends on: the trunk's tensors and shape, the dataset's
-manifest, the nodes, the cut, the precision. Nothing has to be invalidated by hand; the oldest files
-that no run uses go when the folder outgrows its limit.
+The frozen layers below the first trained part of a stage compute the same features in every epoch
+of every run that starts from the same backbone. Where training turns blocks by the eight symmetries
+there are eight of each. The key is a hash of everything they depend on: the trunk's tensors and
+shape, the dataset's manifest, the nodes, the cut, the precision. No file is ever out of date; the
+least recently used ones are removed when the folder exceeds its limit.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _HEADER = 128
 """Bytes before the data of a .npy file of few dimensions."""
 _BITS = {torch.bfloat16: torch.int16}
 _CHECKED = 64
-"""Blocks whose features are computed anew when a file is used again."""
+"""Blocks whose features are computed again to check a file."""
 _TOLERANCE = 1e-3
-"""Largest difference of those, by the size of the features: other machines round otherwise."""
+"""Largest relative difference of those: rounding differs between machines."""
 
 
 def default_folder() -> Path:
-    """Return where features are kept unless told otherwise."""
+    """Return the default folder of the cache."""
     return cache_folder() / "features"
 
 
@@ -66,11 +66,11 @@ class FeatureCache:
     """A folder of features, shared by the runs of one machine."""
 
     def __init__(self, folder: Path, limit_bytes: float) -> None:
-        """Use a folder; it is made with its first file.
+        """Use a folder, which is created with its first file.
 
         Args:
-            folder: Where the files are.
-            limit_bytes: Of all files together, or inf; those not used for longest are removed.
+            folder: Folder of the files.
+            limit_bytes: Of all files together, or inf; the least recently used are removed.
         """
         self.folder = folder
         self.limit_bytes = limit_bytes
@@ -87,16 +87,16 @@ class FeatureCache:
         """Return the features of a reader's blocks, computing them if no run has before.
 
         Args:
-            classifier: Whose trunk, up to its `cut`, on the device that is to compute it.
+            classifier: With the trunk, up to its `cut`, on the device that computes it.
             reader: The blocks.
-            store: What they are of.
-            turned: Whether each block is wanted under all of `SYMMETRIES`, or only as it is.
-            precision: That training computes in, a key of `AUTOCASTS`.
+            store: Their dataset.
+            turned: Whether to return each block under all of `SYMMETRIES`, or only as it is.
+            precision: Precision of the training, a key of `AUTOCASTS`.
 
         Returns:
-            The features in the dtype that the trunk leaves them in, shape (t, n, c) or
-            (t, n, h, w, c), with t = 8 if turned, else 1; backed by the file, not to be written to.
-            None if they would not fit the limit, beside what other runs use.
+            The features in the trunk's output dtype, shape (t, n, c) or (t, n, h, w, c), with t = 8
+            if turned, else 1; backed by the file, not to be written to. None if they would exceed
+            the limit, together with the files that other runs use.
 
         Raises:
             OSError: if the folder cannot be written, or the disk is full.
@@ -111,23 +111,23 @@ class FeatureCache:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{job.key(store)}.npy"
-        # A second run that wants the same waits here, and finds it made.
+        # A second run that needs the same file waits here for the first one to write it.
         with file_lock(self.folder / f"{file.name}.lock"):
-            found = job.open(file)
-            if found is None or not job.agrees(found):
-                for left in self.folder.glob(f"{file.name}.*{PART_SUFFIX}"):
-                    left.unlink()  # by a run that was killed
+            features = job.open(file)
+            if features is None or not job.agrees(features):
+                for part in self.folder.glob(f"{file.name}.*{PART_SUFFIX}"):
+                    part.unlink()  # of a run that was killed
                 if not self._make_room(job.file_bytes):
                     log.warning("%s is full of features that runs use: not cached", self.folder)
                     return None
                 job.compute(file)
-                found = job.open(file)
-            if found is not None:
+                features = job.open(file)
+            if features is not None:
                 file.touch()
-        return found
+        return features
 
     def _make_room(self, size: int) -> bool:
-        """Remove what was not used for longest and is not in use; return whether that is enough."""
+        """Remove the least recently used files; return whether there is enough room."""
         files = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
         held = sum(file.stat().st_size for file in files)
         for file in files:
@@ -140,7 +140,7 @@ class FeatureCache:
 
 
 class _Job:
-    """Features to be had: of which blocks, by which trunk, how often turned, how precise."""
+    """The features of one file: their blocks, trunk, number of symmetries and precision."""
 
     def __init__(
         self,
@@ -178,29 +178,31 @@ class _Job:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def open(self, file: Path) -> Tensor | None:
-        """Map a file of features; None if it is not there, or not one of these."""
+        """Map a file of features; None if it is missing or holds others."""
         try:
             # Copy on write: a tensor cannot be read-only, and the file must not change.
-            found = np.lib.format.open_memmap(file, mode="c")
-            if found.dtype != self._stored or found.shape != self.shape:
+            stored = np.lib.format.open_memmap(file, mode="c")
+            if stored.dtype != self._stored_dtype or stored.shape != self.shape:
                 return None
-            _use(file, found)
+            _hold(file, stored)
         except (OSError, ValueError):
             return None
-        return torch.from_numpy(found).view(self.dtype)
+        return torch.from_numpy(stored).view(self.dtype)
 
-    def agrees(self, found: Tensor) -> bool:
-        """Compute some features anew: a damaged file must not be trained on."""
+    def agrees(self, features: Tensor) -> bool:
+        """Compare some features with new ones: a damaged file must not be trained on."""
         index = np.unique(np.linspace(0, len(self.reader) - 1, _CHECKED).astype(np.int64))
         turn = len(self.reader) % self.turns
-        fresh, kept = self._trunk(index, turn).float(), found[turn, index].float()
+        fresh, kept = self._trunk(index, turn).float(), features[turn, index].float()
         limit = _TOLERANCE * max(1e-6, float(fresh.abs().max()))
         return bool((fresh - kept).abs().max() <= limit)
 
     def compute(self, file: Path) -> None:
         """Write the file."""
         with atomic_path(file) as part:
-            out = np.lib.format.open_memmap(part, mode="w+", dtype=self._stored, shape=self.shape)
+            out = np.lib.format.open_memmap(
+                part, mode="w+", dtype=self._stored_dtype, shape=self.shape
+            )
             reserve(part)
             for start in range(0, len(self.reader), _BATCH):
                 index = np.arange(start, min(start + _BATCH, len(self.reader)))
@@ -210,8 +212,8 @@ class _Job:
             out.flush()
 
     @property
-    def _stored(self) -> np.dtype[Any]:
-        """The dtype of the file: numpy has no bfloat16, so those are kept as bits."""
+    def _stored_dtype(self) -> np.dtype[Any]:
+        """The dtype of the file: numpy has no bfloat16, whose bits are stored instead."""
         kept: np.dtype[Any] = torch.empty(0, dtype=_BITS.get(self.dtype, self.dtype)).numpy().dtype
         return kept
 
@@ -229,13 +231,13 @@ class _Job:
 def serve_features(
     options: Mapping[str, Any], module: StageModule, data: BlockDataModule, trainer: pl.Trainer
 ) -> None:
-    """Have the Trainer served the features of the frozen trunk, where there is one to cache.
+    """Give the data module the features of the frozen trunk, if they can be cached.
 
     Args:
         options: `mode`, `folder` and `limit_gb`, the config group `cache`.
-        module: Whose trunk; moved to the Trainer's device.
-        data: Gets the features of train and val; none if they cannot be kept, which is logged.
-        trainer: That will train.
+        module: The stage, which is moved to the Trainer's device.
+        data: Gets the features of train and val; none if they cannot be stored, which is logged.
+        trainer: The Trainer of the run.
     """
     if options["mode"] == "off" or module.classifier.cut is None or data.changes_pixels:
         return
@@ -264,29 +266,29 @@ def serve_features(
     log.info("features of the frozen trunk: cached in %s", folder)
 
 
-def _use(file: Path, features: NDArray[Any]) -> None:
-    """Keep a file while its features are in memory.
+def _hold(file: Path, features: NDArray[Any]) -> None:
+    """Lock a file while its features are in memory, so that no run removes it.
 
-    A map of a removed file stays whole on one machine only: another one that removes it through
-    NFS takes the pages from under the run, which ends by SIGBUS.
+    If another machine removes a mapped file through NFS, its pages are lost and the run ends by
+    SIGBUS; on one machine the map stays valid.
 
     Raises:
         FileNotFoundError: if the file has just been removed.
     """
-    reading = os.open(file, os.O_RDONLY)
-    weakref.finalize(features, os.close, reading)
+    descriptor = os.open(file, os.O_RDONLY)
+    weakref.finalize(features, os.close, descriptor)
     with suppress(OSError):  # a file system without locks
-        fcntl.flock(reading, fcntl.LOCK_SH)
-    if not os.fstat(reading).st_nlink:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if not os.fstat(descriptor).st_nlink:
         raise FileNotFoundError(file)
 
 
 def _remove_unused(file: Path) -> bool:
     """Remove a file that no run has in use; return whether it is gone."""
     try:
-        with file.open("r+b") as held:  # for writing, or NFS would give no exclusive lock
+        with file.open("r+b") as opened:  # NFS needs a file open for writing for an exclusive lock
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     return False

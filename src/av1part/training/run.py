@@ -80,15 +80,15 @@ def train_stage(
     Args:
         settings: The composed configuration, plain values.
         folder: Run folder; must exist.
-        draw: Called with what metrics.json will hold, or holds, when all else is written.
+        draw: Called with the metrics when all files but metrics.json are written.
 
     Returns:
         The result, or None in the further processes of a distributed run.
 
     Raises:
-        ConfigError: if the settings do not fit the data, each other or the machine; as for the
-            further errors, nothing is written before they have been checked.
-        Av1partError: if the data or a checkpoint are at fault.
+        ConfigError: if the settings do not fit the data, each other or the machine. Nothing is
+            written before this is checked, as for the errors below.
+        Av1partError: if the data or a checkpoint cannot be used.
     """
     last = _resumable(settings, folder)
     pl.seed_everything(int(settings["seed"]), workers=True, verbose=False)
@@ -152,11 +152,11 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         facts: Of the data, as `BlockDataModule.facts` returns them; stored in the checkpoint.
 
     Returns:
-        The stage, on the CPU; its hyper-parameter `start` says where the weights are from.
+        The stage, on the CPU; its hyper-parameter `start` is the source of the weights.
 
     Raises:
-        ConfigError: if the method needs a start that is not given, or trains without a rate.
-        CheckpointError: if the start cannot be loaded, strictly.
+        ConfigError: if the method lacks a start or a learning rate.
+        CheckpointError: if the start cannot be loaded, or does not fit.
     """
     method_options = dict(settings["method"])
     method, stage = str(method_options.pop("name")), settings["stage"]["name"]
@@ -249,7 +249,7 @@ def split_scores(
         module: The stage.
         data: Its data, set up for the same stage.
         split: `train`, `val` or `test`.
-        precision: To compute in, a key of `AUTOCASTS`.
+        precision: Precision of the computation, a key of `AUTOCASTS`.
 
     Returns:
         The scores with baselines and intervals, and the arrays behind them: `evaluation`,

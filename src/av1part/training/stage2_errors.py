@@ -1,4 +1,4 @@
-"""Which blocks Stage 2 sends to a Stage 3 by mistake, measured on val; for noise injection."""
+"""Rates at which Stage 2 sends blocks to a Stage 3 by mistake, measured on val."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> Fore
 
     Args:
         options: `source`, `share`, `labels`, `stage2`.
-        data: Arguments of the run's `BlockDataModule`; Stage 2 is measured on val of the same.
+        data: Arguments of the run's `BlockDataModule`; Stage 2 is evaluated on val of the same.
 
     Returns:
         The injection, or None for none.
@@ -58,7 +58,7 @@ def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> Fore
                 "injection=confusion needs injection.stage2=CKPT, a Stage 2 of the same data and "
                 "split, or use injection=uniform"
             )
-        # Building its network draws initial weights, which must not change those of the run.
+        # Building a network draws random weights, which must not change those of the run.
         with isolate_rng():
             module = load_stage(path, stage=parent.name)
         module_data = BlockDataModule(**{**data, "stage": parent.name})
@@ -71,10 +71,10 @@ def build_injection(options: Mapping[str, Any], data: Mapping[str, Any]) -> Fore
 
 
 def sent_by_type(evaluation: Evaluation, index: int) -> tuple[float, ...]:
-    """Return the share of each type's nodes that a stage puts into one of its classes.
+    """Return the share of each type's nodes that a stage predicts as one of its classes.
 
     Args:
-        evaluation: What the stage says of its population.
+        evaluation: The stage's predictions for its population.
         index: The class.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Hydra's way to `av1part.sweeps`: it takes sweepers from this namespace alone."""
+"""Hydra's sweeper of av1part; Hydra finds sweepers only in this namespace."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class PlanSweeper(Sweeper):
-    """Runs what a plan still lacks; see `av1part.sweeps.run`."""
+    """Runs the jobs of a plan that have no result yet; see `av1part.sweeps.run`."""
 
     def __init__(self, **_: Any) -> None:
-        """Leave the keys of conf/hydra/sweeper/plan.yaml: Hydra has resolved them, see `setup`."""
+        """Ignore the keys of conf/hydra/sweeper/plan.yaml, already resolved here; see `setup`."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what Hydra hands over, the plan as it is written: `${seed}` is each job's own."""
+        """Store Hydra's objects, and the plan unresolved: `${seed}` is each job's own."""
         plan = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
         assert isinstance(plan, dict)
         self.plan = {str(key): value for key, value in plan.items() if key != "_target_"}
         self.context, self.task, self.settings = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
-        """Run the jobs of the words given.
+        """Run the jobs of a command line.
 
         Args:
-            arguments: The command line's overrides.
+            arguments: Overrides of the command line.
 
         Returns:
             The folders of the finished jobs.

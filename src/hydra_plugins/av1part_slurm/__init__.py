@@ -1,7 +1,7 @@
-"""Hydra's way to SLURM: submitit's launcher, which tells of each job what became of it.
+"""Hydra's launcher for SLURM: submitit's, with the result or the error of every job.
 
-By itself that waits for ever for a job that SLURM has ended, where there is no accounting; where
-there is, it leaves all other jobs behind at the first such one.
+submitit's own launcher waits for ever for a job that SLURM has ended, where there is no accounting;
+where there is, it abandons all other jobs at the first such one.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ class SlurmLauncher(Launcher):
     """Submits the jobs of a sweep as an array, and waits for them; see `av1part.sweeps.slurm`."""
 
     def __init__(self, **params: Any) -> None:
-        """Keep the keys of conf/hydra/launcher/slurm.yaml."""
+        """Store the keys of conf/hydra/launcher/slurm.yaml."""
         self.params = params
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Check that there is a SLURM, and the keys; keep what Hydra hands over."""
+        """Check SLURM and the keys, and store Hydra's objects."""
         from av1part.sweeps.slurm import FOLDER, check_available
 
         check_available()
         from hydra_plugins.hydra_submitit_launcher import config as schema
-        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Theirs
+        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import (
+            SlurmLauncher as SubmititLauncher,
+        )
 
         self.sweep = Path(config.hydra.sweep.dir)
         # What runs in a job is submitit's launcher, pickled.
-        self.job = Theirs(**self.params)
+        self.job = SubmititLauncher(**self.params)
         self.job.setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.context, self.config = hydra_context, config
         known = OmegaConf.structured(schema.SlurmQueueConf)
@@ -55,23 +57,23 @@ class SlurmLauncher(Launcher):
         """Submit jobs and wait for all of them.
 
         Args:
-            job_overrides: Words of each.
+            job_overrides: Overrides of each job.
             initial_job_idx: Number of the first.
 
         Returns:
-            What became of each, in their order; why one failed is in its folder's job.json.
+            Their results, in order; the error of a failed one is in its folder's job.json.
         """
         from av1part.sweeps import slurm
 
         jobs = self._submit(job_overrides, initial_job_idx)
-        words = {job.job_id: each for job, each in zip(jobs, job_overrides, strict=True)}
+        overrides = {job.job_id: own for job, own in zip(jobs, job_overrides, strict=True)}
         by_id = {job.job_id: job for job in jobs}
         log.info("%d jobs given to SLURM, the first is %s", len(jobs), jobs[0].job_id)
         results = {job_id: job.paths.result_pickle for job_id, job in by_id.items()}
         returned = {}
         with slurm.cancelled_if_interrupted(results):
             for job_id, end in slurm.ended(results, self.sweep):
-                returned[job_id] = self._returned(by_id[job_id], end, words[job_id])
+                returned[job_id] = self._returned(by_id[job_id], end, overrides[job_id])
         return [returned[job_id] for job_id in by_id]
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
@@ -99,8 +101,8 @@ class SlurmLauncher(Launcher):
         except (FailedJobError, FailedSubmissionError) as error:
             raise submission_error(error) from None
 
-    def _returned(self, job: Any, end: str | None, words: Sequence[str]) -> JobReturn:
-        """Return a job's result; of one without, make a failed one and tell its folder."""
+    def _returned(self, job: Any, end: str | None, overrides: Sequence[str]) -> JobReturn:
+        """Return a job's result; without one, record the failure in its folder."""
         from av1part.sweeps.state import record_failure
         from av1part.system.errors import SweepError
 
@@ -111,6 +113,6 @@ class SlurmLauncher(Launcher):
             lines = [line for line in str(error).split("\n-----")[1].splitlines() if line.strip()]
             end = lines[-1]
         failure = SweepError(f"SLURM's job {job.job_id}: {end}, see {job.paths.stderr}")
-        cfg = self.context.config_loader.load_sweep_config(self.config, list(words))
+        cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         record_failure(Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir, failure)
-        return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=failure)
+        return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=failure)

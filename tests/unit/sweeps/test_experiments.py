@@ -48,7 +48,7 @@ def test_it_composes(experiment: str) -> None:
         for job in jobs:
             if job.seed != plan.seeds[0]:
                 continue
-            cfg = compose("train", overrides=list(job.words))
+            cfg = compose("train", overrides=list(job.overrides))
             check_values(cfg, "train")
             assert (cfg.stage.name == "stage1") == (job.variant == "stage1")
             assert cfg.seed == plan.seeds[0]
@@ -68,6 +68,6 @@ def test_confusion_is_measured_on_the_stage_2_of_the_same_seed(experiment: str) 
         jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
         found = [job for job in jobs if job.variant == "confusion"]
         for job in found:
-            measured = compose("train", overrides=list(job.words)).injection.stage2
+            measured = compose("train", overrides=list(job.overrides)).injection.stage2
             assert f"/seed-{job.seed}/" in measured
         assert len(found) == 5

@@ -36,17 +36,17 @@ def test_variants_folds_and_seeds() -> None:
     names = [f"{job.variant}/{job.member}" for job in found]
     members = ["fold-x_seed-7", "fold-x_seed-8", "fold-y_seed-7", "fold-y_seed-8"]
     assert names == [f"{v}/{m}" for v in (START, "a", "b") for m in members]
-    assert found[0].words == (
+    assert found[0].overrides == (
         *("stage=stage1", "data.split_list=x.csv", "trainer.max_epochs=1", "seed=7"),
     )
-    assert found[-1].words == (
+    assert found[-1].overrides == (
         *("data.split_list=y.csv", "method=adapter", "trainer.max_epochs=1", "seed=8"),
     )
 
 
 def test_the_command_line_counts_more_than_a_variant() -> None:
     (job,) = jobs({"variants": {"short": ["trainer.max_epochs=3"]}}, "trainer.max_epochs=9")
-    assert job.words == ("trainer.max_epochs=3", "trainer.max_epochs=9")
+    assert job.overrides == ("trainer.max_epochs=3", "trainer.max_epochs=9")
 
 
 def test_several_values_are_several_variants() -> None:
@@ -63,14 +63,14 @@ def test_several_values_are_several_variants() -> None:
     assert [job.variant for job in crossed] == [
         *("a_context-0", "a_context-4", "b_context-0", "b_context-4"),
     ]
-    assert all(job.words[-1] == "loss=focal" for job in crossed)
+    assert all(job.overrides[-1] == "loss=focal" for job in crossed)
 
 
 def test_values_of_the_command_line_do_not_multiply_stage_1() -> None:
     plan = {"variants": {"a": []}, "seeds": [0], "start": ["stage=stage1"]}
     found = jobs(plan, "adapter.bottleneck=8,16", "data.size=16")
     assert [job.variant for job in found] == [START, "a_bottleneck-8", "a_bottleneck-16"]
-    assert found[0].words == ("stage=stage1", "data.size=16", "seed=0")
+    assert found[0].overrides == ("stage=stage1", "data.size=16", "seed=0")
 
 
 def test_a_start_of_each_variant_has_its_words() -> None:
@@ -87,7 +87,7 @@ def test_a_start_of_each_variant_has_its_words() -> None:
         ("a", "seed-1", None),
         ("b", "seed-1", None),
     ]
-    assert found[1].words == (
+    assert found[1].overrides == (
         *("data.context=4", "method=frozen", "trainer.max_epochs=2"),
         *("stage=stage1", "method=auto", "trainer.max_epochs=2", "seed=1"),
     )
@@ -100,7 +100,7 @@ def test_the_command_line_leaves_a_start_what_it_is_and_replaces_params() -> Non
         "start": ["stage=stage1", "method=auto"],
     }
     found = jobs(plan, "stage=stage3_rect", "data.context=8")
-    assert [job.words for job in found] == [
+    assert [job.overrides for job in found] == [
         ("stage=stage1", "method=auto", "data.context=8"),
         ("stage=stage3_rect", "data.context=8"),
     ]
@@ -108,7 +108,7 @@ def test_the_command_line_leaves_a_start_what_it_is_and_replaces_params() -> Non
 
 def test_without_a_plan_it_is_hydras_own_product() -> None:
     found = jobs({}, "seed=1,2", "method=frozen,finetune")
-    assert [job.words for job in found] == [
+    assert [job.overrides for job in found] == [
         ("seed=1", "method=frozen"),
         ("seed=1", "method=finetune"),
         ("seed=2", "method=frozen"),

@@ -1,4 +1,4 @@
-"""A dataset that is written to while a run reads it ends the run, before its next checkpoint."""
+"""Ending a run whose dataset is changed while it trains, before its next checkpoint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from av1part.data.serve.datamodule import BlockDataModule
 
 
 class DataGuard(Callback):
-    """Looks after every epoch and before every checkpoint whether the files are still the same."""
+    """Checks after every epoch and before every checkpoint that the files are unchanged."""
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse what was learnt from other pixels than the manifest's."""
+        """Refuse an epoch that was trained on other pixels than the manifest's."""
         self._check(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """The same of what a run that is told to stop saves inside an epoch."""
+        """Refuse likewise a checkpoint that is saved inside an epoch."""
         self._check(trainer)
 
     def _check(self, trainer: pl.Trainer) -> None:

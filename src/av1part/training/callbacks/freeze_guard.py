@@ -1,4 +1,4 @@
-"""Proof that what was declared frozen stayed bit-identical."""
+"""Checking that frozen tensors stay bit-identical."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from av1part.system.errors import FreezeError
 class FreezeGuard(Callback):
     """Hashes every frozen tensor before training, at each checkpoint and at the end.
 
-    A layer that its method's schedule thaws is watched until then.
+    A layer that the method's schedule thaws is checked until then.
     """
 
     def __init__(self) -> None:
         self._before: dict[str, str] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hash the frozen tensors; they must be those the module started from.
+        """Hash the frozen tensors, which must be those that the run started from.
 
         Args:
-            trainer: Whose optimizer is checked.
+            trainer: With the optimizer, which is checked too.
             pl_module: The stage, at its start or as resumed.
 
         Raises:
@@ -51,7 +51,7 @@ class FreezeGuard(Callback):
         self.check(_stage(pl_module))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to end as if nothing had happened."""
+        """Refuse to end a run whose frozen part has moved."""
         self.check(_stage(pl_module))
 
     def check(self, module: StageModule) -> None:

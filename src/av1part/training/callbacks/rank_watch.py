@@ -1,8 +1,7 @@
-"""A run of several processes ends when one of them dies, instead of waiting for it for ever.
+"""Ending a run of several processes when one of them dies, instead of waiting for it for ever.
 
-Lightning watches its processes too, but kills the first one without a word, and the others not at
-all when it is the first that died. Processes that SLURM has started it watches itself (`srun
---kill-on-bad-exit=1`).
+Lightning watches its processes too, but kills the first one without a message, and kills none when
+the first one dies. SLURM watches those that it has started (`srun --kill-on-bad-exit=1`).
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from av1part.system.signals import EXIT_CODE
 log = logging.getLogger(__name__)
 
 SECONDS = 1.0
-"""Between two looks at the other processes; Lightning looks every five."""
+"""Seconds between two checks of the other processes; Lightning checks every five."""
 
 
 def _is_watched(launcher: object) -> bool:
-    """Return whether Lightning has started the processes, and there are several."""
+    """Return whether Lightning has started several processes."""
     return (
         isinstance(launcher, _SubprocessScriptLauncher)
         and launcher.num_processes > 1
@@ -39,52 +38,52 @@ def _is_watched(launcher: object) -> bool:
 
 
 class RankWatch(Callback):
-    """Looks after the other processes of a run from a thread, which a hanging one cannot stop."""
+    """Checks the other processes of a run in a thread, which runs on while the main one waits."""
 
     def __init__(self, folder: Path) -> None:
-        """Watch a run in `folder`, where each process has its log."""
+        """Watch a run whose processes have their logs in `folder`."""
         self.folder = folder
         self._over = threading.Event()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to look, if Lightning has started these processes."""
+        """Start the thread, if Lightning has started the processes."""
         launcher = trainer.strategy.launcher
         if _is_watched(launcher):
             assert isinstance(launcher, _SubprocessScriptLauncher)
             for thread in threading.enumerate():
                 if isinstance(thread, _ChildProcessObserver):
-                    thread._child_processes = []  # it ends when it has nothing to look at
-            words = (launcher.procs, os.getppid())
-            threading.Thread(target=self._look, args=words, daemon=True).start()
+                    thread._child_processes = []  # it ends when the list is empty
+            arguments = (launcher.procs, os.getppid())
+            threading.Thread(target=self._watch, args=arguments, daemon=True).start()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look no more: the further processes end now."""
+        """Stop watching: the other processes end now."""
         self._over.set()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Leave the thread the time to say why, if the error is that another process died."""
+        """Give the thread time to log the cause, in case another process has died."""
         if isinstance(exception, RuntimeError):
             self._over.wait(2 * SECONDS)
         self._over.set()
 
-    def _look(self, others: Sequence[subprocess.Popen[bytes]], parent: int) -> None:
-        is_child = not others
+    def _watch(self, children: Sequence[subprocess.Popen[bytes]], parent: int) -> None:
+        is_child = not children
         while not self._over.wait(SECONDS):
             if is_child and os.getppid() != parent:
-                os._exit(1)  # the first process has died, and whoever started it knows
-            for rank, other in enumerate(others, 1):
-                if other.poll() not in (None, 0, EXIT_CODE):  # or told to stop, as all are then
-                    self._end(rank, other, others)
+                os._exit(1)  # the first process has died; its own parent reports that
+            for rank, child in enumerate(children, 1):
+                if child.poll() not in (None, 0, EXIT_CODE):  # a signal stops all processes
+                    self._end(rank, child, children)
 
     def _end(
         self,
         rank: int,
         dead: subprocess.Popen[bytes],
-        others: Sequence[subprocess.Popen[bytes]],
+        children: Sequence[subprocess.Popen[bytes]],
     ) -> None:
-        """Say which process died, and end all; those that wait for it would not hear an error."""
+        """Log which process died, and end all: one that waits for it cannot raise an error."""
         code = dead.returncode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         log.error(
@@ -95,6 +94,6 @@ class RankWatch(Callback):
             how,
             self.folder / f"train-rank{rank}.log",
         )
-        for each in others:
-            each.kill()
+        for child in children:
+            child.kill()
         os._exit(1)

@@ -59,7 +59,7 @@ def read_back_in_new_process(
         batches: Only the first so many val batches; None is all.
         ranks: Processes of the training; the first one's share of the batches is evaluated.
         device: Where to evaluate.
-        precision: To compute in, a key of `AUTOCASTS`.
+        precision: Precision of the computation, a key of `AUTOCASTS`.
 
     Returns:
         The record that the process prints.
@@ -70,16 +70,16 @@ def read_back_in_new_process(
             tells a job to stop reaches it too; it is then started a second time.
     """
     limit = "all" if batches is None else str(batches)
-    words = [*CHILD, str(path.resolve()), limit, str(ranks), device, precision]
+    command = [*CHILD, str(path.resolve()), limit, str(ranks), device, precision]
     # The new process must run the code of this one, wherever that was imported from.
     here = str(Path(__file__).resolve().parents[3])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     try:
-        done = _run(words, environment)
+        done = _run(command, environment)
         if -done.returncode in SIGNALS:
             log.info("told to stop while %s was read back: reading it again", path.name)
-            done = _run(words, environment)
+            done = _run(command, environment)
     except subprocess.TimeoutExpired:
         raise CheckpointMismatchError(
             f"it did not answer within {TIMEOUT:g} s: fewer callbacks.verify_batches take less"
@@ -93,9 +93,11 @@ def read_back_in_new_process(
     return _parse(done.stdout)
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words,
+        command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

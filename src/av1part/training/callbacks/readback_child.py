@@ -34,7 +34,7 @@ def read_back(
         batches: Only the first so many val batches; None is all.
         ranks: Processes of the training; the first one's share of the batches is evaluated.
         device: Where to evaluate.
-        precision: To compute in, a key of `AUTOCASTS`.
+        precision: Precision of the computation, a key of `AUTOCASTS`.
 
     Returns:
         The hashes of its tensors, and its score.

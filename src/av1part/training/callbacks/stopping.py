@@ -1,4 +1,4 @@
-"""Early stopping that a resumed run honours."""
+"""Early stopping that also holds for a resumed run."""
 
 from __future__ import annotations
 
