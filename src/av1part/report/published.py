@@ -18,11 +18,12 @@ import yaml
 from numpy.typing import NDArray
 
 from av1part.runs.fields import REMEDY, Fields
-from av1part.runs.read import Predictions, StageRun, check_counts, check_history
+from av1part.runs.read import StageRun, check_counts
 from av1part.runs.samples import NO_SAMPLES
 from av1part.runs.schema import current_metrics
 from av1part.runs.settings import read_text
 from av1part.runs.sweeps import SWEEP_FILE, TEST_FILE, config_sha256
+from av1part.runs.tables import Predictions, check_history
 from av1part.system.errors import ReportError
 from av1part.system.files import atomic_path, write_json, write_text
 

@@ -20,7 +20,6 @@ from av1part.metrics.scores import (
     confusion_matrix,
     macro_f1_from_confusion,
 )
-from av1part.partition import Partition
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.samples import Samples, read_samples
 from av1part.runs.schema import (
@@ -29,50 +28,22 @@ from av1part.runs.schema import (
     CONFIG_FILE,
     CONFUSION_FILE,
     ENVIRONMENT_FILE,
-    HISTORY_COLUMNS,
     HISTORY_FILE,
-    LABEL,
     METRICS_FILE,
-    NODE_COLUMNS,
-    PARTITION,
     PIPELINE_FILE,
-    PREDICTION,
     PREDICTIONS_FILE,
     SAMPLES_FILE,
     TIMING_FILE,
     current_metrics,
     nested,
-    probability_column,
     sidecar_path,
 )
 from av1part.runs.settings import flat_settings, read_text
+from av1part.runs.tables import Predictions, read_confusion, read_history, read_predictions
 from av1part.system.errors import ReportError
 
 _ROUNDING = 5e-5
 """How far a recorded score may be from its matrix: half of what a table prints."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions of a run for the nodes it was evaluated on.
-
-    Attributes:
-        label: True class indices, int64 of shape (n,).
-        prediction: Predicted class indices, int64 of shape (n,).
-        probability: Of each class, float64 of shape (n, k); rows sum to 1.
-        qindex: Of each node's frame, int64 of shape (n,).
-        sequences: Number of pictures and clips the nodes are of.
-        node: Rows of the node table, int64 of shape (n,).
-        sequence: Name of each node's picture or clip, shape (n,).
-    """
-
-    label: NDArray[np.int64]
-    prediction: NDArray[np.int64]
-    probability: NDArray[np.float64]
-    qindex: NDArray[np.int64]
-    sequences: int
-    node: NDArray[np.int64]
-    sequence: NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -228,8 +199,8 @@ def load_run(
         "environment": Fields.read(path / ENVIRONMENT_FILE),
         "timing": Fields.read(path / TIMING_FILE) if (path / TIMING_FILE).exists() else None,
         "config": read_text(path / CONFIG_FILE),
-        "confusion": _read_confusion(path / CONFUSION_FILE, names),
-        "predictions": _read_predictions(path / PREDICTIONS_FILE, names, pipeline is not None),
+        "confusion": read_confusion(path / CONFUSION_FILE, names),
+        "predictions": read_predictions(path / PREDICTIONS_FILE, names, pipeline is not None),
         "samples": read_samples(path / SAMPLES_FILE),
     }
     check_counts(path, scores, common["predictions"], common["confusion"])
@@ -238,7 +209,7 @@ def load_run(
     return StageRun(
         **common,
         stage=scores.text("stage"),
-        history=_read_history(path / HISTORY_FILE),
+        history=read_history(path / HISTORY_FILE),
         verified={
             stem: Fields.read(file)
             for stem in CHECKPOINT_STEMS
@@ -301,92 +272,3 @@ def check_counts(
                 f"{metrics.file} says {key} {recorded:.4f}, its confusion matrix "
                 f"{correct:.4f}: {REMEDY}"
             )
-
-
-def _read_confusion(file: Path, names: tuple[str, ...]) -> NDArray[np.int64]:
-    data = _read_csv(file)
-    if data.columns != ["true", *names] or data["true"].cast(pl.String).to_list() != list(names):
-        raise ReportError(f"{file} does not have the rows and columns {', '.join(names)}: {REMEDY}")
-    if not all(dtype.is_integer() for dtype in data.dtypes[1:]) or sum(data.null_count().row(0)):
-        raise ReportError(f"{file} holds something else than counts: {REMEDY}")
-    return data.drop("true").to_numpy().astype(np.int64)
-
-
-def _read_history(file: Path) -> pl.DataFrame:
-    return check_history(file, _read_csv(file))
-
-
-def check_history(file: Path, data: pl.DataFrame) -> pl.DataFrame:
-    """Check a table of epochs.
-
-    Args:
-        file: Where it is from, for messages.
-        data: The table.
-
-    Returns:
-        All of it as float64.
-
-    Raises:
-        ReportError: if a column or all rows are missing, or one holds text.
-    """
-    missing = set(HISTORY_COLUMNS) - set(data.columns)
-    if missing or not data.height:
-        lacks = ", ".join(sorted(missing)) or "its epochs"
-        raise ReportError(f"{file} lacks {lacks}: {REMEDY}")
-    text = [c for c, t in data.schema.items() if not t.is_numeric() and t != pl.Null]
-    if text:
-        raise ReportError(f"{file} holds text in column {text[0]}: {REMEDY}")
-    return data.with_columns(pl.all().cast(pl.Float64))
-
-
-def _read_predictions(file: Path, names: tuple[str, ...], are_ids: bool) -> Predictions:
-    """Read predictions; with `are_ids` they are partition ids, else class indices.
-
-    Raises:
-        ReportError: naming the file, if it is missing, damaged or not of these classes.
-    """
-    if not file.is_file():
-        raise ReportError(f"{file} is missing: {REMEDY}")
-    try:
-        data = pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReportError(f"{file} is not readable Parquet ({reason}): {REMEDY}") from None
-    truth = PARTITION if are_ids else LABEL
-    shares = [probability_column(name) for name in names]
-    columns = [*NODE_COLUMNS, truth, PREDICTION, *shares]
-    missing = [c for c in columns if c not in data.columns]
-    if missing or not data.height or sum(data.null_count().row(0)):
-        lacks = f"column {missing[0]}" if missing else "rows or has empty cells"
-        raise ReportError(f"{file} lacks {lacks}: {REMEDY}")
-    codes = [Partition[n] for n in names] if are_ids else list(range(len(names)))
-    index = {code: i for i, code in enumerate(codes)}
-    unknown = set(data[truth].unique()) | set(data[PREDICTION].unique())
-    if not unknown <= set(index):
-        raise ReportError(f"{file} has a class that is none of {', '.join(names)}: {REMEDY}")
-    to_index = {
-        c: data[c].replace_strict(index, return_dtype=pl.Int64).to_numpy()
-        for c in (truth, PREDICTION)
-    }
-    probability = data.select(shares).cast(pl.Float64).to_numpy()
-    if not np.allclose(probability.sum(1), 1, atol=1e-3):
-        raise ReportError(f"{file} has probabilities that do not sum to 1: {REMEDY}")
-    return Predictions(
-        label=to_index[truth],
-        prediction=to_index[PREDICTION],
-        probability=probability,
-        qindex=data["qindex"].cast(pl.Int64).to_numpy(),
-        sequences=data["sequence"].n_unique(),
-        node=data["node"].cast(pl.Int64).to_numpy(),
-        sequence=data["sequence"].to_numpy(),
-    )
-
-
-def _read_csv(file: Path) -> pl.DataFrame:
-    if not file.is_file():
-        raise ReportError(f"{file} is missing: {REMEDY}")
-    try:
-        return pl.read_csv(file, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReportError(f"{file} is not readable CSV ({reason}): {REMEDY}") from None
