@@ -104,7 +104,7 @@ def _class_indices(
 def confusion_matrix(
     predictions: ArrayLike, labels: ArrayLike, k: int, groups: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Count pairs of true and predicted class indices, per group if asked.
+    """Count pairs of true and predicted class indices, per group if groups are given.
 
     Args:
         predictions: Integers 0..k-1, shape (n,).

@@ -35,7 +35,7 @@ class Mean:
     Attributes:
         mean: The mean.
         sd: Sample standard deviation; None of a single member.
-        low: Lower limit of Student's interval of the mean; None likewise.
+        low: Lower limit of Student's interval of the mean; None of a single member.
         high: Upper limit.
         n: Number of members.
     """

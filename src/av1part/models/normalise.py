@@ -8,7 +8,7 @@ from torch import Tensor, nn
 MEAN = 0.449
 """Mean of ImageNet's three channel means, in units of full scale (torchvision's transforms)."""
 STD = 0.226
-"""Mean of ImageNet's three channel standard deviations, likewise."""
+"""Mean of ImageNet's three channel standard deviations, in the same units."""
 
 
 class PixelNormalise(nn.Module):

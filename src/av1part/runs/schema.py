@@ -94,7 +94,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def training_files() -> frozenset[str]:
-    """Return what a finished training leaves, relative to its folder, logs and plots aside."""
+    """Return the files of a finished training, relative to its folder, without logs and plots."""
     checkpoints = (Path(CHECKPOINTS, f"{stem}.ckpt") for stem in CHECKPOINT_STEMS)
     pairs = (path.as_posix() for file in checkpoints for path in (file, sidecar_path(file)))
     return frozenset((*RESULT_FILES, HISTORY_FILE, *pairs))

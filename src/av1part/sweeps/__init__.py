@@ -1,1 +1,1 @@
-"""Sweeps: from a plan to jobs, from what lies in their folders to what is still to be run."""
+"""Sweeps: the jobs of a plan, their state, running those without a result, and opening test."""

@@ -57,7 +57,7 @@ class Job:
     Attributes:
         variant: Its name; `START` of a Stage-1 run, None where the plan names none.
         fold: Name of the fold, if there are some.
-        seed: Its seed, if the plan says it.
+        seed: Its seed, if the plan names seeds.
         overrides: Overrides of `av1part train`, without those of its folder and its start.
         of: Of a Stage-1 run the variant it is for, if it is for one alone.
     """
@@ -146,7 +146,7 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
         The jobs: Stage-1 runs first, then variant by variant.
 
     Raises:
-        ConfigError: if an argument is no override, or the plan already says what it lists.
+        ConfigError: if an argument is no override, or contradicts the plan.
     """
     set_keys = {_key(override) for override in arguments}
     arguments = [*(f"{k}={v}" for k, v in plan.params.items() if k not in set_keys), *arguments]

@@ -145,14 +145,14 @@ def ended(results: Mapping[str, Path], sweep: Path) -> Iterator[tuple[str, str |
     waiting = dict(results)
     suspects: set[str] = set()
     silent = False
-    asked = started = time.monotonic()
+    requested = started = time.monotonic()
     while waiting:
         for job in [job for job, file in waiting.items() if _is_there(file)]:
             del waiting[job]
             yield job, None
         now = time.monotonic()
-        if waiting and now - asked >= _patience(now - started):
-            asked = now
+        if waiting and now - requested >= _patience(now - started):
+            requested = now
             left = queued(sweep)
             if left is None and not silent:
                 log.warning("SLURM does not answer (squeue): waiting on")

@@ -27,7 +27,7 @@ class Av1partError(Exception):
 
 
 class ConfigError(Av1partError):
-    """A configuration that cannot be what its author meant."""
+    """A configuration that is invalid or contradicts itself."""
 
 
 class SourceError(Av1partError):

@@ -32,7 +32,7 @@ def expanded(path: str | Path) -> Path:
         The path.
 
     Raises:
-        ConfigError: if the system knows no such home.
+        ConfigError: if the system has no such home folder.
     """
     try:
         return Path(path).expanduser()
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
         AV1PART_CACHE, or `av1part` in the XDG cache folder.
 
     Raises:
-        ConfigError: if it would be in a home that the system does not know.
+        ConfigError: if it would be in a home folder that the system does not have.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return expanded(os.environ.get("AV1PART_CACHE") or Path(base) / "av1part")

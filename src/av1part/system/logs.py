@@ -79,7 +79,7 @@ def _coloured(line: str, level: int) -> str:
 
 @contextmanager
 def run_log(path: Path, *, logger: str = "", always: bool = False) -> Iterator[None]:
-    """Also write what is logged into a file, for as long as the context lasts.
+    """Write log lines into a file too, for as long as the context lasts.
 
     Python's warnings are logged too, on the terminal as well, and the error that ends a run is the
     last line of its log.

@@ -15,18 +15,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from av1part.checkpoints.load import load_backbone, load_stage, read_checkpoint
+from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
 from av1part.evaluation.evaluate import evaluate, stage_scores
 from av1part.evaluation.nodes import choose_samples, node_columns
 from av1part.metrics.intervals import intervals_json, metric_intervals
 from av1part.metrics.scores import Scores, baselines
-from av1part.models.freeze import frozen_text, state_sha256
-from av1part.models.losses import build_loss
-from av1part.models.summary import count_parameters, count_trainable, summarise
-from av1part.models.weights import load_pretrained
-from av1part.partition import taxonomy
+from av1part.models.summary import count_parameters, count_trainable
 from av1part.runs.read import read_metrics
 from av1part.runs.samples import write_samples
 from av1part.runs.schema import (
@@ -46,12 +42,18 @@ from av1part.runs.write import (
     write_predictions,
     write_timing,
 )
-from av1part.stages.base import StageModule, stage_class
+from av1part.stages.base import StageModule
 from av1part.system.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.system.files import read_json
+from av1part.training.build import (
+    build_datamodule,
+    build_module,
+    check_settings,
+    log_summary,
+    warn_of_late_thaw,
+)
 from av1part.training.callbacks.timing import Timing
 from av1part.training.feature_cache import serve_features
-from av1part.training.stage2_errors import build_injection
 from av1part.training.trainer import Settings, build_trainer, fit
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,7 @@ def train_stage(
     pl.seed_everything(int(settings["seed"]), workers=True, verbose=False)
     data = build_datamodule(settings)
     facts = data.facts()
-    _check_settings(settings, facts)
+    check_settings(settings, facts)
     if facts["injection"] is not None:
         log.info("%s", describe(facts["injection"]))
     module = build_module(settings, facts)
@@ -116,7 +118,7 @@ def train_stage(
     if last is None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
-    _warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
+    warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
     started = time.perf_counter()
     serve_features(settings["cache"], module, data, trainer)
     timing.features_seconds = time.perf_counter() - started
@@ -130,114 +132,6 @@ def train_stage(
     # Last: a sweep counts a folder that has it as done.
     write_metrics(folder, result.metrics)
     return result
-
-
-def build_datamodule(settings: Settings) -> BlockDataModule:
-    """Return the data module of a configuration."""
-    arguments = {
-        **settings["data"],
-        "stage": settings["stage"]["name"],
-        "taxonomy": settings["taxonomy"],
-        "seed": settings["seed"],
-    }
-    injection = build_injection(settings["injection"], arguments)
-    return BlockDataModule(**arguments, injection=injection)
-
-
-def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
-    """Build a stage and give its backbone the weights it starts from.
-
-    Args:
-        settings: The configuration of the run.
-        facts: Of the data, as `BlockDataModule.facts` returns them; stored in the checkpoint.
-
-    Returns:
-        The stage, on the CPU; its hyper-parameter `start` is the source of the weights.
-
-    Raises:
-        ConfigError: if the method lacks a start or a learning rate.
-        CheckpointError: if the start cannot be loaded, or does not fit.
-    """
-    method_options = dict(settings["method"])
-    method, stage = str(method_options.pop("name")), settings["stage"]["name"]
-    options = dict(settings["backbone"])
-    weights, stage1 = options.pop("weights"), settings["stage1"]
-    if method == "scratch" and (stage1 is not None or weights != "none"):
-        raise ConfigError("method=scratch starts at random: leave out stage1 and backbone.weights")
-    if method != "scratch" and stage1 is None and weights == "none":
-        raise ConfigError(
-            f"method={method} of {stage} needs a trained backbone: give stage1=CKPT (or "
-            "backbone.weights), or use method=scratch"
-        )
-    if stage1 is not None and weights != "none":
-        raise ConfigError("give stage1=CKPT or backbone.weights, not both")
-    module = stage_class(stage)(
-        taxonomy=settings["taxonomy"],
-        method=method,
-        backbone=options,
-        head=settings["head"],
-        loss=settings["loss"],
-        optimizer=settings["optimizer"],
-        scheduler=settings["scheduler"],
-        data=dict(facts),
-        adapter=settings["adapter"] if method == "adapter" else None,
-        conditioning=settings["conditioning"],
-        method_options=method_options,
-        seed=settings["seed"],
-    )
-    _check_rates(module, settings["optimizer"]["lr"])
-    start: dict[str, Any] = {"weights": str(weights)}
-    if stage1 is not None:
-        start |= load_backbone(module, stage1)
-    else:
-        load_pretrained(module.classifier.backbone, weights)
-        start["sha256"] = state_sha256(module.classifier.backbone.state_dict())
-    module.hparams["start"] = start
-    return module
-
-
-def log_summary(module: StageModule, side: int) -> None:
-    """Log the layers with their spatial size and parameters, trained and frozen."""
-    total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
-    log.info(
-        "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",
-        module.stage_name,
-        module.hparams["method"],
-        f"{trainable:,}",
-        f"{total:,}",
-        100 * trainable / total,
-        frozen_text(module.classifier.thaw),
-    )
-    for row in summarise(module.classifier, side):
-        where = f"{row.side}x{row.side}" if row.side else "-"
-        log.info(
-            "  %-12s %4d channels, map %-6s %11s parameters, %11s trained",
-            row.name,
-            row.channels,
-            where,
-            f"{row.parameters:,}",
-            f"{row.trainable:,}",
-        )
-
-
-def _check_rates(module: StageModule, rates: Mapping[str, float | None]) -> None:
-    missing = [part for part in module.classifier.parameter_groups() if rates[part] is None]
-    if missing:
-        raise ConfigError(
-            f"optimizer.lr.{missing[0]} is null, but method={module.hparams['method']} trains it: "
-            "give a rate (of the backbone, optimizer.lr.backbone=1e-4)"
-        )
-
-
-def _warn_of_late_thaw(module: StageModule, epochs: int) -> None:
-    late = [k for k, first in module.classifier.thaw.items() if first and first >= epochs]
-    if late:
-        log.warning(
-            "%s would thaw only after the last of %d epochs, and so is never trained: lower "
-            "method.unfreeze or raise trainer.max_epochs",
-            ", ".join(late),
-            epochs,
-        )
 
 
 def split_scores(
@@ -289,29 +183,6 @@ def _resumable(settings: Settings, folder: Path) -> Path | None:
             f"{folder} already holds a run: use resume=true to go on with it, or another name=..."
         )
     return None
-
-
-def _check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
-    if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
-        raise ConfigError(
-            f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
-            "constant tells nothing; use conditioning=none or build at several cq_levels"
-        )
-    root = taxonomy(settings["taxonomy"]).root.name
-    if settings["loss"]["kind"] == "hard_negative" and settings["stage"]["name"] != root:
-        raise ConfigError(
-            f"loss=hard_negative keeps all PARTITION and the hardest NONE, so it is for {root} "
-            f"alone: use another loss with stage={settings['stage']['name']}"
-        )
-    try:
-        balances = build_loss(facts["class_counts"], **settings["loss"]).balances
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if balances and settings["data"]["sampling"] == "balanced":
-        raise ConfigError(
-            "data.sampling=balanced with a loss that balances classes balances twice: use "
-            "loss=focal or loss=cross_entropy, or data.sampling=natural"
-        )
 
 
 def _check_same_run(

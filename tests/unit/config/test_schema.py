@@ -25,7 +25,7 @@ from av1part.models.losses import LOSSES, build_loss
 from av1part.options import RENAMED_KEYS
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import ConfigError
-from av1part.training.run import build_datamodule
+from av1part.training.build import build_datamodule
 
 CONF = config_folder()
 PRIMARY = sorted(p.stem for p in CONF.glob("*.yaml") if p.stem != "base")

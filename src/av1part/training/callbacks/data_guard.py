@@ -20,7 +20,7 @@ class DataGuard(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse likewise a checkpoint that is saved inside an epoch."""
+        """Refuse a checkpoint that is saved inside such an epoch."""
         self._check(trainer)
 
     def _check(self, trainer: pl.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Ending a run of several processes when one of them dies, instead of waiting for it for ever.
+"""Ending a run of several processes when one of them dies, which the others would wait for.
 
 Lightning watches its processes too, but kills the first one without a message, and kills none when
 the first one dies. SLURM watches those that it has started (`srun --kill-on-bad-exit=1`).

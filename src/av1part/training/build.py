@@ -1,0 +1,162 @@
+"""Building a run from its settings: data module, stage with its first weights, and their checks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from av1part.checkpoints.load import load_backbone
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.models.freeze import frozen_text, state_sha256
+from av1part.models.losses import build_loss
+from av1part.models.summary import count_parameters, count_trainable, summarise
+from av1part.models.weights import load_pretrained
+from av1part.partition import taxonomy
+from av1part.stages.base import StageModule, stage_class
+from av1part.system.errors import ConfigError
+from av1part.training.stage2_errors import build_injection
+from av1part.training.trainer import Settings
+
+log = logging.getLogger(__name__)
+
+
+def build_datamodule(settings: Settings) -> BlockDataModule:
+    """Return the data module of a configuration."""
+    arguments = {
+        **settings["data"],
+        "stage": settings["stage"]["name"],
+        "taxonomy": settings["taxonomy"],
+        "seed": settings["seed"],
+    }
+    injection = build_injection(settings["injection"], arguments)
+    return BlockDataModule(**arguments, injection=injection)
+
+
+def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
+    """Build a stage and give its backbone the weights it starts from.
+
+    Args:
+        settings: The configuration of the run.
+        facts: Of the data, as `BlockDataModule.facts` returns them; stored in the checkpoint.
+
+    Returns:
+        The stage, on the CPU; its hyper-parameter `start` is the source of the weights.
+
+    Raises:
+        ConfigError: if the method lacks a start or a learning rate.
+        CheckpointError: if the start cannot be loaded, or does not fit.
+    """
+    method_options = dict(settings["method"])
+    method, stage = str(method_options.pop("name")), settings["stage"]["name"]
+    options = dict(settings["backbone"])
+    weights, stage1 = options.pop("weights"), settings["stage1"]
+    if method == "scratch" and (stage1 is not None or weights != "none"):
+        raise ConfigError("method=scratch starts at random: leave out stage1 and backbone.weights")
+    if method != "scratch" and stage1 is None and weights == "none":
+        raise ConfigError(
+            f"method={method} of {stage} needs a trained backbone: give stage1=CKPT (or "
+            "backbone.weights), or use method=scratch"
+        )
+    if stage1 is not None and weights != "none":
+        raise ConfigError("give stage1=CKPT or backbone.weights, not both")
+    module = stage_class(stage)(
+        taxonomy=settings["taxonomy"],
+        method=method,
+        backbone=options,
+        head=settings["head"],
+        loss=settings["loss"],
+        optimizer=settings["optimizer"],
+        scheduler=settings["scheduler"],
+        data=dict(facts),
+        adapter=settings["adapter"] if method == "adapter" else None,
+        conditioning=settings["conditioning"],
+        method_options=method_options,
+        seed=settings["seed"],
+    )
+    _check_rates(module, settings["optimizer"]["lr"])
+    start: dict[str, Any] = {"weights": str(weights)}
+    if stage1 is not None:
+        start |= load_backbone(module, stage1)
+    else:
+        load_pretrained(module.classifier.backbone, weights)
+        start["sha256"] = state_sha256(module.classifier.backbone.state_dict())
+    module.hparams["start"] = start
+    return module
+
+
+def log_summary(module: StageModule, side: int) -> None:
+    """Log the layers with their spatial size and parameters, trained and frozen."""
+    total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
+    log.info(
+        "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",
+        module.stage_name,
+        module.hparams["method"],
+        f"{trainable:,}",
+        f"{total:,}",
+        100 * trainable / total,
+        frozen_text(module.classifier.thaw),
+    )
+    for row in summarise(module.classifier, side):
+        where = f"{row.side}x{row.side}" if row.side else "-"
+        log.info(
+            "  %-12s %4d channels, map %-6s %11s parameters, %11s trained",
+            row.name,
+            row.channels,
+            where,
+            f"{row.parameters:,}",
+            f"{row.trainable:,}",
+        )
+
+
+def _check_rates(module: StageModule, rates: Mapping[str, float | None]) -> None:
+    missing = [part for part in module.classifier.parameter_groups() if rates[part] is None]
+    if missing:
+        raise ConfigError(
+            f"optimizer.lr.{missing[0]} is null, but method={module.hparams['method']} trains it: "
+            "give a rate (of the backbone, optimizer.lr.backbone=1e-4)"
+        )
+
+
+def warn_of_late_thaw(module: StageModule, epochs: int) -> None:
+    """Warn of layers that the method's schedule would thaw only after the last epoch."""
+    late = [k for k, first in module.classifier.thaw.items() if first and first >= epochs]
+    if late:
+        log.warning(
+            "%s would thaw only after the last of %d epochs, and so is never trained: lower "
+            "method.unfreeze or raise trainer.max_epochs",
+            ", ".join(late),
+            epochs,
+        )
+
+
+def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
+    """Refuse settings that contradict each other or the data.
+
+    Args:
+        settings: The configuration of the run.
+        facts: Of the data, as `BlockDataModule.facts` returns them.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
+        raise ConfigError(
+            f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
+            "constant tells nothing; use conditioning=none or build at several cq_levels"
+        )
+    root = taxonomy(settings["taxonomy"]).root.name
+    if settings["loss"]["kind"] == "hard_negative" and settings["stage"]["name"] != root:
+        raise ConfigError(
+            f"loss=hard_negative keeps all PARTITION and the hardest NONE, so it is for {root} "
+            f"alone: use another loss with stage={settings['stage']['name']}"
+        )
+    try:
+        balances = build_loss(facts["class_counts"], **settings["loss"]).balances
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if balances and settings["data"]["sampling"] == "balanced":
+        raise ConfigError(
+            "data.sampling=balanced with a loss that balances classes balances twice: use "
+            "loss=focal or loss=cross_entropy, or data.sampling=natural"
+        )
