@@ -41,7 +41,7 @@ class History(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the rows of the epochs that a resumed run does not repeat."""
-        self.rows = read_history(self.path) if trainer.current_epoch and self.path.exists() else []
+        self.rows = _read_rows(self.path) if trainer.current_epoch and self.path.exists() else []
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,7 +102,7 @@ class History(Callback):
             logger.log_metrics(self._rates, step=trainer.global_step)
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Read history.csv; `epoch` as int, all else as float."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
