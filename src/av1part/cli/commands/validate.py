@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from av1part.runs.sweeps import SWEEP_FILE, TEST_FILE
 from av1part.runs.write import write_confusion, write_metrics
 from av1part.sweeps.final import open_test
 from av1part.system.errors import Av1partError, CheckpointMismatchError, ConfigError
-from av1part.system.files import expanded
+from av1part.system.files import expanded, load_json
 from av1part.training.run import split_scores
 
 
@@ -159,9 +158,9 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
         return "no record of training beside this checkpoint to compare with"
     try:
         said = read_metrics(recorded)
-        tolerance = json.loads(sidecar_path(path).read_text(encoding="utf-8"))["tolerance_pp"]
+        tolerance = load_json(sidecar_path(path))["tolerance_pp"]
         recorded_f1 = float(said["macro_f1"])
-    except (Av1partError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (Av1partError, OSError, ValueError, KeyError, TypeError) as error:
         return f"the record of training beside this checkpoint cannot be read ({error})"
     differing = [key for key in scores if said.get(key) != scores[key]]
     if not differing:
