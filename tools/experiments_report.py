@@ -33,14 +33,10 @@ from av1part.report.chapters.sweep import sweep_figures, sweep_tables
 from av1part.report.chapters.sweep_tables import difference_cells
 from av1part.report.draw.svg import to_svg
 from av1part.report.published import RUNS
-from av1part.report.render.tables import (
-    Table,
-    percent,
-    table,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from av1part.report.render.csv import table_csv
+from av1part.report.render.latex import table_latex
+from av1part.report.render.markdown import table_markdown
+from av1part.report.render.tables import Table, percent, table
 from av1part.report.sweep import Sweep, load_sweep
 from av1part.system.errors import Av1partError, ReportError
 from av1part.system.files import slug, write_text
@@ -122,9 +118,9 @@ def write_scores(file: Path) -> Table:
 
 def write_table(told: Table, out: Path, name: str, label: str) -> None:
     """Write a table as Markdown, CSV and LaTeX."""
-    write_text(out / "tables" / f"{name}.md", to_markdown(told) + "\n")
-    write_text(out / "tables" / f"{name}.csv", to_csv(told))
-    write_text(out / "tables" / f"{name}.tex", to_latex(told, f"tab:{label}-{name}"))
+    write_text(out / "tables" / f"{name}.md", table_markdown(told) + "\n")
+    write_text(out / "tables" / f"{name}.csv", table_csv(told))
+    write_text(out / "tables" / f"{name}.tex", table_latex(told, f"tab:{label}-{name}"))
 
 
 def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
@@ -149,7 +145,7 @@ def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
         if name not in tables:
             raise ReportError(f"{where}: no table {name}; there are {', '.join(tables)}")
         if words[0] == "table":
-            return f"<!-- {said} -->\n{to_markdown(tables[name])}\n<!-- end -->"
+            return f"<!-- {said} -->\n{table_markdown(tables[name])}\n<!-- end -->"
         value = cell(tables[name], words[1], " ".join(words[2:]), where)
         return f"<!-- {said} -->{value}<!-- end -->"
 
@@ -161,7 +157,7 @@ def fill(text: str, tables: Mapping[str, Table], where: str) -> str:
 
 def cell(told: Table, row: str, column: str, where: str) -> str:
     """Return a cell by its row's first cell and its column's title, `title 2` for the second."""
-    rows = list(csv.reader(io.StringIO(to_csv(told))))
+    rows = list(csv.reader(io.StringIO(table_csv(told))))
     title, _, number = column.rpartition(" ")
     columns = [i for i, each in enumerate(rows[0]) if each == column]
     if not columns and number.isdigit():

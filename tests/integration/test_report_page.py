@@ -94,6 +94,32 @@ def test_page_is_well_formed(page: Page) -> None:
     assert page.headings.count("h1") == 1
 
 
+def test_page_leads_with_frame_result_and_margins(report: ReportFiles) -> None:
+    text = report.html.read_text(encoding="utf-8")
+    frame, result, margins, contents, table = (
+        text.index(part)
+        for part in ('id="run-1-frame"', 'class="headline"', 'id="margins"', "<nav", "<table")
+    )
+    assert frame < result < margins < contents < table
+    # The only pipeline leads, and its frame is drawn once.
+    assert re.search(
+        r'class="headline">Macro-F1 of <code>pipeline</code> is \d+\.\d\d%, \d+\.\d\d points above '
+        r"the class-prior guesser's? .*95% interval \[",
+        text.replace("&#x27;", "'"),
+    )
+    assert text.count('id="run-1-frame"') == 1
+    markdown = report.markdown.read_text(encoding="utf-8")
+    assert markdown.index("![run-1-frame]") < markdown.index("**Macro-F1 of") < markdown.index("|")
+
+
+def test_page_on_one_run_leads_with_its_own_margins(folder: Path, tmp_path: Path) -> None:
+    files = write_report([folder / "stage2"], tmp_path)
+    text = files.html.read_text(encoding="utf-8")
+    parts = ('id="frame"', 'class="headline">Macro-F1 is', 'id="margins"', "<table", "SHA-256")
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
 def test_page_takes_nothing_from_outside(page: Page, report: ReportFiles) -> None:
     text = report.html.read_text(encoding="utf-8")
     assert not page.tags & {"script", "link", "iframe", "object", "embed", "base"}

@@ -41,21 +41,28 @@ Baseline = Literal["constant", "prior"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its percentile bootstrap interval, as fractions.
+    """A score, or a difference of scores, with its percentile bootstrap interval, as fractions.
 
     Attributes:
-        estimate: The figure on all nodes.
-        low: Lower limit.
-        high: Upper limit.
+        estimate: The score on all nodes.
+        low: Lower limit; None if nodes of one sequence were evaluated, which give no interval.
+        high: Upper limit, likewise.
         level: Nominal coverage.
         clusters: Sequences resampled; below ten or so read the limits as optimistic.
     """
 
     estimate: float
-    low: float
-    high: float
-    level: float
-    clusters: int
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    clusters: int | None = None
+
+    @property
+    def sign(self) -> Literal["positive", "negative", "zero", "unknown"]:
+        """Whether the interval lies above zero, below it, contains it, or is not known."""
+        if self.low is None or self.high is None:
+            return "unknown"
+        return "positive" if self.low > 0 else "negative" if self.high < 0 else "zero"
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON values."""

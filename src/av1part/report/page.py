@@ -8,37 +8,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from av1part.report.chapters.comparison import comparison_chapter, run_scores
-from av1part.report.chapters.pipeline import pipeline_chapter
-from av1part.report.chapters.stage import best_epoch, stage_chapter
+from av1part.report.chapters.comparison import comparison_chapter
+from av1part.report.chapters.guessers import run_scores
+from av1part.report.chapters.pipeline import pipeline_chapter, pipeline_frame
+from av1part.report.chapters.stage import best_epoch, stage_chapter, stage_frame
 from av1part.report.chapters.sweep import sweep_chapter, write_sweep_files
 from av1part.report.chapters.thesis import write_thesis
 from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.plots import confusion_figure
 from av1part.report.draw.svg import to_svg
-from av1part.report.render.document import Chapter, Document, document_markdown, item_html
-from av1part.report.render.tables import inline_html
+from av1part.report.render.document import Chapter, Document, Picture
+from av1part.report.render.html import document_html
+from av1part.report.render.markdown import document_markdown
 from av1part.report.sweep import Sweep, is_sweep, load_sweep
 from av1part.runs.read import PipelineRun, StageRun, find_runs, load_run
 from av1part.system.errors import ReportError
 from av1part.system.files import write_text
 
 PICTURED = 8
-"""Reports on more runs than this draw blocks and frames of the best run of each stage only."""
+"""Of more runs than this, blocks and frames are drawn for the best run of each stage only."""
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What a report wrote.
+    """The files that a report wrote.
 
     Attributes:
         html: The page; it needs no other file.
         markdown: The same as Markdown, with links to the plots.
         plots: The drawings as SVG.
-        thesis: A section as Markdown and LaTeX, if it was asked for.
+        thesis: A section as Markdown and LaTeX, if requested.
     """
 
     html: Path
@@ -62,16 +61,16 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
 
     Raises:
         ReportError: if a folder holds no finished run, or a file of a run is missing, damaged or
-            contradicted by another, or a thesis is asked for of something else than a sweep;
+            contradicted by another, or a thesis is requested of anything but one sweep;
             nothing is written then.
     """
-    given = [Path(folder) for folder in folders]
-    sweeps = [load_sweep(folder) for folder in given if is_sweep(folder)]
-    rest = [folder for folder in given if not is_sweep(folder)]
+    sources = [Path(folder) for folder in folders]
+    sweeps = [load_sweep(folder) for folder in sources if is_sweep(folder)]
+    rest = [folder for folder in sources if not is_sweep(folder)]
     if thesis and (len(sweeps) != 1 or rest):
         raise ReportError("--thesis is of one sweep: name the folder that holds its sweep.json")
     document = _document(sweeps, rest)
-    html, markdown = render_html(document), document_markdown(document)
+    html, markdown = document_html(document), document_markdown(document)
     plots = []
     for name, svg in document.pictures.items():
         plots.append(out / "plots" / f"{name}.svg")
@@ -79,7 +78,7 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
     files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
     write_text(files.markdown, markdown)
     for number, sweep in enumerate(sweeps, 1):
-        write_sweep_files(sweep, out if len(given) == 1 else out / f"{number}-{sweep.slug}")
+        write_sweep_files(sweep, out if len(sources) == 1 else out / f"{number}-{sweep.slug}")
     if thesis:
         files = replace(files, thesis=write_thesis(sweeps[0], out))
     write_text(files.html, html)
@@ -87,7 +86,7 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
 
 
 def _document(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> Document:
-    """Say what there is to say of sweeps, as wholes, and of the runs in other folders."""
+    """Compose the report on sweeps, as wholes, and on the runs in other folders."""
     chapters = []
     for number, sweep in enumerate(sweeps, 1):
         prefix = f"sweep-{number}-" if len(sweeps) > 1 else ""
@@ -95,16 +94,18 @@ def _document(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> Document:
     if not folders:
         runs = [m.run for sweep in sweeps for v in sweep.variants for m in v.members]
         title = chapters[0].title if len(chapters) == 1 else f"{len(chapters)} sweeps"
-        return Document(title, _subtitle(runs), tuple(chapters))
-    found = find_runs(folders)
-    names = run_names([*found.runs, *found.unfinished])
-    loaded = [load_run(path, names[path]) for path in found.runs]
-    document = compose(loaded, [names[path] for path in found.unfinished])
+        return Document(title, _SUBTITLE, tuple(chapters), _footer(runs))
+    below = find_runs(folders)
+    names = run_names([*below.runs, *below.unfinished])
+    loaded = [load_run(path, names[path]) for path in below.runs]
+    document = compose(loaded, [names[path] for path in below.unfinished])
+    if any(isinstance(run, PipelineRun) for run in loaded):  # its frame is the most complete one
+        return replace(document, chapters=(*document.chapters, *chapters))
     return replace(document, chapters=(*chapters, *document.chapters))
 
 
 def run_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return what to call each run: its path below the folder that all of them share.
+    """Return the name of each run: its path below the folder that all of them share.
 
     >>> run_names([Path("runs/a/s1"), Path("runs/b/s1")])[Path("runs/a/s1")]
     'a/s1'
@@ -117,7 +118,7 @@ def run_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -> Document:
-    """Say what there is to say of runs: of several, a comparison first.
+    """Compose the report on runs; on several, a comparison comes first.
 
     Args:
         runs: At least one.
@@ -129,6 +130,8 @@ def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -
     runs = sorted(runs, key=_order)
     pictured = _pictured(runs)
     several = len(runs) > 1 or bool(unfinished)
+    shown = _leading(runs)
+    prefixes = {run.name: f"run-{n}-" if several else "" for n, run in enumerate(runs, 1)}
     chapters: list[Chapter] = []
     if several:
         note = (
@@ -137,17 +140,50 @@ def compose(runs: Sequence[StageRun | PipelineRun], unfinished: Sequence[str]) -
             if len(pictured) < len(runs)
             else ""
         )
-        chapters.append(comparison_chapter(runs, unfinished, note))
+        frame = _frame(shown, prefixes[shown.name])
+        chapters.append(comparison_chapter(runs, unfinished, note, shown, frame))
     for number, run in enumerate(runs, 1):
-        anchor = f"run-{number}"
-        prefix = f"{anchor}-" if several else ""
-        pictures = run.name in pictured
-        if isinstance(run, PipelineRun):
-            chapters.append(pipeline_chapter(run, anchor, prefix, pictures=pictures))
-        else:
-            chapters.append(stage_chapter(run, anchor, prefix, pictures=pictures))
+        above = several and run is shown and len(run.samples.nodes) > 0
+        chapters.append(
+            _chapter(
+                run,
+                f"run-{number}",
+                prefixes[run.name],
+                pictures=run.name in pictured,
+                above=above,
+                alone=not several,
+            )
+        )
     title = f"{len(runs)} runs" if several else chapters[0].title
-    return Document(title, _subtitle(runs), tuple(chapters))
+    return Document(title, _SUBTITLE, tuple(chapters), _footer(runs))
+
+
+def _chapter(run: StageRun | PipelineRun, anchor: str, prefix: str, **options: bool) -> Chapter:
+    if isinstance(run, PipelineRun):
+        return pipeline_chapter(run, anchor, prefix, **options)
+    return stage_chapter(run, anchor, prefix, **options)
+
+
+def _frame(run: StageRun | PipelineRun, prefix: str) -> Picture | None:
+    if isinstance(run, PipelineRun):
+        return pipeline_frame(run, prefix)
+    return stage_frame(run, prefix)
+
+
+def _leading(runs: Sequence[StageRun | PipelineRun]) -> StageRun | PipelineRun:
+    """Return the run that the page begins with: a pipeline if there is one, of several the best.
+
+    The best run is the one with the largest margin of macro-F1 over the stronger guesser; runs
+    that kept a frame come before others.
+    """
+    return max(
+        runs,
+        key=lambda run: (
+            len(run.samples.nodes) > 0,
+            isinstance(run, PipelineRun),
+            run_scores(run)["macro_f1"].stronger.margin.estimate,
+        ),
+    )
 
 
 def _order(run: StageRun | PipelineRun) -> tuple[str, str]:
@@ -173,29 +209,15 @@ def _macro_f1(run: StageRun) -> float:
     return run_scores(run)["macro_f1"].value
 
 
-def _subtitle(runs: Sequence[StageRun | PipelineRun]) -> str:
+_SUBTITLE = "AV1 block partitions: what the model predicts beside what the encoder chose."
+
+
+def _footer(runs: Sequence[StageRun | PipelineRun]) -> str:
     hashes = sorted({str(run.environment.get("dataset", "manifest_sha256")) for run in runs})
     shown = ", ".join(f"`{digest[:12]}`" for digest in hashes[:4])
     more = f" and {len(hashes) - 4} more" if len(hashes) > 4 else ""
     data = "dataset" if len(hashes) == 1 else "datasets"
-    return (
-        "AV1 block partition prediction, written by av1part from run folders alone; "
-        f"{data} {shown}{more}."
-    )
-
-
-def render_html(document: Document) -> str:
-    """Render a document as one HTML page that refers to nothing outside itself."""
-    environment = Environment(
-        loader=PackageLoader("av1part.report.render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["item"] = lambda item: Markup(item_html(item))
-    environment.filters["code"] = lambda text: Markup(inline_html(text))
-    return environment.get_template("page.html.j2").render(document=document) + "\n"
+    return f"Written by av1part from run folders alone; {data} {shown}{more}."
 
 
 def write_run_plots(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -203,7 +225,7 @@ def write_run_plots(folder: Path, metrics: Mapping[str, Any]) -> None:
 
     Args:
         folder: A run of a stage, finished but for its metrics.json.
-        metrics: What that holds.
+        metrics: The content of metrics.json.
 
     Raises:
         ReportError: as `write_report`.

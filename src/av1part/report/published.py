@@ -1,8 +1,8 @@
 """A sweep in three small files that a repository can keep, and the sweep read back from them.
 
-`sweep.json`; `runs.jsonl`, a line a run with commit, hashes of configuration and dataset,
-and all that its small files say; `predictions.parquet`, true and predicted class of every node, so
-that each score can be counted again. No checkpoint and no picture; of private paths the last part.
+`sweep.json`; `runs.jsonl`, a line a run with commit, hashes of configuration and dataset, and the
+content of its small files; `predictions.parquet`, true and predicted class of every node, so that
+each score can be computed again. No checkpoint and no picture; of private paths the last part.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def publish(folder: Path, runs: Mapping[str, StageRun], out: Path, *, prediction
         folder: The sweep.
         runs: Its finished runs by their places below it.
         out: Folder to write to; made if needed.
-        predictions: Whether predictions.parquet may be passed on; without it the counts of each
-            confusion matrix are all there is.
+        predictions: Whether predictions.parquet may be published; without it the confusion matrices
+            are the only record of the predictions.
 
     Raises:
         OSError: if a file cannot be written.
@@ -85,7 +85,7 @@ def _line(place: str, run: StageRun) -> dict[str, Any]:
 
 
 def _without_places(config: Any) -> Any:
-    """Shorten paths that say something of a machine (`/`, `~`, `..`) to their last part."""
+    """Shorten paths that identify a machine (`/`, `~`, `..`) to their last part."""
     if isinstance(config, Mapping):
         return {key: _without_places(value) for key, value in config.items()}
     if isinstance(config, list):
@@ -126,7 +126,7 @@ def read_published(folder: Path) -> Iterator[tuple[str, StageRun]]:
         ReportError: if a file is damaged, or a run's figures are not those of its predictions.
     """
     file = folder / RUNS
-    said = _read_predictions(folder / PREDICTIONS)
+    tables = _read_predictions(folder / PREDICTIONS)
     seen: set[str] = set()
     for number, text in enumerate(read_text(file).splitlines(), 1):
         try:
@@ -138,18 +138,18 @@ def read_published(folder: Path) -> Iterator[tuple[str, StageRun]]:
         fields = Fields(record, file, f"line {number}")
         place = fields.text("folder")
         if place in seen:
-            raise ReportError(f"{file}, line {number} is a second one of {place}: {REMEDY}")
+            raise ReportError(f"{file}, line {number} is a second run of {place}: {REMEDY}")
         seen.add(place)
         try:
-            yield place, _run(folder, fields, said)
+            yield place, _run(folder, fields, tables)
         except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ReportError(f"{file}, line {number}: {place} is damaged ({reason})") from None
 
 
-def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> StageRun:
+def _run(folder: Path, fields: Fields, tables: dict[str, pl.DataFrame] | None) -> StageRun:
     place = fields.text("folder")
-    if said is not None and place not in said:
+    if tables is not None and place not in tables:
         raise ReportError(f"{folder / PREDICTIONS} lacks {place}: {REMEDY}")
     recorded = fields.child("metrics")
     metrics = Fields(
@@ -158,7 +158,7 @@ def _run(folder: Path, fields: Fields, said: dict[str, pl.DataFrame] | None) -> 
     confusion = np.asarray(metrics.get("confusion_matrix"), dtype=np.int64)
     sequences = fields.integer("sequences")
     predictions = (
-        _counted(confusion, sequences) if said is None else _of_nodes(said[place], sequences)
+        _counted(confusion, sequences) if tables is None else _of_nodes(tables[place], sequences)
     )
     check_counts(folder / place, metrics, predictions, confusion)
     history = check_history(fields.file, pl.DataFrame(dict(fields.child("history").data)))
@@ -206,7 +206,7 @@ def _of_nodes(table: pl.DataFrame, sequences: int) -> Predictions:
 
 
 def _counted(confusion: NDArray[np.int64], sequences: int) -> Predictions:
-    """Write a confusion matrix out as nodes, of which neither place nor qindex is known.
+    """Return a confusion matrix as nodes whose position and qindex are not known.
 
     Raises:
         ValueError: if it is no square.

@@ -1,10 +1,10 @@
-"""The published study's figures, each with the constant guess it must be read against.
+"""The published study's figures, each with the guess to compare it with.
 
 Reference: the study's "Exp 11A" (hierarchical AV1 partition prediction, 16x16 intra blocks,
 10 bit, one qindex), its published tables. They come from one split of blocks of the same frames
 into train and validation (`split=random_blocks`), chosen, tuned and reported on that validation
 set, with one seed: figures on whole unseen pictures are expected to be lower, and a difference
-of tenths of a point between two of these is no result.
+of tenths of a point between two of these is not a result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CITATION = "Exp 11A"
-"""What the study calls the experiment all these figures are from."""
+"""The study's name of the experiment that all these figures come from."""
 
 Metric = Literal["f1_positive", "macro_f1", "accuracy"]
 
@@ -39,9 +39,9 @@ class Figure:
     Attributes:
         name: What was measured, as a table prints it.
         scope: `pipeline` or the name of the stage, as our results call them.
-        metric: Flat key of ours it compares with.
+        metric: Key of our metric that it is compared with.
         value: The published value, in percent.
-        constant: What it must be read against: the best constant, or chance where that is
+        constant: The guess to compare it with: the best constant, or chance where that is
             the stronger guess.
     """
 

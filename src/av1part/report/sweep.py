@@ -1,4 +1,4 @@
-"""A sweep read back from its folders: variants, each with its members and what they came to."""
+"""A sweep read back from its folders: variants, each with its members and their scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from av1part.system.files import slug
 
 @dataclass(frozen=True)
 class Member:
-    """One training of a variant.
+    """One run of a variant.
 
     Attributes:
         name: Its fold and seed, `fold-a_seed-1`; members of two variants with the same name are
@@ -66,7 +66,7 @@ class Member:
         """F1 of each class, fractions, shape (k,)."""
         return np.asarray(f1_from_confusion(self.run.confusion))
 
-    def guessed(self, guesser: str) -> float:
+    def guesser_macro_f1(self, guesser: str) -> float:
         """Return the macro-F1 of a guesser, `constant` or `prior`, on the same nodes."""
         return self.run.metrics.number("baselines", guesser, "macro_f1")
 
@@ -80,19 +80,19 @@ class Member:
         Raises:
             ReportError: if they are not of the run's classes.
         """
-        said = self.run.environment.get("dataset", "class_counts")
-        if said is None:
+        recorded = self.run.environment.get("dataset", "class_counts")
+        if recorded is None:
             return None
         counts = self.run.environment.numbers("dataset", "class_counts")
         if len(counts) != len(self.run.class_names) or min(counts) < 0 or not sum(counts):
             raise ReportError(
-                f"{self.run.environment.file} counts training nodes of other classes, {said}: "
+                f"{self.run.environment.file} counts training nodes of other classes, {recorded}: "
                 f"{REMEDY}"
             )
         return np.array(counts)
 
-    def guess(self, guesser: str, support: NDArray[np.int64]) -> NDArray[Any] | None:
-        """Say what matrix a guesser gives on some of the nodes.
+    def guesser_confusion(self, guesser: str, support: NDArray[np.int64]) -> NDArray[Any] | None:
+        """Return the confusion matrix of a guesser on some of the nodes.
 
         Args:
             guesser: `constant` or `prior`.
@@ -106,8 +106,8 @@ class Member:
         counts = self.train_counts
         return None if counts is None else prior_confusion(support, counts)
 
-    def guessed_class_f1(self, guesser: str) -> NDArray[np.float64] | None:
-        """Return what a guesser gets as the F1 of each class, see `metrics.guesser_class_f1`."""
+    def guesser_class_f1_scores(self, guesser: str) -> NDArray[np.float64] | None:
+        """Return a guesser's F1 of each class, see `metrics.scores.guesser_class_f1`."""
         support = self.run.confusion.sum(1)
         counts = support if guesser == "constant" else self.train_counts
         return None if counts is None else guesser_class_f1(guesser, support, counts)
@@ -121,7 +121,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Variant:
-    """Trainings that differ in seed and fold alone.
+    """Runs that differ in seed and fold alone.
 
     Attributes:
         name: Its name in the plan.
@@ -187,13 +187,13 @@ class Sweep:
         return self.variants[0].members[0].run.class_names
 
     def dataset_facts(self, key: str) -> list[Any]:
-        """Return what the runs' environment.json says of their data, each value once."""
-        said = [
+        """Return the distinct values of a key of the runs' data in environment.json."""
+        values = [
             member.run.environment.get("dataset", key)
             for variant in self.variants
             for member in variant.members
         ]
-        return [value for index, value in enumerate(said) if value not in said[:index]]
+        return [value for index, value in enumerate(values) if value not in values[:index]]
 
     @property
     def same_nodes(self) -> bool:
@@ -231,7 +231,7 @@ def load_sweep(folder: Path) -> Sweep:
     record = Fields.read(folder / SWEEP_FILE)
     if problem := sweep_problem(record.file, record.data):
         raise ReportError(problem)
-    found: dict[str, list[Member]] = {}
+    members_of: dict[str, list[Member]] = {}
     missing = []
     published = dict(read_published(folder)) if is_published(folder) else None
     for job in record.items("jobs"):
@@ -248,10 +248,10 @@ def load_sweep(folder: Path) -> Sweep:
             continue
         if not isinstance(run, StageRun):
             raise ReportError(f"{path} is not the run of a stage: {REMEDY}")
-        found.setdefault(variant, []).append(Member(job.text("member"), run))
-    if not found:
+        members_of.setdefault(variant, []).append(Member(job.text("member"), run))
+    if not members_of:
         raise ReportError(f"{folder} has no finished run: start the sweep again")
-    variants = [Variant(name, tuple(members)) for name, members in found.items()]
+    variants = [Variant(name, tuple(members)) for name, members in members_of.items()]
     _check_alike(folder, variants)
     variants.sort(key=lambda v: (-v.best.mean, v.name))
     baseline = record.get("baseline")
@@ -259,7 +259,7 @@ def load_sweep(folder: Path) -> Sweep:
     return Sweep(
         folder,
         folder.resolve().name if experiment is None else str(experiment),
-        baseline if baseline in found else None,
+        baseline if baseline in members_of else None,
         tuple(variants),
         tuple(missing),
         None if commit is None else str(commit),
@@ -268,12 +268,12 @@ def load_sweep(folder: Path) -> Sweep:
 
 
 def publish_sweep(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> None:
-    """Write what a repository can keep of a sweep; it reads back as the sweep itself.
+    """Write the files of a sweep that a repository can keep; they read back as the sweep itself.
 
     Args:
         folders: One, that of a sweep.
         out: Folder to write to.
-        predictions: Whether the classes of single nodes may be passed on.
+        predictions: Whether the classes of single nodes may be published.
 
     Raises:
         ReportError: if it is no sweep, or a run is damaged.
@@ -307,6 +307,7 @@ def _check_alike(folder: Path, variants: Sequence[Variant]) -> None:
         for member in variant.members:
             if member.run.class_names != first.class_names:
                 raise ReportError(
-                    f"{folder}: {member.run.name} tells {', '.join(member.run.class_names)} "
-                    f"apart, {first.name} {', '.join(first.class_names)}: report them apart"
+                    f"{folder}: {member.run.name} has the classes "
+                    f"{', '.join(member.run.class_names)}, {first.name} "
+                    f"{', '.join(first.class_names)}: report them separately"
                 )

@@ -8,30 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from av1part.metrics.intervals import Interval
 from av1part.system.errors import ReportError
 from av1part.system.files import load_json
 
 REMEDY = "restore the file or run again"
 """How a user mends a damaged file of a run."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with the limits of its 95% interval, fractions or differences of fractions.
-
-    The limits are None where a single sequence was evaluated.
-    """
-
-    estimate: float
-    low: float | None
-    high: float | None
-
-    @property
-    def verdict(self) -> str:
-        """Where zero lies: `above`, `below` or `within` the interval, or `unknown`."""
-        if self.low is None or self.high is None:
-            return "unknown"
-        return "above" if self.low > 0 else "below" if self.high < 0 else "within"
 
 
 @dataclass(frozen=True)
@@ -147,8 +129,8 @@ class Fields:
         """Return an interval, None if none was recorded; ReportError if it has no numbers."""
         if self.get(*path, "estimate") is None:
             return None
-        ends = (self.optional(*path, end) for end in ("low", "high"))
-        return Interval(self.number(*path, "estimate"), *ends)
+        low, high = (self.optional(*path, end) for end in ("low", "high"))
+        return Interval(self.number(*path, "estimate"), low, high)
 
     def _name(self, path: tuple[str, ...]) -> str:
         return ".".join((self.prefix, *path) if self.prefix else path)

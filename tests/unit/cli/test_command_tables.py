@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from av1part.cli.commands import demo, validate
+from av1part.cli.commands import demo, pipeline, validate
 from av1part.metrics.scores import baselines, from_predictions
+from av1part.report.chapters.guessers import RUN_COLUMNS, run_table, scores_of
+from av1part.report.render.terminal import terminal_table
 
 NAMES = ("HORZ_A", "HORZ_B", "VERT_A", "VERT_B")
 LABELS = np.repeat(np.arange(4), (1000, 2000, 3000, 4000))
@@ -31,7 +33,10 @@ def scores() -> dict[str, Any]:
 
 
 def rows(table: Table) -> list[dict[str, str]]:
-    columns = {str(column.header): list(map(str, column.cells)) for column in table.columns}
+    columns = {
+        str(column.header).replace("\n", " "): list(map(str, column.cells))
+        for column in table.columns
+    }
     return [
         {name: cells[index] for name, cells in columns.items()} for index in range(table.row_count)
     ]
@@ -45,22 +50,42 @@ def printed(table: Table, width: int) -> str:
 
 def test_validate_prints_guessers_beside_each_class(scores: dict[str, Any]) -> None:
     table = validate._class_table(scores, NAMES, TRAIN)
-    said = rows(table)[3]
+    last = rows(table)[3]
     # Of 10,000 nodes 4,000 are of this class, which 30 % of training are.
-    assert said["f1"] == said["f1, always it"] == f"{100 * 2 * 4 / 14:.2f} %"
-    assert said["f1, class prior"] == f"{100 * 2 * 0.4 * 0.3 / 0.7:.2f} %"
-    assert said["support"] == "4000"
+    assert last["F1"] == last["F1, always it"] == f"{100 * 2 * 4 / 14:.2f}"
+    assert last["F1, class prior"] == f"{100 * 2 * 0.4 * 0.3 / 0.7:.2f}"
+    assert last["n"] == "4,000"
     assert "…" not in printed(table, 80)
 
 
 def test_a_sweep_on_test_prints_guessers_beside_both_metrics(scores: dict[str, Any]) -> None:
     table = validate._test_table({"depthwise3x3_small/seed-0": scores}, "runs/s on test")
     macro, accuracy = rows(table)
-    assert (accuracy["metric"], accuracy["value"]) == ("accuracy", "40.00 %")
-    assert (accuracy["best constant"], accuracy["class prior"]) == ("40.00 %", "26.00 %")
-    assert macro["run"] == "depthwise3x3_small/seed-0"
-    assert macro["best constant"] == f"{100 * 2 * 4 / 14 / 4:.2f} %"
+    assert (accuracy["Metric"], accuracy["Score"]) == ("accuracy", "40.00")
+    assert (accuracy["Best constant"], accuracy["Class prior"]) == ("40.00", "26.00")
+    assert macro["Run"] == "depthwise3x3_small/seed-0"
+    assert macro["Best constant"] == f"{100 * 2 * 4 / 14 / 4:.2f}"
     assert "…" not in printed(table, 80)
+
+
+def test_the_cascade_prints_the_margin_over_the_stronger_guesser(scores: dict[str, Any]) -> None:
+    report = {"overall": scores, "split": "val", "protocol": "by_sequence", **scores}
+    table = pipeline.cascade_table(report)
+    accuracy, macro = rows(table)
+    assert (accuracy["Run"], macro["Run"]) == ("cascade", "")
+    assert (accuracy["Margin"], accuracy["95% interval"]) == ("0.00", "–")
+    assert (macro["Margin"], macro["95% interval"]) == ("+32.57", "[−12.34, +45.68]")
+    assert "…" not in printed(table, 80)
+
+
+def test_validate_prints_every_metric_beside_both_guessers(scores: dict[str, Any]) -> None:
+    table = validate._scores_table("stage3_ab", scores, "on val of data/[red]")
+    names = ["accuracy", "macro-F1", "weighted F1", "macro precision", "macro recall"]
+    assert [row["Metric"] for row in rows(table)] == [*names, "balanced accuracy"]
+    assert rows(table)[0]["Score"] == "40.00"
+    text = printed(table, 80)
+    assert "…" not in text
+    assert "data/[red]" in text  # no markup
 
 
 def test_the_demo_prints_both_guessers_beside_accuracy(scores: dict[str, Any]) -> None:
@@ -73,3 +98,13 @@ def test_the_demo_prints_both_guessers_beside_accuracy(scores: dict[str, Any]) -
     for said in rows(table):
         assert (said["accuracy"], said["constant"], said["prior"]) == ("40.00", "40.00", "26.00")
     assert "…" not in printed(table, demo.NARROWEST)
+
+
+def test_a_summary_of_runs_has_accuracy_and_macro_f1_beside_both_guessers(
+    scores: dict[str, Any],
+) -> None:
+    summary = run_table("in percent", {"stage2-adapter": scores_of(scores)})
+    assert summary.columns == ("<Run", *RUN_COLUMNS)
+    assert summary.rows[0][:4] == ("stage2-adapter", "40.00", "40.00", "26.00")
+    assert summary.rows[0][-2:] == ("+32.57", "[−12.34, +45.68]")
+    assert "…" not in printed(terminal_table(summary), demo.NARROWEST)

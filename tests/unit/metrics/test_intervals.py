@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from av1part.metrics import intervals as iv
-from av1part.metrics.intervals import Bootstrap
+from av1part.metrics.intervals import Bootstrap, Interval
 from av1part.metrics.scores import baselines, from_predictions
 
 K = 3
@@ -128,3 +128,19 @@ def test_json_holds_limits_and_their_clusters():
     margin = record["macro_f1"]["margin_prior"]
     assert margin["low"] == found["macro_f1"]["margin_prior"].low
     assert margin["clusters"] == 6
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign"),
+    [
+        (0.01, 0.2, "positive"),
+        (-0.2, -0.01, "negative"),
+        (-0.1, 0.1, "zero"),
+        (0.0, 0.1, "zero"),
+        (None, None, "unknown"),
+    ],
+)
+def test_an_interval_lies_above_or_below_zero_or_contains_it(
+    low: float | None, high: float | None, sign: str
+) -> None:
+    assert Interval(0.05, low, high).sign == sign

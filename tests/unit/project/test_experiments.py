@@ -15,7 +15,8 @@ import polars as pl
 import pytest
 
 from av1part.report.chapters.sweep import sweep_tables
-from av1part.report.render.tables import table, to_csv
+from av1part.report.render.csv import table_csv
+from av1part.report.render.tables import table
 from av1part.report.sweep import load_sweep
 from av1part.system.errors import ReportError
 
@@ -61,7 +62,7 @@ def test_means_are_those_of_the_predictions(folder: Path) -> None:
         variant = str(place).partition("/")[0]
         score = macro_f1(nodes["prediction"].to_numpy(), nodes["label"].to_numpy())
         scores.setdefault(variant, []).append(score)
-    told = cells(to_csv(sweep_tables(load_sweep(folder))["comparison"]))
+    told = cells(table_csv(sweep_tables(load_sweep(folder))["comparison"]))
     assert set(scores) == set(told)
     for variant, values in scores.items():
         assert float(told[variant]["Macro-F1"]) == pytest.approx(100 * np.mean(values), abs=0.0051)

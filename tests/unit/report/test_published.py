@@ -13,7 +13,7 @@ import pytest
 
 from av1part.report import publish_sweep, write_report
 from av1part.report.chapters.sweep import sweep_tables
-from av1part.report.render.tables import to_csv
+from av1part.report.render.csv import table_csv
 from av1part.report.sweep import load_sweep
 from av1part.runs.sweeps import config_sha256
 from av1part.system.errors import ReportError
@@ -47,7 +47,7 @@ def published(sweep: Path, tmp_path: Path) -> Path:
 
 
 def told(folder: Path) -> dict[str, str]:
-    return {name: to_csv(table) for name, table in sweep_tables(load_sweep(folder)).items()}
+    return {name: table_csv(table) for name, table in sweep_tables(load_sweep(folder)).items()}
 
 
 def test_every_table_is_that_of_the_runs(sweep: Path, published: Path) -> None:

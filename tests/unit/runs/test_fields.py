@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from av1part.runs.fields import Fields, Interval
+from av1part.metrics.intervals import Interval
+from av1part.runs.fields import Fields
 from av1part.system.errors import ReportError
 
 FILE = Path("run/metrics.json")
@@ -60,20 +61,6 @@ def test_each_kind_is_checked() -> None:
 def test_message_says_where_in_the_file() -> None:
     with pytest.raises(ReportError, match=r"lacks `flat\.ece` \(a number\)"):
         fields(flat={}).child("flat").number("ece")
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.01, 0.2, "above"),
-        (-0.2, -0.01, "below"),
-        (-0.1, 0.1, "within"),
-        (0.0, 0.1, "within"),
-        (None, None, "unknown"),
-    ],
-)
-def test_verdict_says_where_zero_lies(low: float | None, high: float | None, verdict: str) -> None:
-    assert Interval(0.05, low, high).verdict == verdict
 
 
 def test_interval_without_limits_is_an_interval() -> None:

@@ -11,6 +11,8 @@ from rich.table import Table
 from av1part.cascade.calibrate import calibrate_alone, calibrate_cascade
 from av1part.checkpoints.calibration import Calibration
 from av1part.cli.commands.pipeline import given_checkpoints
+from av1part.report.render.tables import count, percent, table
+from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import calibration_path
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded
@@ -22,7 +24,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     Args:
         verb: `calibrate`.
         cfg: Data, objective, and the stages of a cascade if that is what is given.
-        words: Checkpoints that are calibrated each by itself.
+        words: Checkpoints that are calibrated separately.
 
     Raises:
         ConfigError: if neither or both are given, or an option does not apply.
@@ -40,8 +42,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         "device": cfg.device,
     }
     if cascade:
-        found = calibrate_cascade(cascade, objective=cfg.objective, ensemble=cfg.ensemble, **data)
-        paths = [path for each in cascade.values() for path in each]
+        calibrations = calibrate_cascade(
+            cascade, objective=cfg.objective, ensemble=cfg.ensemble, **data
+        )
+        paths = [path for members in cascade.values() for path in members]
     else:
         if cfg.ensemble != "mean":
             raise ConfigError(
@@ -49,10 +53,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
                 "give the stages of a cascade, stage1=CKPT stage2=CKPT ..., or leave it out"
             )
         paths = [expanded(word) for word in words]
-        found = [calibrate_alone(path, objective=cfg.objective, **data) for path in paths]
+        calibrations = [calibrate_alone(path, objective=cfg.objective, **data) for path in paths]
     console = Console(markup=False, emoji=False)
-    console.print(_table(found))
-    for calibration in found:
+    console.print(_table(calibrations))
+    for calibration in calibrations:
         if calibration.threshold is not None:
             of = " and ".join(calibration.threshold.checkpoints)
             console.print(
@@ -64,18 +68,17 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         console.print(f"stored: {calibration_path(path)}", soft_wrap=True)
 
 
-def _table(found: Sequence[Calibration]) -> Table:
-    table = Table(
-        "stage", title="on val, before and after; cross-fitted by sequence", title_justify="left"
-    )
-    for column in ("nodes", "temperature", "NLL", "-> NLL", "ECE", "-> ECE"):
-        table.add_column(column, justify="right")
-    for c in found:
-        table.add_row(
+def _table(calibrations: Sequence[Calibration]) -> Table:
+    rows = [
+        (
             c.stage,
-            str(c.nodes),
+            count(c.nodes),
             f"{c.temperature.fitted:.3f}",
             *(f"{value:.4f}" for value in (c.nll.before, c.nll.after)),
-            *(f"{100 * value:.2f} %" for value in (c.ece.before, c.ece.after)),
+            *(f"{percent(value)} %" for value in (c.ece.before, c.ece.after)),
         )
-    return table
+        for c in calibrations
+    ]
+    columns = ("<Stage", "Nodes", "Temperature", "NLL", "-> NLL", "ECE", "-> ECE")
+    title = "on val, before and after; cross-fitted by sequence"
+    return terminal_table(table(title, columns, rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
 from av1part.config.check import plain
+from av1part.report.chapters.guessers import score_table, scores_of
+from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import CHECKPOINTS, METRICS_FILE, TRAIN_LOG, check_run_name
 from av1part.stages.base import STAGES
 from av1part.system.errors import ConfigError
@@ -21,7 +23,7 @@ from av1part.system.logs import run_log
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Evaluate the cascade and print how it compares.
+    """Evaluate the cascade and print its scores beside both guessers.
 
     Args:
         verb: `pipeline`.
@@ -43,8 +45,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if any((folder / trace).exists() for trace in (TRAIN_LOG, CHECKPOINTS)):
         raise ConfigError(f"{folder} holds an unfinished training: choose another name=...")
     folder.mkdir(parents=True, exist_ok=True)
-    alone = folder_lock(folder, "choose another name=...")
-    with no_empty_folder(folder), alone, run_log(folder / "pipeline.log"):
+    lock = folder_lock(folder, "choose another name=...")
+    with no_empty_folder(folder), lock, run_log(folder / "pipeline.log"):
         result = run_pipeline(
             checkpoints,
             folder,
@@ -65,29 +67,19 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
 
 def given_checkpoints(cfg: DictConfig) -> dict[str, list[Path]]:
     """Return the stages that are given checkpoints, each one or a list of them."""
-    found = {}
+    checkpoints = {}
     for stage in STAGES:
         if not OmegaConf.is_missing(cfg, stage) and cfg[stage] is not None:
             values = cfg[stage] if OmegaConf.is_list(cfg[stage]) else [cfg[stage]]
-            found[stage] = [expanded(value) for value in values]
-    return {stage: paths for stage, paths in found.items() if paths}
+            checkpoints[stage] = [expanded(value) for value in values]
+    return {stage: paths for stage, paths in checkpoints.items() if paths}
 
 
-def cascade_table(report: Any) -> Table:
-    """Return the cascade's headline: each metric beside both guessers, with margins."""
-    table = Table("metric", title=f"cascade on {report['split']}, {report['protocol']}")
-    for name in ("value", "best constant", "class prior", "margin over constant"):
-        table.add_column(name, justify="right")
-    for metric in ("accuracy", "macro_f1"):
-        interval = report["intervals"].get(metric, {}).get("margin_constant")
-        margin = "-"
-        if interval is not None:
-            low, high = 100 * interval["low"], 100 * interval["high"]
-            margin = f"{100 * interval['estimate']:+.2f} pp [{low:+.2f}, {high:+.2f}]"
-        values = [
-            report["overall"][metric],
-            report["baselines"]["constant"][metric],
-            report["baselines"]["prior"][metric],
-        ]
-        table.add_row(metric, *(f"{100 * v:.2f} %" for v in values), margin)
-    return table
+def cascade_table(report: Mapping[str, Any]) -> Table:
+    """Return accuracy and macro-F1 of the cascade beside both guessers, for a terminal."""
+    scores = scores_of(report["overall"], report, ("accuracy", "macro_f1"))
+    title = (
+        f"on {report['split']}, {report['protocol']}, in percent; the margin over the stronger "
+        "guesser in points"
+    )
+    return terminal_table(score_table(title, {"cascade": scores}))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,10 @@ from rich.table import Table
 from av1part.checkpoints.load import load_stage
 from av1part.cli.commands.show import show
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
-from av1part.metrics.scores import guesser_class_f1
+from av1part.report.chapters.guessers import GUESSES, score_table, scores_of
+from av1part.report.chapters.scores import class_table
+from av1part.report.render.tables import count, table
+from av1part.report.render.terminal import terminal_table
 from av1part.runs.read import read_metrics
 from av1part.runs.schema import METRICS_FILE, sidecar_path
 from av1part.runs.sweeps import SWEEP_FILE, TEST_FILE
@@ -26,7 +30,7 @@ from av1part.training.run import split_scores
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Validate a checkpoint and print what it scores, or show what it holds; or a sweep on test.
+    """Print a checkpoint's scores or contents, or open the test split of a sweep.
 
     Args:
         verb: `validate`.
@@ -52,7 +56,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     check_pixels(module, data, cfg.split)
     scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
     console = Console(markup=False, emoji=False)  # a path may look like markup
-    console.print(_scores_table(scores, f"{module.stage_name} on {cfg.split} of {data.path}"))
+    console.print(_scores_table(module.stage_name, scores, f"on {cfg.split} of {data.path}"))
     train_counts = module.hparams["data"]["class_counts"]
     console.print(_class_table(scores, module.class_names, train_counts))
     console.print(_confusion_table(scores["confusion_matrix"], module.class_names))
@@ -68,10 +72,14 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     """Open the test split of a sweep.
 
     Raises:
-        ConfigError: if something else is asked for; every run has validated its checkpoints.
+        ConfigError: if options of a single checkpoint are given; the runs of a sweep have
+            validated their checkpoints on val.
     """
-    other = [cfg.data.path, cfg.data.protocol, cfg.data.split_list, cfg.out, cfg.show or None]
-    if cfg.split != "test" or any(value is not None for value in other):
+    inapplicable = (
+        *(cfg.data.path, cfg.data.protocol, cfg.data.split_list),
+        *(cfg.out, cfg.show or None),
+    )
+    if cfg.split != "test" or any(value is not None for value in inapplicable):
         raise ConfigError(
             f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "
             "open its test split by split=test [variants=[...]], once all choices are made"
@@ -80,7 +88,7 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
         raise ConfigError("variants must be a list of names, variants=[frozen,v1]")
     # A variant may be called 8, as a width is.
     variants = None if cfg.variants is None else [str(name) for name in cfg.variants]
-    told = open_test(
+    record = open_test(
         folder,
         variants,
         reopen=cfg.reopen,
@@ -88,63 +96,33 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
         precision=cfg.precision,
     )
     console = Console(markup=False, emoji=False)
-    console.print(_test_table(told["runs"], f"{folder} on test"))
-    times = ", ".join(each["at"] for each in told["opened"])
+    console.print(_test_table(record["runs"], f"{folder} on test"))
+    times = ", ".join(opening["at"] for opening in record["opened"])
     console.print(f"opened {times}, as {folder / TEST_FILE} says", soft_wrap=True)
 
 
 def _test_table(runs: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    table = Table("run", "metric", title=title, title_justify="left")
-    for name in ("value", "best constant", "class prior"):
-        table.add_column(name, justify="right")
-    for place, scores in runs.items():
-        table.add_row(place, "macro_f1", *_beside_guessers(scores, "macro_f1"))
-        table.add_row("", "accuracy", *_beside_guessers(scores, "accuracy"))
-    return table
+    keys = ("macro_f1", "accuracy")
+    scores = {place: scores_of(metrics, keys=keys) for place, metrics in runs.items()}
+    return terminal_table(score_table(f"{title}, in percent", scores, GUESSES))
 
 
-def _scores_table(scores: Mapping[str, Any], title: str) -> Table:
-    table = Table("metric", title=title, title_justify="left")
-    for name in ("value", "best constant", "class prior"):
-        table.add_column(name, justify="right")
-    names = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
-    for name in (*names, "balanced_accuracy", "f1_positive"):
-        if name in scores:
-            table.add_row(name, *_beside_guessers(scores, name))
-    return table
-
-
-def _beside_guessers(scores: Mapping[str, Any], metric: str) -> list[str]:
-    guesses = [scores["baselines"][guesser].get(metric) for guesser in ("constant", "prior")]
-    return [_percent(value) for value in (scores.get(metric), *guesses)]
+def _scores_table(name: str, metrics: Mapping[str, Any], title: str) -> Table:
+    return terminal_table(score_table(f"{title}, in percent", {name: scores_of(metrics)}))
 
 
 def _class_table(
-    scores: Mapping[str, Any], names: Sequence[str], train_counts: Sequence[int]
+    metrics: Mapping[str, Any], names: Sequence[str], train_counts: Sequence[int]
 ) -> Table:
-    table = Table("true class", title="per class", title_justify="left")
-    for column in ("precision", "recall", "f1", "f1, always it", "f1, class prior", "support"):
-        table.add_column(column, justify="right")
-    support = [scores["per_class"][name]["support"] for name in names]
-    guessed = [guesser_class_f1(g, support, train_counts) for g in ("constant", "prior")]
-    for index, name in enumerate(names):
-        figures = [scores["per_class"][name][k] for k in ("precision", "recall", "f1")]
-        figures += [float(f1[index]) for f1 in guessed]
-        table.add_row(name, *map(_percent, figures), str(support[index]))
-    return table
+    classes = class_table(np.asarray(metrics["confusion_matrix"]), names, train_counts)
+    title = "per class, in percent; the F1 of guessers in the last two columns"
+    return terminal_table(classes.without("Share", "Predicted share"), title)
 
 
 def _confusion_table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
-    table = Table("true class", title="confusion matrix", title_justify="left")
-    for name in names:
-        table.add_column(f"as {name}", justify="right")
-    for name, row in zip(names, matrix, strict=True):
-        table.add_row(name, *map(str, row))
-    return table
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
+    rows = [(name, *map(count, row)) for name, row in zip(names, matrix, strict=True)]
+    columns = ("<True class", *(f"as {name}" for name in names))
+    return terminal_table(table("confusion matrix", columns, rows))
 
 
 def _compare(path: Path, scores: Mapping[str, Any]) -> str:
@@ -157,12 +135,12 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
     if path.stem != "best" or not recorded.is_file():
         return "no record of training beside this checkpoint to compare with"
     try:
-        said = read_metrics(recorded)
+        trained = read_metrics(recorded)
         tolerance = load_json(sidecar_path(path))["tolerance_pp"]
-        recorded_f1 = float(said["macro_f1"])
+        recorded_f1 = float(trained["macro_f1"])
     except (Av1partError, OSError, ValueError, KeyError, TypeError) as error:
         return f"the record of training beside this checkpoint cannot be read ({error})"
-    differing = [key for key in scores if said.get(key) != scores[key]]
+    differing = [key for key in scores if trained.get(key) != scores[key]]
     if not differing:
         return f"equal to what training recorded in {recorded}, every figure"
     delta = 100 * (scores["macro_f1"] - recorded_f1)

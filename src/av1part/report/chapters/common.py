@@ -1,4 +1,4 @@
-"""Sections that stage runs and pipelines share: what was run, confusion, blocks, provenance."""
+"""Parts that stage runs and pipelines share: what was run, confusion, blocks, provenance."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from typing import Any
 import numpy as np
 
 from av1part.options import PROTOCOLS
-from av1part.report.chapters.scores import class_table
+from av1part.report.chapters.guessers import run_scores
+from av1part.report.chapters.scores import class_table, headline, run_margins
 from av1part.report.draw.pictures import Window, gallery_figure
 from av1part.report.draw.plots import confusion_figure
-from av1part.report.render.document import Facts, Item, Listing, Picture, Prose, Section, picture
+from av1part.report.render.document import (
+    Facts,
+    Headline,
+    Item,
+    Listing,
+    Picture,
+    Prose,
+    Section,
+    picture,
+)
 from av1part.runs.read import Run
 
-SPLITS = {
+SPLIT_NOTES = {
     "val": "val: choices (epoch, threshold, temperature) were made on it too",
     "test": "test: asked for explicitly, no choice was made on it",
     "train": "train: the model has seen these nodes",
 }
-"""Splits spelled out."""
+"""How a report describes a split."""
 
 
 def protocol_facts(split: str, protocol: str) -> list[tuple[str, str]]:
     """Return the protocol and the split, spelled out."""
-    said = f"{protocol}: {PROTOCOLS[protocol]}" if protocol in PROTOCOLS else protocol
+    description = f"{protocol}: {PROTOCOLS[protocol]}" if protocol in PROTOCOLS else protocol
     return [
-        ("Protocol", said),
-        ("Evaluated on", SPLITS.get(split, split)),
+        ("Protocol", description),
+        ("Evaluated on", SPLIT_NOTES.get(split, split)),
     ]
 
 
@@ -60,18 +70,18 @@ def _plain(value: Any) -> str:
 def _time(run: Run) -> str:
     timing = run.timing
     assert timing is not None
-    said = []
+    parts = []
     seconds = timing.optional("seconds")
     if seconds is not None:
         minutes, rest = divmod(round(seconds), 60)
-        said.append(f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
+        parts.append(f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s")
     speed = timing.optional("blocks_per_second")
     if speed is not None:
-        said.append(f"{speed:,.0f} blocks a second")
+        parts.append(f"{speed:,.0f} blocks a second")
     peak = timing.optional("fit_peak_memory_bytes")
     if peak is not None:
-        said.append(f"{peak / 2**30:.2f} GiB at most")
-    return ", ".join(said) or "not recorded"
+        parts.append(f"{peak / 2**30:.2f} GiB at most")
+    return ", ".join(parts) or "not recorded"
 
 
 def provenance(run: Run) -> Section:
@@ -88,7 +98,7 @@ def provenance(run: Run) -> Section:
 def class_section(run: Run, prefix: str) -> Section:
     """Return the per-class table and the confusion matrix."""
     caption = (
-        "Confusion matrix: a row a true class, a column a predicted one. Left the nodes, right "
+        "Confusion matrix: rows are true classes, columns predicted ones. Left the nodes, right "
         "each row in percent; both shaded by the row's percentages, so that the framed "
         "diagonal shows the recall of each class."
     )
@@ -120,16 +130,17 @@ def gallery(run: Run, prefix: str, labels: list[int]) -> Picture | None:
         return None
     size = run.samples.block.shape[-1] - 2 * run.samples.margin
     caption = (
-        f"Sample blocks of {size}x{size} luma samples, a row a true class, with the true cut drawn "
-        "in yellow: left those the model got right, right those it got wrong and what it said. The "
-        "first of each kind in `samples.npz`, none chosen by hand; contrast stretched per block."
+        f"Sample blocks of {size}x{size} luma samples, one row for each true class, with the true "
+        "cut drawn in yellow: left those that the model predicted correctly, right wrong ones with "
+        "the predicted class. The first of each kind in `samples.npz`, none chosen by hand; "
+        "contrast stretched per block."
     )
     figure = gallery_figure(run.samples, run.class_names, np.asarray(labels, dtype=np.int64))
     return picture(f"{prefix}blocks", caption, figure)
 
 
 def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -> str:
-    """Say what a frame's picture shows.
+    """Return the caption of a frame's picture.
 
     Args:
         run: Whose frame.
@@ -148,14 +159,37 @@ def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -
     return (
         f"`{samples.sequence}` at qindex {samples.qindex}, the frame kept in `samples.npz` "
         f"({frame_width}x{frame_height}): the crop of {width}x{height} at row {row}, column {col} "
-        f"that holds the most {size}x{size} nodes that are cut. {what} Of {drawn} nodes shown "
-        f"{wrong} differ, each outlined in orange with a flag in its corner."
+        f"with the most {size}x{size} nodes that are split. {what} Of {drawn} nodes shown "
+        f"{wrong} are wrong, each outlined in orange with a flag in its corner."
     )
 
 
 def missing_frame() -> Prose:
-    """Say that there is no frame to draw."""
+    """Return the note of a run without a frame."""
     return Prose("The run kept no frame with nodes of one size, so none is drawn.")
+
+
+def lead(
+    run: Run, prefix: str, frame: Picture | None, *, above: bool, alone: bool
+) -> tuple[Item, ...]:
+    """Compose the beginning of a run's chapter.
+
+    Args:
+        run: The run.
+        prefix: Of the pictures' names.
+        frame: The drawn frame, if any.
+        above: Whether the page shows the frame above all chapters.
+        alone: Whether the page has no other run; else the margins are in its comparison.
+
+    Returns:
+        Frame, result in one line, margins.
+    """
+    scores = run_scores(run)
+    return joined(
+        Prose("The frame of this run is at the top of the page.") if above else frame,
+        Headline(headline(scores["macro_f1"], int(run.confusion.sum()), run.predictions.sequences)),
+        run_margins(scores, prefix) if alone else None,
+    )
 
 
 def joined(*items: Item | None) -> tuple[Item, ...]:

@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from av1part.report.chapters.scores import Score, read_scores
-from av1part.report.draw.plots import margins_figure
-from av1part.report.render.document import Chapter, Item, Prose, Section, picture
-from av1part.report.render.tables import NOTHING, Table, count, percent, points, span, table
-from av1part.runs.fields import Interval
+from av1part.report.chapters.guessers import (
+    RUN_COLUMNS,
+    Score,
+    mean_score,
+    run_cells,
+    run_scores,
+    score_cells,
+)
+from av1part.report.chapters.scores import headline, margins_picture
+from av1part.report.render.document import Chapter, Headline, Item, Picture, Prose, Section
+from av1part.report.render.tables import MISSING, Table, count, percent, table
 from av1part.runs.read import PipelineRun, Run, StageRun
 
 _NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list")
@@ -24,67 +30,66 @@ _MOST_SETTINGS = 6
 """Columns of the table of settings; it must fit the page."""
 
 
-def run_scores(run: Run) -> dict[str, Score]:
-    """Return a run's scores by their flat keys."""
-    beside = run.pipeline if isinstance(run, PipelineRun) else run.metrics
-    return {score.key: score for score in read_scores(run.metrics, beside)}
-
-
-def comparison_chapter(runs: Sequence[Run], unfinished: Sequence[str], note: str) -> Chapter:
+def comparison_chapter(
+    runs: Sequence[Run],
+    unfinished: Sequence[str],
+    note: str = "",
+    shown: Run | None = None,
+    frame: Picture | None = None,
+) -> Chapter:
     """Compare several runs.
 
     Args:
         runs: All of them.
         unfinished: Names of runs that were begun and left no result.
         note: What the chapters below leave out, or nothing.
+        shown: The run whose result stands first.
+        frame: Its frame, if any.
 
     Returns:
-        The chapter: all runs first, then the pipelines, then a section a stage.
+        The chapter: one run's frame and result, all margins, the pipelines, a section a stage.
     """
     pipelines = [run for run in runs if isinstance(run, PipelineRun)]
     stages = sorted({run.stage for run in runs if isinstance(run, StageRun)})
-    items: list[Item] = []
+    notes: list[Item] = []
     if unfinished:
-        said = ", ".join(f"`{name}`" for name in unfinished)
-        items.append(Prose(f"Begun but not finished, so without a result: {said}.", warns=True))
+        names = ", ".join(f"`{name}`" for name in unfinished)
+        notes.append(Prose(f"Begun but not finished, so without a result: {names}.", warns=True))
     if note:
-        items.append(Prose(note))
-    sections = [Section("All runs", (*items, _margins(runs)))]
+        notes.append(Prose(note))
+    sections = [Section("All runs", tuple(notes))] if notes else []
     if pipelines:
         sections.append(Section("Pipelines", (comparison_table(pipelines, "Pipelines"),)))
     for stage in stages:
         of_stage = [run for run in runs if isinstance(run, StageRun) and run.stage == stage]
         sections.append(Section(f"Runs of {stage}", tuple(_stage_items(stage, of_stage))))
-    return Chapter("comparison", "Comparison", tuple(sections))
+    first: list[Item] = [] if frame is None else [frame]
+    if shown is not None:
+        first.append(Headline(_headline(shown)))
+    return Chapter("comparison", "Comparison", tuple(sections), (*first, _margins(runs)))
 
 
-def _margins(runs: Sequence[Run]) -> Item:
-    margins: list[Interval] = [run_scores(run)["macro_f1"].stronger[2] for run in runs]
-    caption = (
-        "Macro-F1 above the stronger of the two guessers on the same nodes, a run a row, with its "
-        "95% interval where it was recorded (bootstrap over whole sequences). Blue dots: the "
-        "interval lies above zero; orange diamonds: it does not, or none was recorded. Stages "
-        "differ in classes and nodes: compare rows of one stage."
+def _headline(run: Run) -> str:
+    nodes, sequences = int(run.confusion.sum()), run.predictions.sequences
+    of = f"{run.stage} in `{run.name}`" if isinstance(run, StageRun) else f"`{run.name}`"
+    return headline(run_scores(run)["macro_f1"], nodes, sequences, of)
+
+
+def _title(run: Run) -> str:
+    return f"{run.stage} · {run.name}" if isinstance(run, StageRun) else run.name
+
+
+def _margins(runs: Sequence[Run]) -> Picture:
+    margins = {_title(run): run_scores(run)["macro_f1"].stronger.margin for run in runs}
+    what = "Macro-F1 above the stronger of the two guessers on the same nodes, one row for each run"
+    note = (
+        "Intervals by bootstrap over whole sequences. Stages differ in classes and nodes: compare "
+        "rows of one stage."
     )
-    names = [f"{run.stage} · {run.name}" if isinstance(run, StageRun) else run.name for run in runs]
-    title = "Macro-F1 above the stronger guesser"
-    return picture("margins", caption, margins_figure(names, margins, title))
+    return margins_picture("margins", margins, what, note, "Macro-F1 above the stronger guesser")
 
 
-_RUN_COLUMNS = (
-    "<Run",
-    "<Method",
-    "Seed",
-    "n",
-    "Accuracy",
-    "Constant",
-    "Prior",
-    "Macro-F1",
-    "Constant",
-    "Prior",
-    "Margin",
-    "95% interval",
-)
+_COLUMNS = ("<Run", "<Method", "Seed", "n", *RUN_COLUMNS)
 
 
 def comparison_table(runs: Sequence[Run], what: str) -> Table:
@@ -97,32 +102,22 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
     Returns:
         The table, a row a run.
     """
-    rows = []
-    for run in runs:
-        scores = run_scores(run)
-        accuracy, macro = scores["accuracy"], scores["macro_f1"]
-        rows.append(
-            (
-                run.name,
-                _method(run),
-                str(run.environment.get("seed") if run.environment.get("seed") is not None else ""),
-                count(run.confusion.sum()),
-                percent(accuracy.value),
-                percent(accuracy.constant),
-                percent(accuracy.prior),
-                percent(macro.value),
-                percent(macro.constant),
-                percent(macro.prior),
-                points(macro.stronger[2].estimate),
-                span(macro.stronger[2], signed=True),
-            )
+    rows = [
+        (
+            run.name,
+            _method(run),
+            _seed(run),
+            count(run.confusion.sum()),
+            *run_cells(run_scores(run)),
         )
+        for run in runs
+    ]
     caption = (
         f"{what} in percent: accuracy and macro-F1, each beside the best constant and the "
         "class-prior guesser; the margin of macro-F1 over the stronger of the two in percentage "
         "points, with its 95% interval."
     )
-    return table(caption, _RUN_COLUMNS, rows)
+    return table(caption, _COLUMNS, rows)
 
 
 def _method(run: Run) -> str:
@@ -180,19 +175,20 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return NOTHING if value is None else str(value)
+    return MISSING if value is None else str(value)
 
 
 def _seed_rows(runs: Sequence[StageRun], settings: Sequence[str]) -> list[tuple[str, ...]]:
     return [
-        _seed_row(said, alike)
-        for said, alike in _repeated(runs, settings).items()
-        if len({_seed(run) for run in alike}) > 1
+        _seed_row(description, repeated)
+        for description, repeated in _repeated(runs, settings).items()
+        if len({_seed(run) for run in repeated}) > 1
     ]
 
 
 def _seed(run: Run) -> str:
-    return str(run.environment.get("seed"))
+    seed = run.environment.get("seed")
+    return "" if seed is None else str(seed)
 
 
 def _start(run: Run) -> str:
@@ -200,45 +196,40 @@ def _start(run: Run) -> str:
 
 
 def _repeated(runs: Sequence[StageRun], settings: Sequence[str]) -> dict[str, list[StageRun]]:
-    """Group runs that differ in the seed alone, by what is said of them.
+    """Group runs that differ in the seed alone, by a description of the group.
 
-    A sweep trains a Stage 1 for each seed, so its path alone tells no runs apart. But where seeds
-    share some of several, a difference may be theirs.
+    In a sweep every seed has its own Stage 1, so different paths of Stage 1 alone do not separate
+    runs. But where several seeds share one of several Stage 1, the start may explain a difference.
     """
     hashes = [(key, [str(run.environment.get("dataset", key)) for run in runs]) for key in _DATA]
-    started = ["given" if _start(run) != NOTHING else NOTHING for run in runs]
-    told = [(name, said) for name, said in (*hashes, ("stage1", started)) if len(set(said)) > 1]
-    groups: dict[str, list[StageRun]] = {}
+    starts = ["given" if _start(run) != MISSING else MISSING for run in runs]
+    differing = [
+        (name, values) for name, values in (*hashes, ("stage1", starts)) if len(set(values)) > 1
+    ]
+    alike: dict[str, list[StageRun]] = {}
     for index, run in enumerate(runs):
         words = [f"{key.rpartition('.')[2]}={_shown(run.settings.get(key))}" for key in settings]
-        words += [f"{name}={said[index][:12]}" for name, said in told]
-        groups.setdefault(", ".join([_method(run), *words]), []).append(run)
-    found: dict[str, list[StageRun]] = {}
-    for said, alike in groups.items():
-        starts, seeds = {_start(run) for run in alike}, {_seed(run) for run in alike}
-        pairs = {(_seed(run), _start(run)) for run in alike}
-        own = len(starts) == 1 or len(pairs) == len(starts) == len(seeds)
-        for run in alike:
-            found.setdefault(said if own else f"{said}, stage1={_start(run)}", []).append(run)
-    return found
+        words += [f"{name}={values[index][:12]}" for name, values in differing]
+        alike.setdefault(", ".join([_method(run), *words]), []).append(run)
+    groups: dict[str, list[StageRun]] = {}
+    for description, members in alike.items():
+        paths, seeds = {_start(run) for run in members}, {_seed(run) for run in members}
+        pairs = {(_seed(run), _start(run)) for run in members}
+        own = len(paths) == 1 or len(pairs) == len(paths) == len(seeds)
+        for run in members:
+            key = description if own else f"{description}, stage1={_start(run)}"
+            groups.setdefault(key, []).append(run)
+    return groups
 
 
-def _seed_row(said: str, runs: Sequence[StageRun]) -> tuple[str, ...]:
+def _seed_row(description: str, runs: Sequence[StageRun]) -> tuple[str, ...]:
     seeds: dict[str, list[dict[str, Score]]] = {}
     for run in runs:
         seeds.setdefault(_seed(run), []).append(run_scores(run))
-    cells = [said, str(len(seeds))]
-    margin = 0.0
+    cells = [description, str(len(seeds))]
     for metric in ("accuracy", "macro_f1"):
-        # Rows are seeds, columns the model and both guessers.
-        of_seeds = np.array(
-            [
-                np.mean([(s[metric].value, s[metric].constant, s[metric].prior) for s in same], 0)
-                for same in seeds.values()
-            ]
-        )
-        value, constant, prior = map(float, of_seeds.mean(0))
-        margin = value - max(constant, prior)
-        cells += [percent(value), percent(float(of_seeds[:, 0].std(ddof=1)))]
-        cells += [percent(constant), percent(prior)]
-    return (*cells, points(margin))
+        of_seeds = [mean_score([scores[metric] for scores in same]) for same in seeds.values()]
+        deviation = float(np.std([score.value for score in of_seeds], ddof=1))
+        value, *guesses = score_cells(mean_score(of_seeds), ("value", "constant", "prior"))
+        cells += [value, percent(deviation), *guesses]
+    return (*cells, *score_cells(mean_score(of_seeds), ("margin",)))

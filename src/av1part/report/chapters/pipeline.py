@@ -19,12 +19,14 @@ from av1part.report.chapters.common import (
     frame_caption,
     gallery,
     joined,
+    lead,
     missing_frame,
     protocol_facts,
     provenance,
 )
 from av1part.report.chapters.ensembles import ensemble_table
-from av1part.report.chapters.scores import limits, read_scores, score_table, study_table, verdict
+from av1part.report.chapters.guessers import run_scores
+from av1part.report.chapters.scores import headline_table, result_text, sampling_note, study_table
 from av1part.report.draw.pictures import crop_window, nodes_in, partition_figure
 from av1part.report.draw.plots import cascade_figure, qindex_figure, reliability_figure
 from av1part.report.render.document import Chapter, Facts, Item, Picture, Prose, Section, picture
@@ -35,15 +37,23 @@ from av1part.system.errors import ReportError
 
 
 def pipeline_chapter(
-    run: PipelineRun, anchor: str, prefix: str = "", *, pictures: bool = True
+    run: PipelineRun,
+    anchor: str,
+    prefix: str = "",
+    *,
+    pictures: bool = True,
+    above: bool = False,
+    alone: bool = True,
 ) -> Chapter:
-    """Say everything a report says of one pipeline result.
+    """Write the chapter of one pipeline result.
 
     Args:
         run: The result.
         anchor: Id of the chapter.
         prefix: Of the pictures' names, unique to the run.
         pictures: Also draw the frame and blocks, the largest part of a page.
+        above: Whether the frame is shown above all chapters.
+        alone: Whether the report is on this run alone.
 
     Returns:
         The chapter.
@@ -51,20 +61,26 @@ def pipeline_chapter(
     Raises:
         ReportError: if a figure the chapter needs is not in the result's files.
     """
-    sections = [_what(run), _result(run)]
-    if pictures:
-        sections.append(Section("A frame: true and predicted partitions", _frame(run, prefix)))
-    sections += [
+    frame = pipeline_frame(run, prefix) if pictures and not above else None
+    sections = [
+        _what(run),
+        _result(run),
         class_section(run, prefix),
         _cascade(run, prefix),
         _calibration(run, prefix),
         _per_qindex(run, prefix),
     ]
-    blocks = gallery(run, prefix, [Partition[n] for n in run.class_names]) if pictures else None
-    if blocks:
-        sections.append(Section("Sample blocks", (blocks,)))
+    if pictures:
+        blocks = gallery(run, prefix, [Partition[n] for n in run.class_names])
+        missing = None if frame or above else missing_frame()
+        sections.append(Section("Sample blocks", joined(missing, blocks)))
     sections.append(provenance(run))
-    return Chapter(anchor, f"Pipeline: {run.name}", tuple(sections))
+    return Chapter(
+        anchor,
+        f"Pipeline: {run.name}",
+        tuple(section for section in sections if section.items),
+        lead(run, prefix, frame, above=above, alone=alone),
+    )
 
 
 def _what(run: PipelineRun) -> Section:
@@ -100,7 +116,7 @@ def _what(run: PipelineRun) -> Section:
 
 
 def _calibration_source(p: Fields) -> str:
-    """Say where threshold and temperatures come from."""
+    """Return where threshold and temperatures come from."""
     source = p.text("calibration", "source")
     if source == "stored":
         return f"stored beside the checkpoints, {p.text('calibration', 'applied')}"
@@ -124,17 +140,17 @@ def _checkpoints(run: PipelineRun) -> Table | None:
 
 def _result(run: PipelineRun) -> Section:
     p = run.pipeline
-    scores = read_scores(run.metrics, p)
+    scores = run_scores(run)
     sequences = p.integer("sequences")
     constant = p.text("baselines", "constant", "class")
     return Section(
         "Result",
         joined(
-            Prose(verdict(scores, sequences)),
-            score_table(scores, p.integer("nodes"), sequences, constant),
+            Prose(result_text(scores, sequences)),
+            headline_table(scores, p.integer("nodes"), sequences, constant),
             study_table("pipeline", scores),
             _top_k_table(run),
-            Prose(limits(sequences, p.text("protocol"))),
+            Prose(sampling_note(sequences, p.text("protocol"))),
         ),
     )
 
@@ -156,10 +172,11 @@ def _top_k_table(run: PipelineRun) -> Table | None:
     return table(caption, ["<Ranking", *(f"top {k}" for k in top.data)], rows)
 
 
-def _frame(run: PipelineRun, prefix: str) -> tuple[Item, ...]:
+def pipeline_frame(run: PipelineRun, prefix: str) -> Picture | None:
+    """Draw a frame's true and predicted partitions; None if the run kept no frame."""
     samples = run.samples
     if not len(samples.nodes):
-        return (missing_frame(),)
+        return None
     window = crop_window((samples.frame.shape[0], samples.frame.shape[1]), samples.nodes)
     inside = nodes_in(samples.nodes, window)
     wrong = int((inside.partition != inside.prediction).sum())
@@ -168,10 +185,10 @@ def _frame(run: PipelineRun, prefix: str) -> tuple[Item, ...]:
         window,
         wrong,
         len(inside),
-        "Left the partitions the encoder chose, right those the cascade predicts from the same "
-        "pixels.",
+        "Left the partitions that the encoder chose, right those that the cascade predicts from "
+        "the same pixels.",
     )
-    return (picture(f"{prefix}frame", caption, partition_figure(samples, window)),)
+    return picture(f"{prefix}frame", caption, partition_figure(samples, window))
 
 
 def _cascade(run: PipelineRun, prefix: str) -> Section:
@@ -179,9 +196,9 @@ def _cascade(run: PipelineRun, prefix: str) -> Section:
     alone = [s.number("standalone", "macro_f1") for s in stages.values()]
     inside = [s.number("cascade", "macro_f1") for s in stages.values()]
     caption = (
-        "Macro-F1 of each stage given exactly the nodes of its own population (standalone) and "
-        "inside the cascade, where nodes that earlier stages sent elsewhere are misses and foreign "
-        "ones they sent there false alarms; in percent."
+        "Macro-F1 of each stage on exactly the nodes that belong to it (standalone) and inside the "
+        "cascade, where nodes that earlier stages sent elsewhere count as missed and foreign nodes "
+        "as false positives; in percent."
     )
     drawing = cascade_figure(list(stages), alone, inside, "Macro-F1 of each stage")
     return Section(
@@ -235,10 +252,10 @@ def _stage_table(stages: dict[str, Fields]) -> Table:
                 )
             )
     caption = (
-        "Each stage standalone (given exactly the nodes that truly belong to it) and inside the "
-        "cascade, beside the two guessers on the same nodes, in percent; cascade error is what "
-        "is lost, in percentage points. Nodes: those that belong to the stage, those of them "
-        "that reach it, and foreign ones sent to it by mistake."
+        "Each stage standalone (on exactly the nodes that belong to it) and inside the cascade, "
+        "beside the two guessers on the same nodes, in percent; cascade error is the loss in "
+        "percentage points. Nodes: those that belong to the stage, those of them that reach it, "
+        "and foreign ones sent to it by mistake."
     )
     return table(caption, _STAGE_COLUMNS, rows)
 
@@ -260,7 +277,7 @@ def _oracle_table(run: PipelineRun) -> Table:
     ]
     caption = (
         "What each stage costs: the cascade with the named stages answered from ground truth, in "
-        "percent, and what that gains over the cascade in percentage points."
+        "percent, and the gain over the cascade in percentage points."
     )
     columns = ("<Answered from ground truth", "Accuracy", "Gain", "Macro-F1", "Gain")
     return table(caption, columns, rows, strong=2)
@@ -339,8 +356,8 @@ def _guesses_at(run: PipelineRun, qindex: float) -> tuple[float, float, float]:
 
 def _qindex_picture(columns: dict[str, list[float]], prefix: str) -> Picture:
     caption = (
-        "The same by qindex: accuracy above its dotted constant is what the model adds; both move "
-        "with the quantiser because the shares of the types do."
+        "The same by qindex: the distance of accuracy from the dotted best constant is what the "
+        "model adds; both change with the quantiser because the shares of the types do."
     )
     drawing = qindex_figure(
         columns["qindex"],

@@ -1,116 +1,30 @@
-"""The tables every chapter has: scores beside both guessers, per class, and the study's figures."""
+"""The parts every chapter has: scores, classes, the study's figures, the result in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from av1part.metrics.intervals import Interval
 from av1part.metrics.scores import f1_from_confusion, guesser_class_f1
 from av1part.options import MIXED
-from av1part.report.render.tables import NOTHING, Table, count, percent, points, span, table
-from av1part.report.study import CITATION, figures
-from av1part.runs.fields import Fields, Interval
-
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "weighted_f1": "weighted F1",
-    "f1_positive": "F1 of the positive class",
-}
-"""What a table calls a flat key; these are the metrics both guessers are recorded for."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric beside what the two guessers get on the same nodes, all fractions.
-
-    Attributes:
-        key: Flat key of the metric.
-        value: Of the model.
-        constant: Of the best constant guess.
-        prior: Of the guesser that draws from the training shares.
-        interval: Of `value`, where recorded.
-        margin_constant: `value - constant` with its interval, where recorded.
-        margin_prior: `value - prior` with its interval, where recorded.
-    """
-
-    key: str
-    value: float
-    constant: float
-    prior: float
-    interval: Interval | None
-    margin_constant: Interval
-    margin_prior: Interval
-
-    @property
-    def stronger(self) -> tuple[str, float, Interval]:
-        """The guesser that is harder to beat: its name, its score, and the margin over it.
-
-        For macro-F1 that is hardly ever the constant, which scores nothing on all classes but one.
-        """
-        if self.constant >= self.prior:
-            return "best constant", self.constant, self.margin_constant
-        return "class-prior guesser", self.prior, self.margin_prior
-
-
-def read_scores(metrics: Fields, beside: Fields) -> list[Score]:
-    """Read every metric of `METRIC_NAMES` that a run recorded, accuracy and macro-F1 always.
-
-    Args:
-        metrics: Holds the metrics themselves.
-        beside: Holds `baselines` and `intervals`.
-
-    Returns:
-        The scores, in the order of `METRIC_NAMES`.
-
-    Raises:
-        ReportError: if accuracy or macro-F1 or a guesser's score of them is missing.
-    """
-    keys = [
-        key
-        for key in METRIC_NAMES
-        if key in ("accuracy", "macro_f1")
-        or (metrics.get(key) is not None and beside.get("baselines", "constant", key) is not None)
-    ]
-    return [_read_score(key, metrics, beside) for key in keys]
-
-
-def _read_score(key: str, metrics: Fields, beside: Fields) -> Score:
-    value = metrics.number(key)
-    guesses = {g: beside.number("baselines", g, key) for g in ("constant", "prior")}
-    margins = {
-        g: beside.interval("intervals", key, f"margin_{g}") or Interval(value - guess, None, None)
-        for g, guess in guesses.items()
-    }
-    return Score(
-        key=key,
-        value=value,
-        **guesses,
-        interval=beside.interval("intervals", key, "value"),
-        margin_constant=margins["constant"],
-        margin_prior=margins["prior"],
-    )
-
-
-_SCORE_COLUMNS = (
-    "<Metric",
-    "n",
-    "Score",
-    "95% interval",
-    "Best constant",
-    "Margin",
-    "95% interval",
-    "Class prior",
-    "Margin",
-    "95% interval",
+from av1part.report.chapters.guessers import (
+    EVERY_CELL,
+    METRIC_NAMES,
+    Score,
+    score_cells,
+    score_titles,
 )
+from av1part.report.draw.plots import margins_figure
+from av1part.report.render.document import Picture, picture
+from av1part.report.render.tables import MISSING, Table, count, percent, points, span, table
+from av1part.report.study import CITATION, figures
 
 
-def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: str) -> Table:
-    """Make the headline table.
+def headline_table(scores: Mapping[str, Score], nodes: int, sequences: int, constant: str) -> Table:
+    """Make the table of a run's scores beside both guessers.
 
     Args:
         scores: One a row.
@@ -122,23 +36,11 @@ def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: s
         The table, a row a score.
     """
     rows = [
-        (
-            METRIC_NAMES[s.key],
-            count(nodes),
-            percent(s.value),
-            span(s.interval),
-            percent(s.constant),
-            points(s.margin_constant.estimate),
-            span(s.margin_constant, signed=True),
-            percent(s.prior),
-            points(s.margin_prior.estimate),
-            span(s.margin_prior, signed=True),
-        )
-        for s in scores
+        (METRIC_NAMES[s.key], count(nodes), *score_cells(s, EVERY_CELL)) for s in scores.values()
     ]
     note = (
-        " For the F1 of one class the best constant always says that class."
-        if any(s.key == "f1_positive" for s in scores)
+        " For the F1 of one class the best constant always predicts that class."
+        if "f1_positive" in scores
         else ""
     )
     caption = (
@@ -147,7 +49,7 @@ def score_table(scores: Sequence[Score], nodes: int, sequences: int, constant: s
         "draws from the class shares of the training set; margins in percentage points. Intervals: "
         f"95%, bootstrap over whole sequences.{note}"
     )
-    return table(caption, _SCORE_COLUMNS, rows)
+    return table(caption, ("<Metric", "n", *score_titles(EVERY_CELL)), rows)
 
 
 _CLASS_COLUMNS = (
@@ -163,12 +65,18 @@ _CLASS_COLUMNS = (
 )
 
 
-def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Table:
+def class_table(
+    confusion: NDArray[np.int64],
+    class_names: Sequence[str],
+    train_counts: ArrayLike | None = None,
+) -> Table:
     """Put precision, recall and F1 of each class beside both guessers.
 
     Args:
         confusion: Counts of shape (k, k), rows true, columns predicted.
         class_names: Names in class-index order.
+        train_counts: Nodes of each class in training, shape (k,), for the class-prior guesser;
+            without them it draws from the shares of the evaluated nodes.
 
     Returns:
         The table, a row a class.
@@ -176,7 +84,8 @@ def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Tab
     support, predicted = confusion.sum(1), confusion.sum(0)
     hits = np.diagonal(confusion)
     f1 = f1_from_confusion(confusion)
-    always, prior = (guesser_class_f1(g, support, support) for g in ("constant", "prior"))
+    known = support if train_counts is None else train_counts
+    always, prior = (guesser_class_f1(g, support, known) for g in ("constant", "prior"))
     rows = []
     for i, name in enumerate(class_names):
         rows.append(
@@ -185,8 +94,8 @@ def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Tab
                 count(support[i]),
                 percent(support[i] / support.sum()),
                 percent(predicted[i] / support.sum()),
-                percent(hits[i] / predicted[i]) if predicted[i] else NOTHING,
-                percent(hits[i] / support[i]) if support[i] else NOTHING,
+                percent(hits[i] / predicted[i]) if predicted[i] else MISSING,
+                percent(hits[i] / support[i]) if support[i] else MISSING,
                 percent(float(f1[i])),
                 percent(float(always[i])),
                 percent(float(prior[i])),
@@ -194,20 +103,20 @@ def class_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Tab
         )
     caption = (
         "Each class in percent, counted from `predictions.parquet`. The last two columns are the "
-        "F1 of guessers: one that always says this class, and one that draws from the classes' "
+        "F1 of guessers: one that always predicts this class, and one that draws from the class "
         "shares of the evaluated nodes (its F1 is the share)."
     )
     return table(caption, _CLASS_COLUMNS, rows)
 
 
 _STUDY_CAPTION = (
-    "The study's published figures, each beside the guess it must be read against, in percent; "
+    "The study's published figures, each beside the guess to compare it with, in percent; "
     "margins in percentage points. They are of other pictures, one seed, and blocks of the "
     "same frames in training and validation: compare margins, not scores."
 )
 
 
-def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
+def study_table(scope: str, scores: Mapping[str, Score]) -> Table | None:
     """Put the study's figures of a stage or of the pipeline beside ours.
 
     Args:
@@ -220,7 +129,6 @@ def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
     published = figures(scope)
     if not published:
         return None
-    ours = {s.key: s for s in scores}
     rows = [
         (
             f"{figure.name} ({CITATION})",
@@ -233,16 +141,16 @@ def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
         for figure in published
     ]
     for key in dict.fromkeys(figure.metric for figure in published):
-        if key in ours:
-            name, guess, margin = ours[key].stronger
+        if key in scores:
+            guesser = scores[key].stronger
             rows.append(
                 (
                     "this run",
                     METRIC_NAMES[key],
-                    percent(ours[key].value),
-                    name,
-                    percent(guess),
-                    points(margin.estimate),
+                    percent(scores[key].value),
+                    guesser.name,
+                    percent(guesser.value),
+                    points(guesser.margin.estimate),
                 )
             )
     columns = ("<Figure", "<Metric", "Score", "<Guess", "Guess scores", "Margin")
@@ -251,43 +159,89 @@ def study_table(scope: str, scores: Sequence[Score]) -> Table | None:
     )
 
 
-def verdict(scores: Sequence[Score], sequences: int) -> str:
-    """Say in words where accuracy and macro-F1 stand against the stronger guesser."""
-    said = [
-        f"{METRIC_NAMES[s.key]} is {percent(s.value)}%, {_standing(*s.stronger)}"
-        for s in scores
-        if s.key in ("accuracy", "macro_f1")
+def headline(score: Score, nodes: int, sequences: int, of: str = "") -> str:
+    """Return one line: a score beside the stronger guesser, the margin and its interval."""
+    name = METRIC_NAMES[score.key]
+    return (
+        f"{name[0].upper()}{name[1:]}{of and f' of {of}'} is {percent(score.value)}%, "
+        f"{_standing(score)}, on {count(nodes)} nodes of {_sequences(sequences)}."
+    )
+
+
+def result_text(scores: Mapping[str, Score], sequences: int) -> str:
+    """Return a sentence that compares accuracy and macro-F1 with the stronger guesser."""
+    parts = [
+        f"{METRIC_NAMES[key]} is {percent(scores[key].value)}%, {_standing(scores[key])}"
+        for key in ("accuracy", "macro_f1")
     ]
-    return f"On {_sequences(sequences)} {', and '.join(said)}."
+    return f"On {_sequences(sequences)} {', and '.join(parts)}."
 
 
 def _sequences(number: int) -> str:
     return f"{count(number)} sequence{'' if number == 1 else 's'}"
 
 
-def _standing(name: str, guess: float, margin: Interval) -> str:
+def _standing(score: Score) -> str:
+    name, guess, margin = score.stronger
     side = "above" if margin.estimate >= 0 else "below"
-    where = f"{percent(abs(margin.estimate))} points {side} the {name}'s {percent(guess)}"
-    if margin.verdict == "unknown":
-        return f"{where} (no interval: it takes several sequences)"
-    where += f" (95% interval {span(margin, signed=True)})"
-    return f"{where}, which does not tell them apart" if margin.verdict == "within" else where
+    text = f"{percent(abs(margin.estimate))} points {side} the {name}'s {percent(guess)}%"
+    if margin.sign == "unknown":
+        return f"{text} (no interval: that needs several sequences)"
+    zero = ", which contains zero: not significant" if margin.sign == "zero" else ""
+    return f"{text} (95% interval {span(margin, signed=True)}{zero})"
 
 
-def limits(sequences: int, protocol: str) -> str:
-    """Say what the intervals do not cover."""
+def margins_picture(
+    name: str, margins: Mapping[str, Interval], what: str, note: str, title: str
+) -> Picture:
+    """Draw margins over the stronger guesser, a row each.
+
+    Args:
+        name: Of the picture.
+        margins: By the names of the rows.
+        what: What the caption calls the margins and rows.
+        note: A further sentence of the caption, or nothing.
+        title: Of the drawing.
+
+    Returns:
+        The picture.
+    """
+    caption = (
+        f"{what}, with its 95% interval where there is one. Blue dots: the interval lies above "
+        f"zero; orange diamonds: it does not, or there is none. {note}"
+    )
+    drawing = margins_figure(list(margins), list(margins.values()), title)
+    return picture(name, caption.rstrip(), drawing)
+
+
+def run_margins(scores: Mapping[str, Score], prefix: str) -> Picture:
+    """Draw the margins of one run's accuracy and macro-F1 over both guessers."""
+    margins = {
+        f"{METRIC_NAMES[key]} over the {guesser}": margin
+        for key in ("accuracy", "macro_f1")
+        for guesser, margin in (
+            ("best constant", scores[key].margin_constant),
+            ("class-prior guesser", scores[key].margin_prior),
+        )
+    }
+    what = "Margin over each guesser on the same nodes, in percentage points"
+    note = "Intervals by bootstrap over whole sequences."
+    return margins_picture(f"{prefix}margins", margins, what, note, "Margin over the guessers")
+
+
+def sampling_note(sequences: int, protocol: str) -> str:
+    """Return what the intervals do not cover."""
     text = (
         f"The nodes come from {_sequences(sequences)}. Blocks of one picture resemble each "
         "other, so the picture is the unit that is resampled; with few of them the intervals are "
-        "optimistic (too narrow), and none says anything of other kinds of content, encoders or "
-        "speeds."
+        "optimistic (too narrow), and none covers other kinds of content, encoders or speeds."
     )
     caveat = mixing_caveat(protocol)
     return f"{text} {caveat}" if caveat else text
 
 
 def mixing_caveat(protocol: str) -> str:
-    """Say that the protocol puts parts of a picture on both sides; nothing if it does not."""
+    """Return a warning if the protocol puts parts of a picture on both sides, else nothing."""
     if protocol not in MIXED:
         return ""
     return (

@@ -8,29 +8,39 @@ from av1part.report.chapters.common import (
     frame_caption,
     gallery,
     joined,
+    lead,
     missing_frame,
     protocol_facts,
     provenance,
 )
-from av1part.report.chapters.scores import limits, read_scores, score_table, study_table, verdict
+from av1part.report.chapters.guessers import run_scores
+from av1part.report.chapters.scores import headline_table, result_text, sampling_note, study_table
 from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.pictures import class_figure, crop_window, nodes_in
 from av1part.report.render.document import Chapter, Facts, Item, Picture, Prose, Section, picture
-from av1part.report.render.tables import NOTHING, Table, count, percent, points, table
+from av1part.report.render.tables import MISSING, Table, count, percent, points, table
 from av1part.runs.fields import Fields
 from av1part.runs.read import StageRun
 
 
 def stage_chapter(
-    run: StageRun, anchor: str, prefix: str = "", *, pictures: bool = True
+    run: StageRun,
+    anchor: str,
+    prefix: str = "",
+    *,
+    pictures: bool = True,
+    above: bool = False,
+    alone: bool = True,
 ) -> Chapter:
-    """Say everything a report says of one stage run.
+    """Write the chapter of one stage run.
 
     Args:
         run: The run.
         anchor: Id of the chapter.
         prefix: Of the pictures' names, unique to the run.
         pictures: Also draw blocks and the frame, the largest part of a page.
+        above: Whether the frame is shown above all chapters.
+        alone: Whether the report is on this run alone.
 
     Returns:
         The chapter.
@@ -38,11 +48,19 @@ def stage_chapter(
     Raises:
         ReportError: if a figure the chapter needs is not in the run's files.
     """
+    frame = stage_frame(run, prefix) if pictures and not above else None
     sections = [_what(run), _result(run), class_section(run, prefix), _training(run, prefix)]
     if pictures:
-        sections.append(Section("Blocks and a frame", _pictures(run, prefix)))
+        blocks = gallery(run, prefix, list(range(len(run.class_names))))
+        missing = None if frame or above else missing_frame()
+        sections.append(Section("Sample blocks", joined(missing, blocks)))
     sections.append(provenance(run))
-    return Chapter(anchor, f"{run.stage}: {run.name}", tuple(sections))
+    return Chapter(
+        anchor,
+        f"{run.stage}: {run.name}",
+        tuple(section for section in sections if section.items),
+        lead(run, prefix, frame, above=above, alone=alone),
+    )
 
 
 def _what(run: StageRun) -> Section:
@@ -72,11 +90,11 @@ def _foreign_blocks(run: StageRun) -> list[tuple[str, str]]:
     types = injected.child("expected").data
     shares = {name: injected.number("expected", name) for name in types}
     drawn = ", ".join(f"{name} {percent(share)}%" for name, share in shares.items())
-    said = (
+    description = (
         f"{count(foreign)} of an epoch's {count(own + foreign)} blocks are not of this stage "
         f"(source {injected.text('source')}, labels {injected.text('labels')}): {drawn}"
     )
-    return [("Noise injection", said)]
+    return [("Noise injection", description)]
 
 
 def best_epoch(run: StageRun) -> int:
@@ -85,17 +103,17 @@ def best_epoch(run: StageRun) -> int:
 
 
 def _result(run: StageRun) -> Section:
-    scores = read_scores(run.metrics, run.metrics)
+    scores = run_scores(run)
     sequences = run.predictions.sequences
     constant = str(run.metrics.get("baselines", "constant", "class") or "the same class")
     nodes = int(run.confusion.sum())
     return Section(
         "Result",
         joined(
-            Prose(verdict(scores, sequences)),
-            score_table(scores, nodes, sequences, constant),
+            Prose(result_text(scores, sequences)),
+            headline_table(scores, nodes, sequences, constant),
             study_table(run.stage, scores),
-            Prose(limits(sequences, run.metrics.text("protocol"))),
+            Prose(sampling_note(sequences, run.metrics.text("protocol"))),
         ),
     )
 
@@ -145,7 +163,7 @@ _RECORD_COLUMNS = (
 
 
 def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -> Table:
-    """Show what each checkpoint scored live and when read back from its file.
+    """Tabulate what each checkpoint scored in training and when read back from its file.
 
     Args:
         verified: Record per checkpoint; one that is missing is shown as not verified.
@@ -158,7 +176,7 @@ def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -
     for stem in ("best", "last"):
         record = verified.get(stem)
         if record is None:
-            rows.append((f"`{stem}`", *[NOTHING] * 7, "NOT VERIFIED: no record"))
+            rows.append((f"`{stem}`", *[MISSING] * 7, "NOT VERIFIED: no record"))
             continue
         batches = record.get("batches")
         rows.append(
@@ -169,13 +187,13 @@ def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -
                 percent(record.optional("macro_f1_reloaded")),
                 points(record.optional("delta_pp"), scale=1),
                 points(record.optional("tolerance_pp"), scale=1).lstrip("+"),
-                NOTHING if batches is None else str(batches),
+                MISSING if batches is None else str(batches),
                 percent(record.optional("macro_f1_full")),
                 _verdict(record),
             )
         )
     caption = (
-        "Checkpoints read back from their files: macro-F1 of the live model and of a freshly built "
+        "Checkpoints read back from their files: macro-F1 of the model in training and of a new "
         "one with the file's tensors, on the same validation batches, in percent; their difference "
         "and what is tolerated in percentage points; macro-F1 on the full split, where "
         + " and ".join(f"the {name} gets {percent(value)}" for name, value in guesses.items())
@@ -191,12 +209,8 @@ def _verdict(record: Fields) -> str:
     return "verified" if within else "DIFFERS"
 
 
-def _pictures(run: StageRun, prefix: str) -> tuple[Item, ...]:
-    blocks = gallery(run, prefix, list(range(len(run.class_names))))
-    return joined(_frame(run, prefix) or missing_frame(), blocks)
-
-
-def _frame(run: StageRun, prefix: str) -> Picture | None:
+def stage_frame(run: StageRun, prefix: str) -> Picture | None:
+    """Draw a frame's true and predicted classes; None if the run kept no frame."""
     samples = run.samples
     if not len(samples.nodes):
         return None

@@ -7,14 +7,20 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from av1part.metrics.intervals import Interval
+from av1part.metrics.statistics import mean_of
 from av1part.report.chapters import sweep_findings as findings
 from av1part.report.chapters import sweep_tables as tables
-from av1part.report.chapters.scores import mixing_caveat
+from av1part.report.chapters.guessers import Score, mean_score, read_score
+from av1part.report.chapters.scores import margins_picture, mixing_caveat
+from av1part.report.chapters.stage import stage_frame
 from av1part.report.draw import sweep_figures as figures
 from av1part.report.draw.explorer import explorer_html
 from av1part.report.draw.svg import write_pdf
+from av1part.report.render.csv import table_csv
 from av1part.report.render.document import (
     Chapter,
+    Headline,
     Interactive,
     Item,
     Picture,
@@ -22,8 +28,10 @@ from av1part.report.render.document import (
     Section,
     picture,
 )
-from av1part.report.render.tables import Table, to_csv, to_latex, to_markdown
-from av1part.report.sweep import Sweep
+from av1part.report.render.latex import table_latex
+from av1part.report.render.markdown import table_markdown
+from av1part.report.render.tables import Table, percent, span
+from av1part.report.sweep import Member, Sweep, Variant
 from av1part.system.files import slug, write_text
 
 RATES, BOTTLENECKS = "optimizer.lr.adapters", "adapter.bottleneck"
@@ -32,7 +40,7 @@ RATES, BOTTLENECKS = "optimizer.lr.adapters", "adapter.bottleneck"
 
 def sweep_tables(sweep: Sweep) -> dict[str, Table]:
     """Return the tables by the stems of their files."""
-    told = {
+    all_tables = {
         "comparison": tables.comparison(sweep),
         "test": findings.on_test(sweep),
         "criteria": findings.criteria(sweep),
@@ -44,7 +52,7 @@ def sweep_tables(sweep: Sweep) -> dict[str, Table]:
         "qindex": findings.by_qindex(sweep),
         "cost": tables.cost(sweep),
     }
-    return {name: each for name, each in told.items() if each is not None}
+    return {name: table for name, table in all_tables.items() if table is not None}
 
 
 def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
@@ -52,7 +60,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
     base = f"`{sweep.baseline}` (grey, dashed)" if sweep.baseline else "no baseline"
     most = len(sweep.variants) > figures.MOST_PANELS
     of = f"the best {figures.MOST_PANELS} variants" if most else "each variant"
-    found = {
+    drawn = {
         "curves": (
             figures.curves_figure(sweep),
             f"Macro-F1 on val over the epochs of {of}, mean over seeds and folds with a band of "
@@ -74,26 +82,26 @@ def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
     }
     for variant, figure in figures.confusions(sweep):
         caption = f"Confusion of `{variant.name}` on val, all seeds and folds together."
-        found[f"confusion-{slug(variant.name)}"] = (figure, caption)
+        drawn[f"confusion-{slug(variant.name)}"] = (figure, caption)
     grid = figures.grid_figure(sweep, RATES, BOTTLENECKS)
     if grid is not None:
         caption = "Macro-F1 on val in percent by learning rate and bottleneck, means."
-        found["grid"] = (grid, caption)
-    return found
+        drawn["grid"] = (grid, caption)
+    return drawn
 
 
 def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
     """Write the chapter.
 
     Args:
-        sweep: What to tell.
+        sweep: The sweep.
         anchor: Its id in the page.
         prefix: Of the names of its pictures.
 
     Returns:
-        The chapter: comparison and verdicts, course, classes, cost.
+        The chapter: best variant, comparison and tests, course of training, classes, cost.
     """
-    told = sweep_tables(sweep)
+    tables_by_name = sweep_tables(sweep)
     drawn: dict[str, Picture] = {
         name: picture(f"{prefix}{name}", caption, figure)
         for name, (figure, caption) in sweep_figures(sweep).items()
@@ -106,33 +114,70 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
         first.append(
             Prose(f"{len(sweep.missing)} jobs have no result, such as {names}.", warns=True)
         )
-    first += [Prose(text) for text in (verdict(sweep), *caveats(sweep))]
-    first += [told["comparison"], drawn["parameters"], *grid]
+    first += [Prose(text) for text in (sweep_verdict(sweep), *caveats(sweep))]
+    first += [tables_by_name["comparison"], drawn["parameters"], *grid]
     return Chapter(
         anchor,
         f"Sweep {sweep.experiment}",
         (
             Section("Comparison", tuple(first)),
-            *_of("The test split", told, "test"),
-            *_of("The study's criteria", told, "criteria"),
-            *_of("Other pictures", told, "pictures"),
-            *_beside(sweep, f"{prefix}explorer"),
-            Section("Training", (told["course"], drawn["curves"], drawn["best-epochs"])),
-            *_of("Early epochs", told, "early", "first-best"),
-            Section("Classes", (told["classes"], drawn["classes"], *confusions)),
-            *_of("Quantisers", told, "qindex"),
-            Section("Cost", (told["cost"],)),
+            *_section("The test split", tables_by_name, "test"),
+            *_section("The study's criteria", tables_by_name, "criteria"),
+            *_section("Other pictures", tables_by_name, "pictures"),
+            *_side_by_side(sweep, f"{prefix}explorer"),
+            Section("Training", (tables_by_name["course"], drawn["curves"], drawn["best-epochs"])),
+            *_section("Early epochs", tables_by_name, "early", "first-best"),
+            Section("Classes", (tables_by_name["classes"], drawn["classes"], *confusions)),
+            *_section("Quantisers", tables_by_name, "qindex"),
+            Section("Cost", (tables_by_name["cost"],)),
         ),
+        _lead(sweep, prefix),
     )
 
 
-def _of(title: str, told: Mapping[str, Table], *names: str) -> tuple[Section, ...]:
+def _lead(sweep: Sweep, prefix: str) -> tuple[Item, ...]:
+    """Return frame and result of the best variant, and the margins of all."""
+    best = sweep.variants[0]
+    frame = stage_frame(findings.middle_member(best).run, prefix)
+    margins = {variant.name: _margin(variant) for variant in sweep.variants}
+    what = "Mean of macro-F1 above the stronger of the two guessers, one row for each variant"
+    note = "Intervals by Student's t over seeds and folds."
+    title = "Macro-F1 above the stronger guesser"
+    drawing = margins_picture(f"{prefix}margins", margins, what, note, title)
+    lines: tuple[Item, ...] = (Headline(_headline(best)), drawing)
+    return lines if frame is None else (frame, *lines)
+
+
+def _margin(variant: Variant) -> Interval:
+    """Return the mean margin of macro-F1 over the stronger guesser, with its t interval."""
+    mean = mean_of([_macro_f1(member).stronger.margin.estimate for member in variant.members])
+    return Interval(mean.mean, mean.low, mean.high)
+
+
+def _macro_f1(member: Member) -> Score:
+    return read_score("macro_f1", member.run.metrics, member.run.metrics)
+
+
+def _headline(best: Variant) -> str:
+    score = mean_score([_macro_f1(member) for member in best.members])
+    runs = len(best.members)
+    margin = _margin(best)
+    side = "above" if margin.estimate >= 0 else "below"
+    interval = f" (95% interval {span(margin, signed=True)})" if margin.low is not None else ""
+    return (
+        f"Best variant `{best.name}`: macro-F1 is {percent(score.value)}%, the mean of {runs} "
+        f"run{'' if runs == 1 else 's'}, {percent(abs(margin.estimate))} points {side} the "
+        f"{score.stronger.name}'s {percent(score.stronger.value)}%{interval}."
+    )
+
+
+def _section(title: str, tables_by_name: Mapping[str, Table], *names: str) -> tuple[Section, ...]:
     """Return a section of those tables that there are, if there are any."""
-    found = tuple(told[name] for name in names if name in told)
-    return (Section(title, found),) if found else ()
+    present = tuple(tables_by_name[name] for name in names if name in tables_by_name)
+    return (Section(title, present),) if present else ()
 
 
-def _beside(sweep: Sweep, element: str) -> tuple[Section, ...]:
+def _side_by_side(sweep: Sweep, element: str) -> tuple[Section, ...]:
     """Return the section in which a reader chooses two variants, if there are two."""
     html = explorer_html(sweep, element)
     if not html:
@@ -141,35 +186,35 @@ def _beside(sweep: Sweep, element: str) -> tuple[Section, ...]:
     return (Section("Two variants side by side", (Interactive(html, instead),)),)
 
 
-def verdict(sweep: Sweep) -> str:
-    """Say in a sentence or two what the tests support."""
+def sweep_verdict(sweep: Sweep) -> str:
+    """Return what the tests support, in a sentence or two."""
     runs = sum(len(variant.members) for variant in sweep.variants)
     best = sweep.variants[0]
     text = (
-        f"{runs} runs of {len(sweep.variants)} variants; the best mean has `{best.name}`, macro-F1 "
-        f"{100 * best.best.mean:.2f} %."
+        f"{runs} runs of {len(sweep.variants)} variants; `{best.name}` has the best mean, macro-F1 "
+        f"{percent(best.best.mean)} %."
     )
     if sweep.baseline is None:
         return f"{text} Without a baseline nothing is tested."
     better, worse = (
         [
-            f"`{name}` ({100 * each.mean:+.2f})"
-            for name, each in sweep.differences.items()
-            if each.significant and (each.mean > 0) == above
+            f"`{name}` ({100 * difference.mean:+.2f})"
+            for name, difference in sweep.differences.items()
+            if difference.significant and (difference.mean > 0) == above
         ]
         for above in (True, False)
     )
-    said = [
-        f"{what} than `{sweep.baseline}`, in points: {', '.join(names)}."
-        for what, names in (("Better", better), ("Worse", worse))
+    sentences = [
+        f"Significantly {side} than `{sweep.baseline}`, in points: {', '.join(names)}."
+        for side, names in (("better", better), ("worse", worse))
         if names
     ]
-    nothing = f"These runs tell no variant from `{sweep.baseline}`."
-    return " ".join([text, *(said or [nothing])]).replace("(-", "(−")
+    none = f"No variant differs significantly from `{sweep.baseline}`."
+    return " ".join([text, *(sentences or [none])]).replace("(-", "(−")
 
 
 def caveats(sweep: Sweep) -> list[str]:
-    """Say of each protocol that puts parts of a picture on both sides what that does."""
+    """Return a warning for each protocol that puts parts of a picture on both sides."""
     protocols = [str(protocol) for protocol in sweep.dataset_facts("split")]
     return [caveat for caveat in map(mixing_caveat, protocols) if caveat]
 
@@ -178,7 +223,7 @@ def write_sweep_files(sweep: Sweep, out: Path) -> Mapping[str, Path]:
     """Write tables as Markdown, CSV and LaTeX, and figures as SVG and PDF.
 
     Args:
-        sweep: What to tell.
+        sweep: The sweep.
         out: Folder that gets `tables/` and `figures/`; the page has the same pictures.
 
     Returns:
@@ -187,9 +232,9 @@ def write_sweep_files(sweep: Sweep, out: Path) -> Mapping[str, Path]:
     written = {}
     for name, tab in sweep_tables(sweep).items():
         for ending, text in (
-            ("md", to_markdown(tab) + "\n"),
-            ("csv", to_csv(tab)),
-            ("tex", to_latex(tab, label=f"tab:{sweep.slug}-{name}")),
+            ("md", table_markdown(tab) + "\n"),
+            ("csv", table_csv(tab)),
+            ("tex", table_latex(tab, label=f"tab:{sweep.slug}-{name}")),
         ):
             written[f"tables/{name}.{ending}"] = text
     paths = {name: out / name for name in written}

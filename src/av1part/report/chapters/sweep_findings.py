@@ -15,13 +15,14 @@ from av1part.metrics.scores import (
     macro_f1_from_confusion,
 )
 from av1part.metrics.statistics import LEVEL, against_baseline, mean_of
+from av1part.report.chapters.guessers import read_score, score_cells
 from av1part.report.chapters.sweep_tables import (
     difference_cells,
     guess_cells,
     guess_rows,
     interval_text,
 )
-from av1part.report.render.tables import NOTHING, Table, percent, points, span, table
+from av1part.report.render.tables import MISSING, Table, percent, points, table
 from av1part.report.study import CITATION
 from av1part.report.sweep import Member, Sweep, Variant
 from av1part.runs.fields import Fields
@@ -29,7 +30,7 @@ from av1part.runs.fields import Fields
 
 @dataclass(frozen=True)
 class Criteria:
-    """What the study wanted of Stage 2 for its method to count as a success.
+    """The study's criteria of success for Stage 2.
 
     Attributes:
         macro_f1: Least macro-F1, a fraction.
@@ -45,11 +46,11 @@ class Criteria:
 CRITERIA = Criteria(macro_f1=0.50, class_f1=0.40, reload_pp=1.0)
 
 EARLY = (1, 5, 10)
-"""Epochs, counted from 1, whose scores are held against the end; the study asked for these."""
+"""Epochs, counted from 1, whose scores are compared with the end, as in the study."""
 
 
 def criteria(sweep: Sweep) -> Table | None:
-    """Hold the variants of Stage 2 against what the study called a success."""
+    """Compare the variants of Stage 2 with the study's criteria of success."""
     if sweep.variants[0].members[0].run.stage != "stage2":
         return None
     rows = []
@@ -66,10 +67,10 @@ def criteria(sweep: Sweep) -> Table | None:
         rows.append(
             [
                 variant.name,
-                f"{percent(variant.best.mean)} {_verdict(passed[0])}",
-                f"{NOTHING if delta is None else f'{delta:.2f}'} {_verdict(passed[1])}",
-                f"{sweep.class_names[weakest]} {percent(f1[weakest])} {_verdict(passed[2])}",
-                _verdict(all(passed)),
+                f"{percent(variant.best.mean)} {_pass_or_fail(passed[0])}",
+                f"{MISSING if delta is None else f'{delta:.2f}'} {_pass_or_fail(passed[1])}",
+                f"{sweep.class_names[weakest]} {percent(f1[weakest])} {_pass_or_fail(passed[2])}",
+                _pass_or_fail(all(passed)),
                 f"{runs} of {len(variant.members)}",
             ]
         )
@@ -77,26 +78,26 @@ def criteria(sweep: Sweep) -> Table | None:
         f"The success criteria of the study ({CITATION}), of means over seeds and folds: "
         f"macro-F1 of {100 * CRITERIA.macro_f1:.0f} % or more, every reloaded checkpoint within "
         f"{CRITERIA.reload_pp:.0f} point, every class above {100 * CRITERIA.class_f1:.0f} %; and "
-        "how many runs pass all three. The guessers, of which the constant always says the most "
-        "frequent class, have nothing to reload.",
+        "how many runs pass all three. The guessers have no checkpoint to reload; the constant "
+        "always predicts the most frequent class.",
         ("<Variant", "<Macro-F1", "<Reload delta", "<Weakest class", "<All", "Runs"),
         [*rows, *guess_rows(sweep, _guessed_criteria)],
     )
 
 
 def _guessed_criteria(members: Sequence[Member], guesser: str) -> list[str]:
-    macro = float(np.mean([member.guessed(guesser) for member in members]))
-    told = [member.guess(guesser, member.run.confusion.sum(1)) for member in members]
-    known = [f1_from_confusion(guess) for guess in told if guess is not None]
-    passed, weakest_cell = [macro >= CRITERIA.macro_f1], NOTHING
+    macro = float(np.mean([member.guesser_macro_f1(guesser) for member in members]))
+    guesses = [member.guesser_confusion(guesser, member.run.confusion.sum(1)) for member in members]
+    known = [f1_from_confusion(guess) for guess in guesses if guess is not None]
+    passed, weakest_cell = [macro >= CRITERIA.macro_f1], MISSING
     if known:
         f1 = np.mean(known, axis=0)
         weakest = int(f1.argmin())
         passed.append(bool(f1[weakest] > CRITERIA.class_f1))
         name = members[0].run.class_names[weakest]
-        weakest_cell = f"{name} {percent(f1[weakest])} {_verdict(passed[1])}"
-    first = f"{percent(macro)} {_verdict(passed[0])}"
-    return [first, NOTHING, weakest_cell, _verdict(all(passed)), NOTHING]
+        weakest_cell = f"{name} {percent(f1[weakest])} {_pass_or_fail(passed[1])}"
+    first = f"{percent(macro)} {_pass_or_fail(passed[0])}"
+    return [first, MISSING, weakest_cell, _pass_or_fail(all(passed)), MISSING]
 
 
 def _passes(member: Member) -> bool:
@@ -108,12 +109,12 @@ def _passes(member: Member) -> bool:
     )
 
 
-def _verdict(passed: bool) -> str:
+def _pass_or_fail(passed: bool) -> str:
     return "pass" if passed else "fail"
 
 
 def early(sweep: Sweep) -> Table | None:
-    """Tell what the first epochs say of the end."""
+    """Tabulate how well the first epochs predict the last one."""
     members = [member for variant in sweep.variants for member in variant.members]
     rows = []
     for epoch in EARLY:
@@ -132,18 +133,18 @@ def early(sweep: Sweep) -> Table | None:
                 *guess_cells(reached),
                 points(float((final - then).mean())),
                 points(float((best - then).mean())),
-                _correlation(*(_within_folds(each, reached) for each in (then, final))),
-                _correlation(*(_within_folds(each, reached) for each in (then, best))),
+                _correlation(_within_folds(then, reached), _within_folds(final, reached)),
+                _correlation(_within_folds(then, reached), _within_folds(best, reached)),
             ]
         )
     if not rows:
         return None
     return table(
-        "What early epochs, counted from 1, tell of the end, over the runs of all variants that "
-        "had not stopped by then: macro-F1 then, beside the best constant and the class-prior "
-        "guesser; how much the last and the best epoch are above it in points; and Spearman's rank "
-        "correlation with both, of differences to the mean of each fold. 1 would rank the runs as "
-        "the end does, 0 tells nothing of it.",
+        "How well early epochs (counted from 1) predict the end, over the runs of all variants "
+        "that had not stopped by then: macro-F1 at that epoch, beside the best constant and the "
+        "class-prior guesser; how much higher the last and the best epoch are, in points; and "
+        "Spearman's rank correlation with both, of differences to the mean of each fold: 1 means "
+        "the same ranking of the runs as at the end, 0 no relation.",
         (
             *("<Epoch", "Runs", "Macro-F1", "Constant", "Prior"),
             *("To the last", "To the best", "ρ (last)", "ρ (best)"),
@@ -153,34 +154,34 @@ def early(sweep: Sweep) -> Table | None:
 
 
 def first_best(sweep: Sweep) -> Table | None:
-    """Compare runs whose first epoch was the best with the others."""
+    """Compare runs whose first epoch was the best with the other runs."""
     rows = []
     for variant in sweep.variants:
         first = [m for m in variant.members if m.best_epoch == 0]
-        others = [m for m in variant.members if m.best_epoch > 0]
+        later = [m for m in variant.members if m.best_epoch > 0]
         if first:
             rows.append(
                 [
                     variant.name,
                     f"{len(first)} of {len(variant.members)}",
                     percent(mean_of([m.best for m in first]).mean),
-                    percent(mean_of([m.best for m in others]).mean) if others else NOTHING,
+                    percent(mean_of([m.best for m in later]).mean) if later else MISSING,
                     *guess_cells(variant.members),
                 ]
             )
     if not rows:
         return None
     return table(
-        "Variants of which a run was best after its first epoch, which the study took for a "
-        "warning: how many, their macro-F1, that of the variant's other runs, and what the best "
-        "constant and the class-prior guesser get, in percent.",
+        "Variants with runs whose first epoch was the best, which the study took as a warning: "
+        "the number of these runs, their macro-F1, that of the variant's other runs, and that of "
+        "the best constant and the class-prior guesser, in percent.",
         ("<Variant", "Runs", "Best first", "Best later", "Constant", "Prior"),
         rows,
     )
 
 
 def _within_folds(values: NDArray[np.float64], members: Sequence[Member]) -> NDArray[np.float64]:
-    """Subtract the mean of each fold, which says how hard its pictures are."""
+    """Subtract the mean of each fold, a measure of how hard its pictures are."""
     folds = np.array([member.name.partition("_seed-")[0] for member in members])
     if not any(fold.startswith("fold-") for fold in folds):
         return values
@@ -191,41 +192,29 @@ def _within_folds(values: NDArray[np.float64], members: Sequence[Member]) -> NDA
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return NOTHING
+        return MISSING
     return f"{float(stats.spearmanr(a, b).statistic):+.2f}".replace("-", "−")
 
 
+_BY_PICTURE = (
+    *("value", "interval"),
+    *("over constant", "over constant, interval", "over prior", "over prior, interval"),
+)
+
+
 def by_picture(sweep: Sweep) -> Table:
-    """Give the interval that other pictures would make, of each variant's middle run."""
+    """Tabulate the bootstrap interval over pictures of each variant's middle run."""
     rows = []
     for variant in sweep.variants:
-        member = _middle(variant)
-        metrics = member.run.metrics
-        rows.append(
-            [
-                variant.name,
-                member.name,
-                percent(member.best),
-                span(metrics.interval("intervals", "macro_f1", "value")),
-                *(
-                    cell
-                    for guesser in ("constant", "prior")
-                    for cell in (
-                        points(member.best - metrics.number("baselines", guesser, "macro_f1")),
-                        span(
-                            metrics.interval("intervals", "macro_f1", f"margin_{guesser}"),
-                            signed=True,
-                        ),
-                    )
-                ),
-                str(member.run.predictions.sequences),
-            ]
-        )
+        member = middle_member(variant)
+        score = read_score("macro_f1", member.run.metrics, member.run.metrics)
+        cells = score_cells(score, _BY_PICTURE)
+        rows.append([variant.name, member.name, *cells, str(member.run.predictions.sequences)])
     return table(
-        f"One run of each variant, the middle one by macro-F1, with {LEVEL:.0%} intervals by "
-        "picture: a bootstrap that draws the val pictures anew, of which the last column says how "
-        "many (with fewer than ten it is too narrow); its margins over the best constant and over "
-        "the class-prior guesser in points.",
+        f"One run of each variant, the middle one by macro-F1, with {LEVEL:.0%} intervals "
+        "from a bootstrap over the val pictures, whose number is in the last column (fewer than "
+        "ten make the intervals too narrow); its margins over the best constant and over the "
+        "class-prior guesser in points.",
         (
             *("<Variant", "<Run", "Macro-F1", "95% interval"),
             *("Over constant", "95% interval", "Over prior", "95% interval", "Pictures"),
@@ -234,14 +223,14 @@ def by_picture(sweep: Sweep) -> Table:
     )
 
 
-def _middle(variant: Variant) -> Member:
-    """Return the run with the median macro-F1, of two the lower."""
+def middle_member(variant: Variant) -> Member:
+    """Return the run with the median macro-F1, of two middle ones the lower."""
     ranked = sorted(variant.members, key=lambda m: (m.best, m.name))
     return ranked[(len(ranked) - 1) // 2]
 
 
 def by_qindex(sweep: Sweep) -> Table | None:
-    """Give macro-F1 at each qindex, where the nodes are known and have several."""
+    """Tabulate macro-F1 at each qindex; None if nodes are not known or of one qindex."""
     members = [member for variant in sweep.variants for member in variant.members]
     levels = sorted({int(q) for m in members for q in np.unique(m.run.predictions.qindex)})
     if len(levels) < 2 or levels[0] < 0:
@@ -251,31 +240,33 @@ def by_qindex(sweep: Sweep) -> Table | None:
         cells = []
         for level in levels:
             values = [f1 for m in variant.members if (f1 := _f1_at(m, level)) is not None]
-            told = mean_of(values) if values else None
-            cells.append(NOTHING if told is None else f"{percent(told.mean)} ± {percent(told.sd)}")
+            mean = mean_of(values) if values else None
+            cells.append(MISSING if mean is None else f"{percent(mean.mean)} ± {percent(mean.sd)}")
         rows.append([variant.name, *cells])
 
     def guessed(members: Sequence[Member], guesser: str) -> list[str]:
         at_levels = ([_guess_at(m, level, guesser) for m in members] for level in levels)
         known = [[f1 for f1 in at if f1 is not None] for at in at_levels]
-        return [percent(float(np.mean(at))) if at else NOTHING for at in known]
+        return [percent(float(np.mean(at))) if at else MISSING for at in known]
 
     return table(
         "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "
-        "folds; and what the best constant there and the class-prior guesser get.",
+        "folds, and that of the best constant at each qindex and of the class-prior guesser.",
         ("<Variant", *(f"qindex {level}" for level in levels)),
         [*rows, *guess_rows(sweep, guessed)],
     )
 
 
 def _f1_at(member: Member, level: int) -> float | None:
-    said = member.run.predictions
-    here = said.qindex == level
+    predictions = member.run.predictions
+    here = predictions.qindex == level
     if not here.any():
         return None
     k = len(member.run.class_names)
     return float(
-        macro_f1_from_confusion(confusion_matrix(said.prediction[here], said.label[here], k))
+        macro_f1_from_confusion(
+            confusion_matrix(predictions.prediction[here], predictions.label[here], k)
+        )
     )
 
 
@@ -284,16 +275,16 @@ def _guess_at(member: Member, level: int, guesser: str) -> float | None:
     if not here.any():
         return None
     support = np.bincount(member.run.predictions.label[here], minlength=len(member.run.class_names))
-    guesses = member.guess(guesser, support)
+    guesses = member.guesser_confusion(guesser, support)
     return None if guesses is None else float(macro_f1_from_confusion(guesses))
 
 
 def on_test(sweep: Sweep) -> Table | None:
-    """Give what the kept checkpoints score on test, if it was opened."""
+    """Tabulate the scores of the kept checkpoints on test, if it was opened."""
     if sweep.test is None:
         return None
     rows, stale = [], []
-    found: dict[str, dict[str, float]] = {}
+    by_variant: dict[str, dict[str, float]] = {}
     for variant in sweep.variants:
         scores: list[tuple[float, Fields]] = []
         for member in variant.members:
@@ -305,20 +296,20 @@ def on_test(sweep: Sweep) -> Table | None:
                 stale.append(member.run.name)
             else:
                 scores.append((member.best, test))
-                found.setdefault(variant.name, {})[member.name] = test.number("macro_f1")
+                by_variant.setdefault(variant.name, {})[member.name] = test.number("macro_f1")
         if scores:
             rows.append([variant.name, *_test_cells(scores)])
-    tested = against_baseline(found, sweep.baseline) if sweep.baseline in found else {}
+    tested = against_baseline(by_variant, sweep.baseline) if sweep.baseline in by_variant else {}
     for row in rows:
         row += difference_cells(tested.get(row[0]))
-    times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
+    times = ", ".join(opening.text("at") for opening in sweep.test.items("opened"))
     since = (
         f" Left out, since they were trained again after that: {', '.join(stale)}." if stale else ""
     )
     return table(
         f"The test split, opened {times}: macro-F1 of the kept checkpoints in percent beside that "
-        "on val, standard deviation and interval over seeds and folds, and what the best constant "
-        "and the class-prior guesser get; the same of accuracy; of macro-F1 the paired difference "
+        "on val, standard deviation and interval over seeds and folds, and the best constant and "
+        "the class-prior guesser; accuracy beside both guessers; of macro-F1 the paired difference "
         f"to `{sweep.baseline}` in points, its interval, and p (Holm) over these rows.{since}",
         (
             *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Constant", "Prior"),

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from av1part.metrics.statistics import LEVEL, Difference, Mean
-from av1part.report.render.tables import NOTHING, Table, count, percent, points, table
+from av1part.report.render.tables import MISSING, Table, count, percent, points, table
 from av1part.report.sweep import Member, Sweep, Variant
 
 GUESSERS = {"constant": "(best constant)", "prior": "(class prior)"}
-"""The guessers' keys in metrics.json, and what a row of one is called."""
+"""The guessers' keys in metrics.json, and the names of their rows."""
 
 _MOST_NAMED = 3
 """Variants that a guesser's row names, where it needs one for each set of nodes."""
@@ -25,7 +25,7 @@ def guess_rows(
 
     Args:
         sweep: Whose variants.
-        cells: What a guesser's row says of the nodes of a variant's members, beside its name.
+        cells: Return the cells of a guesser's row for a variant's members, without its name.
 
     Returns:
         A row a guesser; several, with the variants they are of, where variants were validated on
@@ -33,14 +33,14 @@ def guess_rows(
     """
     rows = []
     for guesser, name in GUESSERS.items():
-        found: dict[tuple[str, ...], list[str]] = {}
+        groups: dict[tuple[str, ...], list[str]] = {}
         for variant in sweep.variants:
-            found.setdefault(tuple(cells(variant.members, guesser)), []).append(variant.name)
-        for told, variants in found.items():
+            groups.setdefault(tuple(cells(variant.members, guesser)), []).append(variant.name)
+        for row, variants in groups.items():
             more = len(variants) - _MOST_NAMED
             named = [*variants[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
-            of = f" for {', '.join(named)}" if len(found) > 1 else ""
-            rows.append([f"{name}{of}", *told])
+            of = f" for {', '.join(named)}" if len(groups) > 1 else ""
+            rows.append([f"{name}{of}", *row])
     return rows
 
 
@@ -49,7 +49,7 @@ def comparison(sweep: Sweep) -> Table:
     rows = []
     for variant in sweep.variants:
         best, against = variant.best, sweep.differences.get(variant.name)
-        tested = [NOTHING] * 6
+        tested = [MISSING] * 6
         if against is not None:
             tested = [
                 str(against.n),
@@ -70,7 +70,7 @@ def comparison(sweep: Sweep) -> Table:
             ]
         )
     named = [variant.name for variant in sweep.variants]
-    of = f"`{sweep.baseline}`" if sweep.baseline else "a baseline, of which there is none"
+    of = f"`{sweep.baseline}`" if sweep.baseline else "the baseline (here none)"
     return table(
         f"Macro-F1 on val of the kept checkpoints, percent, over seeds and folds: mean, standard "
         f"deviation and {LEVEL:.0%} interval (Student's t); the best constant and the class-prior "
@@ -88,11 +88,14 @@ def comparison(sweep: Sweep) -> Table:
 
 def guess_cells(members: Sequence[Member]) -> list[str]:
     """Return the mean macro-F1 of both guessers on the same nodes, in percent."""
-    return [percent(float(np.mean([m.guessed(guesser) for m in members]))) for guesser in GUESSERS]
+    return [
+        percent(float(np.mean([m.guesser_macro_f1(guesser) for m in members])))
+        for guesser in GUESSERS
+    ]
 
 
 def course(sweep: Sweep) -> Table:
-    """Tell how the trainings went: best, final, the drop between, and over the epochs."""
+    """Tabulate the course of training: best, final, the drop between, and over the epochs."""
     rows = []
     for variant in sweep.variants:
         members = variant.members
@@ -113,7 +116,7 @@ def course(sweep: Sweep) -> Table:
             ]
         )
     return table(
-        "How training went, macro-F1 on val in percent: best and final epoch and the drop between "
+        "Course of training, macro-F1 on val in percent: best and final epoch and the drop between "
         "them in points; mean, standard deviation, least and greatest over the epochs (means over "
         "runs, extremes of all); epochs trained; the best epochs, from 0, `e×n` where n runs share "
         "one. The guessers are the same in every epoch.",
@@ -126,13 +129,13 @@ def course(sweep: Sweep) -> Table:
 
 
 def _guessed_course(members: Sequence[Member], guesser: str) -> list[str]:
-    scores = [member.guessed(guesser) for member in members]
+    scores = [member.guesser_macro_f1(guesser) for member in members]
     mean, least, most = (percent(float(of(scores))) for of in (np.mean, np.min, np.max))
-    return [mean, mean, NOTHING, mean, NOTHING, least, most, NOTHING, NOTHING]
+    return [mean, mean, MISSING, mean, MISSING, least, most, MISSING, MISSING]
 
 
 def classes(sweep: Sweep) -> Table:
-    """Give the F1 of each class, mean and standard deviation over members."""
+    """Tabulate the F1 of each class, mean and standard deviation over members."""
     rows = []
     for variant in sweep.variants:
         f1 = np.array([member.class_f1 for member in variant.members])
@@ -144,27 +147,27 @@ def classes(sweep: Sweep) -> Table:
             ]
         )
     return table(
-        "F1 of each class on val in percent, mean ± standard deviation over seeds and folds; and "
-        "what the guessers get, of which the best constant for a class always says that class.",
+        "F1 of each class on val in percent, mean ± standard deviation over seeds and folds, and "
+        "that of the guessers; the best constant for a class always predicts that class.",
         ("<Variant", *sweep.class_names),
         [*rows, *guess_rows(sweep, _guessed_classes)],
     )
 
 
 def _guessed_classes(members: Sequence[Member], guesser: str) -> list[str]:
-    told = [member.guessed_class_f1(guesser) for member in members]
-    known = [f1 for f1 in told if f1 is not None]
+    scores = [member.guesser_class_f1_scores(guesser) for member in members]
+    known = [f1 for f1 in scores if f1 is not None]
     if not known:
-        return [NOTHING] * len(members[0].run.class_names)
+        return [MISSING] * len(members[0].run.class_names)
     return [percent(float(mean)) for mean in np.mean(known, axis=0)]
 
 
 def cost(sweep: Sweep, full: str = "finetune") -> Table:
-    """Give what each variant trains, what share of full fine-tuning it reaches, and its cost."""
+    """Tabulate trained parameters, macro-F1 relative to full fine-tuning, and cost."""
     reached = {v.name: v.best.mean for v in sweep.variants}.get(full)
-    # What older runs recorded is the peak of their process, which may be that of an earlier job.
+    # Older runs recorded the peak of their process, which may be that of an earlier job.
     memory = [_median(variant, "fit_peak_memory_bytes", 2**20) for variant in sweep.variants]
-    measured = any(cell != NOTHING for cell in memory)
+    measured = any(cell != MISSING for cell in memory)
     rows = []
     for variant, peak in zip(sweep.variants, memory, strict=True):
         trained = variant.number("trainable_parameters")
@@ -174,11 +177,11 @@ def cost(sweep: Sweep, full: str = "finetune") -> Table:
                 variant.name,
                 count(trained),
                 percent(share),
-                NOTHING if reached is None else f"{100 * variant.best.mean / reached:.1f}",
+                MISSING if reached is None else f"{100 * variant.best.mean / reached:.1f}",
                 _median(variant, "seconds", 1),
                 _median(variant, "blocks_per_second", 1),
                 *([peak] if measured else []),
-                NOTHING if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
+                MISSING if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
             ]
         )
     return table(
@@ -202,13 +205,13 @@ def _median(variant: Variant, key: str, unit: float) -> str:
         if member.run.timing is not None
     ]
     values = [value for value in known if value is not None]
-    return count(float(np.median(values)) / unit) if values else NOTHING
+    return count(float(np.median(values)) / unit) if values else MISSING
 
 
 def interval_text(mean: Mean, *, signed: bool = False) -> str:
     """Return the ends of an interval, in percent or as signed points."""
     if mean.low is None or mean.high is None:
-        return NOTHING
+        return MISSING
     show = points if signed else percent
     return f"[{show(mean.low)}, {show(mean.high)}]"
 
@@ -216,7 +219,7 @@ def interval_text(mean: Mean, *, signed: bool = False) -> str:
 def difference_cells(difference: Difference | None) -> list[str]:
     """Return a difference in points, its interval and its corrected p; dashes for none."""
     if difference is None:
-        return [NOTHING] * 3
+        return [MISSING] * 3
     interval = interval_text(difference, signed=True)
     return [points(difference.mean), interval, p_text(difference.p_holm)]
 
@@ -224,5 +227,5 @@ def difference_cells(difference: Difference | None) -> list[str]:
 def p_text(value: float | None) -> str:
     """Return a p value with four decimals."""
     if value is None:
-        return NOTHING
+        return MISSING
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

@@ -10,7 +10,7 @@ from typing import Any
 from av1part.metrics.statistics import LEVEL
 from av1part.report.chapters.common import protocol_facts
 from av1part.report.chapters.comparison import differing_settings
-from av1part.report.chapters.sweep import caveats, sweep_figures, sweep_tables, verdict
+from av1part.report.chapters.sweep import caveats, sweep_figures, sweep_tables, sweep_verdict
 from av1part.report.render.document import (
     Chapter,
     Document,
@@ -18,10 +18,10 @@ from av1part.report.render.document import (
     Picture,
     Prose,
     Section,
-    document_latex,
-    document_markdown,
 )
-from av1part.report.render.tables import NOTHING, Table, count, percent, table
+from av1part.report.render.latex import document_latex
+from av1part.report.render.markdown import document_markdown
+from av1part.report.render.tables import MISSING, Table, count, percent, table
 from av1part.report.sweep import Sweep
 from av1part.system.files import write_text
 
@@ -38,7 +38,7 @@ _DESCRIBED = (
     ("Input", ("data.size", "data.context", "conditioning")),
     ("Arithmetic", ("trainer.precision",)),
 )
-"""What a reader needs to train the same, and the settings that say it."""
+"""What a reader needs to repeat the training, and the settings that hold it."""
 
 _OF_ADAPTERS = ("adapter.", "optimizer.lr.adapters")
 """Settings without effect where there are no adapters."""
@@ -48,7 +48,7 @@ def write_thesis(sweep: Sweep, out: Path) -> tuple[Path, Path]:
     """Write the section.
 
     Args:
-        sweep: What it is about.
+        sweep: The sweep.
         out: Folder of the report; the section refers to its `plots/` and `figures/`.
 
     Returns:
@@ -63,8 +63,8 @@ def write_thesis(sweep: Sweep, out: Path) -> tuple[Path, Path]:
 
 
 def thesis_chapter(sweep: Sweep) -> Chapter:
-    """Say what was compared, how, what came of it, and what it does not show."""
-    told = sweep_tables(sweep)
+    """Write the chapter: method, protocol, results, limits."""
+    tables = sweep_tables(sweep)
     drawn = {name: caption for name, (_, caption) in sweep_figures(sweep).items()}
     curves = Picture("curves", drawn["curves"], "", wide=True)
     classes = Picture("classes", drawn["classes"], "", wide=False)
@@ -77,13 +77,13 @@ def thesis_chapter(sweep: Sweep) -> Chapter:
             Section(
                 "Results",
                 (
-                    Prose(verdict(sweep)),
-                    *told.values(),
+                    Prose(sweep_verdict(sweep)),
+                    *tables.values(),
                     curves,
                     classes,
                 ),
             ),
-            Section("Limits", tuple(Prose(limit) for limit in limits(sweep))),
+            Section("Limits", tuple(Prose(limit) for limit in thesis_limits(sweep))),
         ),
     )
 
@@ -110,13 +110,13 @@ def _settings(sweep: Sweep) -> Facts:
     common = _common(sweep)
     pairs = []
     for what, prefixes in _DESCRIBED:
-        said = [
+        settings = [
             f"`{key.removeprefix(prefixes[0]) or key.rpartition('.')[2]}` {_shown(value)}"
             for key, value in common.items()
             if key.startswith(prefixes) and value is not None
         ]
-        if said:
-            pairs.append((what, ", ".join(said)))
+        if settings:
+            pairs.append((what, ", ".join(settings)))
     return Facts(tuple(pairs))
 
 
@@ -134,7 +134,7 @@ def _variants(sweep: Sweep) -> Table:
         ]
         trained = variant.number("trainable_parameters")
         share = trained / variant.number("total_parameters")
-        rows.append([variant.name, count(trained), percent(share), ", ".join(own) or NOTHING])
+        rows.append([variant.name, count(trained), percent(share), ", ".join(own) or MISSING])
     return table(
         "The variants: trained parameters, their share in percent, and the settings in which "
         "variants differ.",
@@ -162,7 +162,7 @@ def _protocol(sweep: Sweep) -> str:
     )
     tested_on = "No opening of the test split is recorded."
     if sweep.test is not None:
-        times = ", ".join(each.text("at") for each in sweep.test.items("opened"))
+        times = ", ".join(opening.text("at") for opening in sweep.test.items("opened"))
         tested_on = f"The test split was opened {times}, by a command that records it."
     return (
         f"A variant was trained {len(members)} times ({', '.join(members)}){without}. Means are "
@@ -171,15 +171,15 @@ def _protocol(sweep: Sweep) -> str:
 
 
 def _start(sweep: Sweep) -> str:
-    """Say which runs start from Stage 1; nothing if none does."""
-    others = [
+    """Return which runs start from Stage 1; nothing if none does."""
+    scratch = [
         f"`{variant.name}`"
         for variant in sweep.variants
         if not all(member.run.settings.get("stage1") for member in variant.members)
     ]
-    if len(others) == len(sweep.variants):
+    if len(scratch) == len(sweep.variants):
         return ""
-    who = f"All runs but those of {', '.join(others)}" if others else "Runs"
+    who = f"All runs but those of {', '.join(scratch)}" if scratch else "Runs"
     return f" {who} start from a Stage-1 backbone that was trained on their own training split."
 
 
@@ -187,8 +187,8 @@ def _data(sweep: Sweep) -> Facts:
     runs = [member.run for variant in sweep.variants for member in variant.members]
 
     def fact(key: str) -> str:
-        said = sweep.dataset_facts(key)
-        return _shown(said[0]) if len(said) == 1 else "differs between the runs"
+        values = sweep.dataset_facts(key)
+        return _shown(values[0]) if len(values) == 1 else "differs between the runs"
 
     nodes = {f"{run.confusion.sum():,} of {run.predictions.sequences} pictures" for run in runs}
     deltas = [variant.reload_delta for variant in sweep.variants]
@@ -202,56 +202,56 @@ def _data(sweep: Sweep) -> Facts:
         ("Split (SHA-256)", fact("split_sha256")),
         (
             "Largest difference of a reloaded checkpoint",
-            f"{max(known):.2f} points" if len(known) == len(deltas) else NOTHING,
+            f"{max(known):.2f} points" if len(known) == len(deltas) else MISSING,
         ),
         ("Code", f"commit `{sweep.commit or runs[0].environment.get('git_commit')}`"),
         ("Versions", _shown(runs[0].environment.get("versions"))),
     ]
-    return Facts(tuple((term, value) for term, value in pairs if value != NOTHING))
+    return Facts(tuple((term, value) for term, value in pairs if value != MISSING))
 
 
-def limits(sweep: Sweep) -> list[str]:
-    """List what the numbers do not show."""
+def thesis_limits(sweep: Sweep) -> list[str]:
+    """List what the figures do not show."""
     runs = [member.run for variant in sweep.variants for member in variant.members]
     pictures = min(run.predictions.sequences for run in runs)
-    found = []
+    sentences = []
     if sweep.same_nodes:
-        found.append(
-            "All runs share one split: the intervals over seeds say what other seeds would do, "
-            "not what other pictures would."
+        sentences.append(
+            "All runs share one split: the intervals over seeds cover other seeds, "
+            "not other pictures."
         )
     elif any(member.name.startswith("fold-") for v in sweep.variants for member in v.members):
-        found.append(
-            "Seeds of one fold share its pictures, which the t test does not know: with few folds "
+        sentences.append(
+            "Seeds of one fold share its pictures, which the t test ignores: with few folds "
             "its intervals are somewhat too narrow for other pictures."
         )
     else:
-        found.append(
+        sentences.append(
             "The variants were validated on different nodes, so that a difference is one of the "
             "data as much as of the model."
         )
-    found += caveats(sweep)
+    sentences += caveats(sweep)
     if pictures < _FEW_PICTURES:
-        found.append(
-            f"Validation rests on {pictures} pictures; the content of others may differ more than "
-            "these differ among each other."
+        sentences.append(
+            f"Validation rests on {pictures} pictures; other content may differ more than these "
+            "pictures differ among themselves."
         )
     if min(len(v.members) for v in sweep.variants) < 5:
-        found.append("With fewer than five runs a variant, small differences stay undetected.")
+        sentences.append("With fewer than five runs a variant, small differences stay undetected.")
     if sweep.missing:
-        found.append(f"{len(sweep.missing)} planned runs have no result and are left out.")
-    found.append(
+        sentences.append(f"{len(sweep.missing)} planned runs have no result and are left out.")
+    sentences.append(
         "The epoch and the variant were chosen on the same validation nodes, so the best figures "
         "are optimistic; the test split is for the one variant that is finally reported."
     )
-    return found
+    return sentences
 
 
 def _shown(value: Any) -> str:
     if value is None:
-        return NOTHING
+        return MISSING
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(_shown(each) for each in value)
+        return ", ".join(_shown(item) for item in value)
     return value if isinstance(value, str) else json.dumps(value)

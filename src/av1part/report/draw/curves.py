@@ -21,7 +21,7 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
     Args:
         history: The rows of history.csv, all numbers.
         best_epoch: The epoch whose weights were kept; marked.
-        guesses: Macro-F1 of guessers by name, fractions; a level line each.
+        guesses: Macro-F1 of guessers by name, fractions; a horizontal line each.
 
     Returns:
         Two panels, or three where learning rates were recorded.
@@ -68,13 +68,13 @@ def thaws(history: pl.DataFrame) -> dict[int, list[str]]:
     Returns:
         Epoch to layers, ascending; empty for a run that froze the same layers throughout.
     """
-    found: dict[int, list[str]] = {}
+    thawed: dict[int, list[str]] = {}
     for name, group in rate_groups(history.columns).items():
         trained = history[name].to_numpy() > 0
         if trained.any() and not trained[0]:
             epoch = int(history["epoch"][int(trained.argmax())])
-            found.setdefault(epoch, []).append(group)
-    return dict(sorted(found.items()))
+            thawed.setdefault(epoch, []).append(group)
+    return dict(sorted(thawed.items()))
 
 
 def _mark_thaw(panels: Sequence[Axes], epoch: int, layers: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ Layered = alt.LayerChart | alt.FacetChart
 ELEMENT = "explorer"
 """Id of the element on the page."""
 MACRO = "all (macro)"
-"""The choice of no single class."""
+"""The choice of all classes."""
 _FONT = "system-ui, Liberation Sans, DejaVu Sans, sans-serif"
 _MOST_BLOCKS = 300
 """Blocks that are looked through."""
@@ -79,9 +79,9 @@ def explorer_chart(sweep: Sweep) -> alt.VConcatChart:
         alt.hconcat(_curves(sweep), _confusion(sweep), spacing=48),
     ]
     pictured = all(len(m.run.samples.node) for v in sweep.variants for m in v.members)
-    if sweep.same_nodes and pictured:  # else they were asked about different blocks
-        pair = (("first", "second"), ("second", "first"))
-        rows.append(alt.hconcat(*(_blocks(sweep, *each) for each in pair), spacing=48))
+    if sweep.same_nodes and pictured:  # else their samples are of different blocks
+        pairs = (("first", "second"), ("second", "first"))
+        rows.append(alt.hconcat(*(_blocks(sweep, *names) for names in pairs), spacing=48))
     chart: alt.VConcatChart = (
         alt.vconcat(*rows, spacing=28)
         .add_params(*chosen)
@@ -92,6 +92,7 @@ def explorer_chart(sweep: Sweep) -> alt.VConcatChart:
         )
         .configure_title(anchor="start", color=INK, fontSize=12)
         .configure_text(color=INK)
+        .configure_legend(labelColor=INK)
     )
     return chart
 
@@ -281,9 +282,9 @@ def _blocks(sweep: Sweep, right: str, wrong: str) -> alt.Chart:
 
 
 def _samples(sweep: Sweep) -> tuple[pl.DataFrame, pl.DataFrame, str]:
-    """Return the blocks as pictures, what a run of each variant said of them, and which run.
+    """Return the blocks as pictures, the predictions of one run of each variant, and its name.
 
-    The runs are members of one name, so that they were asked about the same blocks.
+    The runs are members of one name, so that their samples are of the same blocks.
     """
     member = sorted(
         set.intersection(*({m.name for m in v.members} for v in sweep.variants))
@@ -294,8 +295,8 @@ def _samples(sweep: Sweep) -> tuple[pl.DataFrame, pl.DataFrame, str]:
     }
     pictures: dict[int, str] = {}
     answers = []
-    for name, each in runs.items():
-        samples = each.run.samples
+    for name, sampled in runs.items():
+        samples = sampled.run.samples
         chosen = np.unique(
             np.linspace(0, len(samples.node) - 1, min(len(samples.node), _MOST_BLOCKS)).astype(int)
         )

@@ -16,13 +16,16 @@ from av1part.partition import RECTANGLES, Partition
 from av1part.report.draw.svg import CLASS_COLOURS, MUTED, new_figure, paper_style
 from av1part.runs.samples import FrameNodes, Samples
 
-CUT = "#ffe14d"
+CUT_COLOUR = "#ffe14d"
 """A cut within a node: yellow over a dark casing, seen on any luma."""
-GRID = "#ffffff"
+GRID_COLOUR = "#ffffff"
 _DIM = "#3c3c3c"
 """Key of what is dimmed; framed, so that it shows on a dark page."""
-WRONG = "#ff5a1f"
-"""Tint and corner flag of a node that differs; the flag tells it without colour."""
+WRONG_COLOUR = "#ff5a1f"
+"""Tint and corner flag of a wrong node; the flag marks it for readers who do not see colour."""
+
+_LARGE = 10.5
+"""Text beside a frame, in points: a page shows the frame as narrow as a phone."""
 
 _LINE = (int(Path.MOVETO), int(Path.LINETO))
 
@@ -68,7 +71,7 @@ def nodes_in(nodes: FrameNodes, window: Window) -> FrameNodes:
     )
 
 
-def cut_lines(partition: int) -> list[tuple[float, float, float, float]]:
+def unit_square_cuts(partition: int) -> list[tuple[float, float, float, float]]:
     """Return the lines a type draws inside a unit square, as (x0, y0, x1, y1).
 
     They are the upper and left sides of its rectangles, where those are not the square's own.
@@ -84,13 +87,13 @@ def cut_lines(partition: int) -> list[tuple[float, float, float, float]]:
 
 
 def cuts_path(nodes: FrameNodes, partitions: NDArray[np.int64]) -> Path:
-    """Return all cuts of all nodes as one path, each node cut as `partitions` says."""
+    """Return all cuts of all nodes as one path, each node cut according to `partitions`."""
     vertices = [
         (col + size * x, row + size * y)
         for row, col, size, type_ in zip(
             nodes.row.tolist(), nodes.col.tolist(), nodes.size.tolist(), partitions, strict=True
         )
-        for x0, y0, x1, y1 in cut_lines(int(type_))
+        for x0, y0, x1, y1 in unit_square_cuts(int(type_))
         for x, y in ((x0, y0), (x1, y1))
     ]
     return _segments(vertices, _LINE)
@@ -149,13 +152,13 @@ def partition_figure(samples: Samples, window: Window) -> Figure:
             (nodes.partition, np.where(known, nodes.prediction, Partition.NONE)),
             strict=True,
         ):
-            panel.set_title(title)
+            panel.set_title(title, fontsize=_LARGE)
             if panel is axes[1]:
                 _draw_wrong(panel, wrong)  # below the cuts, which stay legible
             _draw_cuts(panel, cuts_path(nodes, types))
         keys: list[Patch | Line2D] = [
-            Line2D([], [], color=CUT, linewidth=2.2, label="cut within a node"),
-            _wrong_key("node that differs from the truth"),
+            Line2D([], [], color=CUT_COLOUR, linewidth=2.2, label="cut within a node"),
+            _wrong_key("wrong node"),
             Patch(facecolor=_DIM, edgecolor=MUTED, label="no node of this size"),
         ]
         _keys_below(figure, keys)
@@ -182,7 +185,7 @@ def class_figure(samples: Samples, window: Window, class_names: Sequence[str]) -
         for panel, title, classes in zip(
             axes, ("True class", "Predicted class"), (nodes.label, nodes.prediction), strict=True
         ):
-            panel.set_title(title)
+            panel.set_title(title, fontsize=_LARGE)
             for index, colour in enumerate(colours):
                 filled = _polygons(nodes.where(classes == index), _square(0))
                 panel.add_patch(PathPatch(filled, facecolor=colour, alpha=0.42, linewidth=0))
@@ -193,7 +196,7 @@ def class_figure(samples: Samples, window: Window, class_names: Sequence[str]) -
                 Patch(facecolor=c, alpha=0.7, label=n)
                 for c, n in zip(colours, class_names, strict=True)
             ),
-            Line2D([], [], color=CUT, linewidth=2.2, label="true cut"),
+            Line2D([], [], color=CUT_COLOUR, linewidth=2.2, label="true cut"),
             _wrong_key("wrong"),
             Patch(facecolor=_DIM, edgecolor=MUTED, label="does not reach the stage"),
         ]
@@ -222,7 +225,11 @@ def _two_crops(
             )
         )
         outline = PathPatch(
-            _polygons(nodes, _square(0)), fill=False, edgecolor=GRID, linewidth=0.35, alpha=0.55
+            _polygons(nodes, _square(0)),
+            fill=False,
+            edgecolor=GRID_COLOUR,
+            linewidth=0.35,
+            alpha=0.55,
         )
         axes.add_patch(outline)
         axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
@@ -242,18 +249,22 @@ def _bare(nodes: FrameNodes, size: int, height: int, width: int) -> Path:
 
 def _draw_cuts(axes: Axes, path: Path) -> None:
     axes.add_patch(PathPatch(path, fill=False, edgecolor="#000000", linewidth=1.9, alpha=0.5))
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=CUT, linewidth=0.95))
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=CUT_COLOUR, linewidth=0.95))
 
 
 def _draw_wrong(axes: Axes, nodes: FrameNodes, tint: float = 0.3) -> None:
     square = _polygons(nodes, _square(0))
-    axes.add_patch(PathPatch(square, facecolor=WRONG, alpha=tint, linewidth=0))
-    axes.add_patch(PathPatch(square, fill=False, edgecolor=WRONG, linewidth=0.9))
-    axes.add_patch(PathPatch(_polygons(nodes, _flag), facecolor=WRONG, linewidth=0, zorder=3))
+    axes.add_patch(PathPatch(square, facecolor=WRONG_COLOUR, alpha=tint, linewidth=0))
+    axes.add_patch(PathPatch(square, fill=False, edgecolor=WRONG_COLOUR, linewidth=0.9))
+    axes.add_patch(
+        PathPatch(_polygons(nodes, _flag), facecolor=WRONG_COLOUR, linewidth=0, zorder=3)
+    )
 
 
 def _wrong_key(label: str) -> Line2D:
-    return Line2D([], [], linestyle="none", marker="$◥$", color=WRONG, markersize=7, label=label)
+    return Line2D(
+        [], [], linestyle="none", marker="$◥$", color=WRONG_COLOUR, markersize=7, label=label
+    )
 
 
 def _keys_below(figure: Figure, keys: Sequence[Patch | Line2D]) -> None:
@@ -263,6 +274,7 @@ def _keys_below(figure: Figure, keys: Sequence[Patch | Line2D]) -> None:
         ncols=len(keys),
         frameon=False,
         handlelength=1.4,
+        fontsize=_LARGE,
         columnspacing=1.6,
     )
 
@@ -300,10 +312,12 @@ def gallery_figure(
                 if not len(chosen):
                     axes.text(x, i * pitch_y + 0.5, "none", va="center", color=MUTED)
                 for j, block in enumerate(chosen.tolist()):
-                    said = "" if good else names.get(int(samples.prediction[block]), "?")
+                    prediction = "" if good else names.get(int(samples.prediction[block]), "?")
                     left, top = x + j * pitch_x, i * pitch_y
                     cuts += _tile(axes, samples, block, left, top)
-                    axes.text(left + 0.5, top + 1.06, said, ha="center", va="top", fontsize=6.2)
+                    axes.text(
+                        left + 0.5, top + 1.06, prediction, ha="center", va="top", fontsize=6.2
+                    )
         _draw_cuts(axes, _segments(cuts, _LINE))
         for x, title in ((0.0, "Right"), (half, "Wrong, with what was predicted")):
             axes.text(x, -0.2, title, va="bottom")
@@ -333,7 +347,7 @@ def _tile_cuts(samples: Samples, index: int, left: float, top: float) -> list[tu
     """Return the ends of a block's cuts, and of the node's outline if there is a margin."""
     inset = samples.margin / samples.block.shape[-1]
     side = 1 - 2 * inset
-    lines = cut_lines(int(samples.partition[index]))
+    lines = unit_square_cuts(int(samples.partition[index]))
     if samples.margin:
         lines = [(0, 0, 1, 0), (1, 0, 1, 1), (1, 1, 0, 1), (0, 1, 0, 0), *lines]
     return [

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from av1part.metrics.calibration import Reliability
+from av1part.metrics.intervals import Interval
 from av1part.report.draw.svg import (
     BLUE,
     GREEN,
@@ -22,13 +23,13 @@ from av1part.report.draw.svg import (
     PAPER,
     RULE,
     light_grid,
+    literal,
     new_figure,
     paper_style,
 )
-from av1part.runs.fields import Interval
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (MUTED, ":"))
-"""Colour and dash of the first, second, ... line: told apart without colour too."""
+"""Colour and dash of the first, second, ... line: distinguishable without colour too."""
 
 
 def legend_above(axes: Axes) -> None:
@@ -114,7 +115,7 @@ def reliability_figure(bins: Reliability) -> Figure:
         figure = new_figure(2.9, 6.0)
         left, right = figure.subplots(1, 2)
         left.plot([0, 100], [0, 100], color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
-        left.text(97, 4, "dashed: as right as confident", color=MUTED, fontsize=7, ha="right")
+        left.text(97, 4, "dashed: confidence equals accuracy", color=MUTED, fontsize=7, ha="right")
         left.plot(
             100 * bins.confidence[filled],
             100 * bins.accuracy[filled],
@@ -189,20 +190,21 @@ def margins_figure(names: Sequence[str], margins: Sequence[Interval], title: str
         One panel.
     """
     with paper_style():
-        figure = new_figure(0.75 + 0.23 * len(names))
+        figure = new_figure(0.85 + 0.25 * len(names), 6.2)  # legible on a phone too
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=0.8)
         for i, margin in enumerate(margins):
-            good = margin.verdict == "above"
+            good = margin.sign == "positive"
             colour = BLUE if good else ORANGE
             if margin.low is not None and margin.high is not None:
                 ends = [100 * margin.low, 100 * margin.high]
                 axes.plot(ends, [i, i], color=colour, linewidth=1.2)
             axes.plot(100 * margin.estimate, i, "o" if good else "D", color=colour, markersize=4.5)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [literal(name) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("percentage points")
-        axes.set_title(title)
+        axes.set_xlabel("percentage points", fontsize=9.5)
+        axes.set_title(title, fontsize=9.5)
+        axes.tick_params(labelsize=9.5)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         light_grid(axes, "x")
@@ -212,12 +214,12 @@ def margins_figure(names: Sequence[str], margins: Sequence[Interval], title: str
 def cascade_figure(
     names: Sequence[str], standalone: Sequence[float], inside: Sequence[float], title: str
 ) -> Figure:
-    """Draw each stage's score given its own nodes against its score inside the cascade.
+    """Draw each stage's score on its own nodes against its score inside the cascade.
 
     Args:
         names: What each row is called.
         standalone: Score of each stage on its own nodes, fractions.
-        inside: Score of the same stages on what the cascade sends them, fractions.
+        inside: Score of the same stages inside the cascade, fractions.
         title: What the scores are.
 
     Returns:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from av1part.system.files import atomic_path
 
-# It tells of every glyph of a PDF.
+# It logs every glyph of a PDF.
 logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 WIDTH = 9.0
@@ -41,7 +41,7 @@ VARIABLES = {
 """Colours that the page's style sheet sets again for a dark background."""
 
 CLASS_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7")
-"""Classes drawn over a picture; Okabe and Ito's colours, told apart by colour-blind readers."""
+"""Classes drawn over a picture; Okabe and Ito's colours, safe for colour-blind readers."""
 
 _STYLE = {
     "figure.dpi": 100,
@@ -89,6 +89,11 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def literal(text: str) -> str:
+    """Return a name so that matplotlib reads no `$` in it as mathematics."""
+    return text.replace("$", r"\$")
+
+
 def light_grid(axes: Axes, axis: str = "y") -> None:
     """Draw hairlines behind the data."""
     axes.grid(axis=axis)  # type: ignore[arg-type]  # matplotlib wants a Literal
@@ -98,9 +103,9 @@ def light_grid(axes: Axes, axis: str = "y") -> None:
 def to_svg(figure: Figure) -> str:
     """Render a figure as a stand-alone SVG document without a date or a version."""
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with paper_style():
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+        figure.savefig(buffer, format="svg", metadata=no_metadata, transparent=True)
     # A base64 image is broken in lines, which some readers refuse.
     svg = re.sub(r"data:image/png;base64,\s+", "data:image/png;base64,", buffer.getvalue())
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
@@ -108,9 +113,9 @@ def to_svg(figure: Figure) -> str:
 
 def write_pdf(figure: Figure, path: Path) -> None:
     """Write a figure as PDF, without a date, its text as text."""
-    nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    no_metadata = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     with paper_style(), matplotlib.rc_context({"pdf.fonttype": 42}), atomic_path(path) as part:
-        figure.savefig(part, format="pdf", metadata=nothing, transparent=True)
+        figure.savefig(part, format="pdf", metadata=no_metadata, transparent=True)
 
 
 def inline_svg(svg: str, name: str, label: str) -> str:
@@ -122,7 +127,7 @@ def inline_svg(svg: str, name: str, label: str) -> str:
     Args:
         svg: What `to_svg` gave.
         name: Prefix of the ids, unique within the page.
-        label: What a screen reader says instead of the drawing; no quotation marks.
+        label: Text that a screen reader reads out; no quotation marks.
 
     Returns:
         The element.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +9,16 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from av1part.report.draw.plots import LINES, confusion_figure
-from av1part.report.draw.svg import BLUE, INK, MUTED, ORANGE, light_grid, new_figure, paper_style
+from av1part.report.draw.svg import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    light_grid,
+    literal,
+    new_figure,
+    paper_style,
+)
 from av1part.report.sweep import Sweep, Variant
 
 MOST_PANELS = 12
@@ -186,9 +193,4 @@ def _cells(sweep: Sweep, columns: str, rows: str) -> dict[tuple[float, float], V
 
 def _short(name: str, most: int = 34) -> str:
     short = name if len(name) <= most else f"{name[: most - 1]}…"
-    return short.replace("$", r"\$")  # which matplotlib would read as mathematics
-
-
-def shown_names(variants: Sequence[Variant]) -> str:
-    """Return names for a caption."""
-    return ", ".join(f"`{variant.name}`" for variant in variants)
+    return literal(short)

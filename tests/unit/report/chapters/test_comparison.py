@@ -13,8 +13,8 @@ from av1part.report.chapters.comparison import (
     comparison_chapter,
     comparison_table,
     differing_settings,
-    run_scores,
 )
+from av1part.report.chapters.guessers import run_scores
 from av1part.report.page import compose
 from av1part.report.render.tables import Table
 from av1part.runs.read import StageRun, load_run

@@ -10,14 +10,14 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from av1part.options import PROTOCOLS
 from av1part.report.chapters.common import class_section, environment_facts, protocol_facts
+from av1part.report.chapters.guessers import Score, read_scores
 from av1part.report.chapters.scores import (
-    Score,
     class_table,
-    limits,
-    read_scores,
-    score_table,
+    headline,
+    headline_table,
+    result_text,
+    sampling_note,
     study_table,
-    verdict,
 )
 from av1part.report.chapters.stage import stage_chapter, verification_table
 from av1part.report.render.document import Prose
@@ -43,36 +43,43 @@ METRICS = {
 }
 
 
-def scores(**changed: object) -> list[Score]:
+def scores(**changed: object) -> dict[str, Score]:
     fields = Fields(nested({**METRICS, **changed}), Path("metrics.json"))
     return read_scores(fields, fields)
 
 
 def test_only_metrics_with_both_guessers_are_scores() -> None:
-    assert [s.key for s in scores()] == ["accuracy", "macro_f1"]
+    assert list(scores()) == ["accuracy", "macro_f1"]
     more = {"baselines.constant.weighted_f1": 0.3, "baselines.prior.weighted_f1": 0.31}
-    assert [s.key for s in scores(**more)] == ["accuracy", "macro_f1", "weighted_f1"]
+    assert list(scores(**more)) == ["accuracy", "macro_f1", "weighted_f1"]
 
 
 def test_each_metric_is_read_against_the_stronger_guesser() -> None:
-    accuracy, macro = scores()
+    accuracy, macro = scores().values()
     assert accuracy.stronger[:2] == ("best constant", 0.55)
     assert macro.stronger[:2] == ("class-prior guesser", 0.33)
     assert macro.margin_constant.estimate == pytest.approx(0.2)  # not recorded: the difference
 
 
-def test_verdict_says_below_and_not_told_apart() -> None:
-    assert verdict(scores(), 4) == (
-        "On 4 sequences accuracy is 50.00%, 5.00 points below the best constant's 55.00 "
+def test_the_result_is_below_a_guesser_or_not_significant() -> None:
+    assert result_text(scores(), 4) == (
+        "On 4 sequences accuracy is 50.00%, 5.00 points below the best constant's 55.00% "
         "(95% interval [−9.00, −1.00]), and macro-F1 is 40.00%, 7.00 points above the class-prior "
-        "guesser's 33.00 (95% interval [−2.00, +11.00]), which does not tell them apart."
+        "guesser's 33.00% (95% interval [−2.00, +11.00], which contains zero: not significant)."
     )
     alone = {f"intervals.accuracy.margin_constant.{end}": None for end in ("low", "high")}
-    assert "no interval" in verdict(scores(**alone), 1)
+    assert "no interval" in result_text(scores(**alone), 1)
 
 
-def test_headline_prints_score_guesses_and_margins() -> None:
-    row = score_table(scores(), 1234, 4, "NONE").rows[0]
+def test_the_headline_is_one_sentence_on_one_metric() -> None:
+    assert headline(scores()["accuracy"], 1234, 4) == (
+        "Accuracy is 50.00%, 5.00 points below the best constant's 55.00% (95% interval "
+        "[−9.00, −1.00]), on 1,234 nodes of 4 sequences."
+    )
+
+
+def test_headline_table_prints_score_guesses_and_margins() -> None:
+    row = headline_table(scores(), 1234, 4, "NONE").rows[0]
     assert row[:3] == ("accuracy", "1,234", "50.00")
     assert row[4:7] == ("55.00", "−5.00", "[−9.00, −1.00]")
     assert row[7:9] == ("30.00", "+20.00")
@@ -117,9 +124,9 @@ def test_a_scope_the_study_has_not_gets_no_table() -> None:
 
 
 def test_limits_warn_of_the_protocols_that_mix_pictures() -> None:
-    assert "optimistic" in limits(4, "by_sequence")
+    assert "optimistic" in sampling_note(4, "by_sequence")
     for protocol in PROTOCOLS:
-        assert ("flatter" in limits(4, protocol)) == (protocol != "by_sequence")
+        assert ("flatter" in sampling_note(4, protocol)) == (protocol != "by_sequence")
 
 
 def test_a_run_tells_its_own_memory_not_that_of_the_process(stage_folder: Path) -> None:

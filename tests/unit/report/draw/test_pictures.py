@@ -13,15 +13,15 @@ from matplotlib.patches import PathPatch
 
 from av1part.partition import RECTANGLES, Partition, partition_from_rects
 from av1part.report.draw.pictures import (
-    CUT,
-    WRONG,
+    CUT_COLOUR,
+    WRONG_COLOUR,
     class_figure,
     crop_window,
-    cut_lines,
     cuts_path,
     gallery_figure,
     nodes_in,
     partition_figure,
+    unit_square_cuts,
 )
 from av1part.runs.samples import FrameNodes, Samples, read_samples
 
@@ -54,7 +54,7 @@ def test_cut_lines_are_the_borders_inside_the_painted_square(type_: Partition) -
     expected |= {("v", y, x) for y in range(SIDE) for x in range(1, SIDE)
                  if painted[y, x] != painted[y, x - 1]}  # fmt: skip
     drawn = set()
-    for x0, y0, x1, y1 in (np.array(line) * SIDE for line in cut_lines(type_)):
+    for x0, y0, x1, y1 in (np.array(line) * SIDE for line in unit_square_cuts(type_)):
         if y0 == y1:
             drawn |= {("h", int(y0), x) for x in range(int(x0), int(x1))}
         else:
@@ -63,7 +63,7 @@ def test_cut_lines_are_the_borders_inside_the_painted_square(type_: Partition) -
 
 
 def test_no_type_draws_what_another_draws() -> None:
-    drawn = {frozenset(cut_lines(type_)) for type_ in Partition}
+    drawn = {frozenset(unit_square_cuts(type_)) for type_ in Partition}
     assert len(drawn) == len(Partition)
     assert partition_from_rects(frozenset(RECTANGLES[Partition.VERT_A])) is Partition.VERT_A
 
@@ -110,11 +110,11 @@ def test_left_shows_the_truth_right_the_prediction_and_marks_what_differs() -> N
     found = dataclasses.replace(true, prediction=said)
     left, right = partition_figure(samples(found), (0, 0, 64, 64)).axes
     expected = cuts_path(true, true.partition).vertices
-    np.testing.assert_array_equal(drawn(left, CUT)[-1].get_path().vertices, expected)
+    np.testing.assert_array_equal(drawn(left, CUT_COLOUR)[-1].get_path().vertices, expected)
     expected = cuts_path(true, np.array([Partition.HORZ, Partition.VERT_B, 0])).vertices
-    np.testing.assert_array_equal(drawn(right, CUT)[-1].get_path().vertices, expected)
-    assert not drawn(left, WRONG)
-    outline = drawn(right, WRONG)[0].get_path().vertices
+    np.testing.assert_array_equal(drawn(right, CUT_COLOUR)[-1].get_path().vertices, expected)
+    assert not drawn(left, WRONG_COLOUR)
+    outline = drawn(right, WRONG_COLOUR)[0].get_path().vertices
     assert outline.min(0).tolist() == [16, 0]  # one node differs: (x, y) = (16, 0)
     assert outline.max(0).tolist() == [32, 16]
 
@@ -125,7 +125,7 @@ def test_class_figure_leaves_out_nodes_that_do_not_reach_the_stage() -> None:
     _, right = class_figure(samples(found), (0, 0, 64, 64), ["SPLIT", "RECT"]).axes
     dimmed = right.patches[0].get_path()
     assert len(dimmed.vertices) == 5 * (16 - 2)  # closed squares: the cells but for two nodes
-    outline = drawn(right, WRONG)[0].get_path().vertices
+    outline = drawn(right, WRONG_COLOUR)[0].get_path().vertices
     assert outline.min(0).tolist() == [16, 0]
     assert outline.max(0).tolist() == [32, 16]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from av1part.metrics.calibration import reliability
+from av1part.metrics.intervals import Interval
 from av1part.report.draw.plots import (
     cascade_figure,
     confusion_figure,
@@ -12,7 +13,6 @@ from av1part.report.draw.plots import (
     reliability_figure,
 )
 from av1part.report.draw.svg import BLUE, ORANGE
-from av1part.runs.fields import Interval
 
 MATRIX = np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
 

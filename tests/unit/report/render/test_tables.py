@@ -4,14 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av1part.report.render.tables import count, percent, points, span, table, to_html, to_markdown
-from av1part.runs.fields import Interval
+from av1part.metrics.intervals import Interval
+from av1part.report.render.html import table_html
+from av1part.report.render.markdown import table_markdown
+from av1part.report.render.tables import count, percent, points, span, table
 
 TABLE = table("How `much`.", ["<Name", "n"], [["a|b", "1"], ["<c>", "1,234"]], strong=1)
 
 
 def test_markdown_is_aligned_and_escaped() -> None:
-    assert to_markdown(TABLE).splitlines() == [
+    assert table_markdown(TABLE).splitlines() == [
         "How `much`.",
         "",
         "| Name    |         n |",
@@ -22,7 +24,7 @@ def test_markdown_is_aligned_and_escaped() -> None:
 
 
 def test_html_is_escaped_and_marks_numbers_and_the_strong_row() -> None:
-    html = to_html(TABLE)
+    html = table_html(TABLE)
     assert "<code>much</code>" in html
     assert '<th scope="col" class="text">Name</th><th scope="col" class="num">n</th>' in html
     assert '<tr class="strong"><td class="text">&lt;c&gt;</td><td class="num">1,234</td>' in html
