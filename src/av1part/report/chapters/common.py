@@ -159,7 +159,7 @@ def frame_caption(run: Run, window: Window, wrong: int, drawn: int, what: str) -
     return (
         f"`{samples.sequence}` at qindex {samples.qindex}, the frame kept in `samples.npz` "
         f"({frame_width}x{frame_height}): the crop of {width}x{height} at row {row}, column {col} "
-        f"with the most {size}x{size} nodes that are split. {what} Of {drawn} nodes shown "
+        f"with the most {size}x{size} nodes that are cut. {what} Of {drawn} nodes shown "
         f"{wrong} are wrong, each outlined in orange with a flag in its corner."
     )
 

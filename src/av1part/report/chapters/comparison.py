@@ -17,7 +17,7 @@ from av1part.report.chapters.guessers import (
 )
 from av1part.report.chapters.scores import headline, margins_picture
 from av1part.report.render.document import Chapter, Headline, Item, Picture, Prose, Section
-from av1part.report.render.tables import MISSING, Table, count, percent, table
+from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, table
 from av1part.runs.read import PipelineRun, Run, StageRun
 
 _NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list")
@@ -175,7 +175,7 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return MISSING if value is None else str(value)
+    return EMPTY_CELL if value is None else str(value)
 
 
 def _seed_rows(runs: Sequence[StageRun], settings: Sequence[str]) -> list[tuple[str, ...]]:
@@ -202,7 +202,7 @@ def _repeated(runs: Sequence[StageRun], settings: Sequence[str]) -> dict[str, li
     runs. But where several seeds share one of several Stage 1, the start may explain a difference.
     """
     hashes = [(key, [str(run.environment.get("dataset", key)) for run in runs]) for key in _DATA]
-    starts = ["given" if _start(run) != MISSING else MISSING for run in runs]
+    starts = ["given" if _start(run) != EMPTY_CELL else EMPTY_CELL for run in runs]
     differing = [
         (name, values) for name, values in (*hashes, ("stage1", starts)) if len(set(values)) > 1
     ]

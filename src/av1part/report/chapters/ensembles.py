@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from av1part.report.render.tables import MISSING, Table, percent, table
+from av1part.report.render.tables import EMPTY_CELL, Table, percent, table
 from av1part.runs.fields import Fields
 from av1part.runs.read import PipelineRun
 
@@ -32,11 +32,11 @@ def ensemble_table(run: PipelineRun) -> Table | None:
             (
                 stage,
                 str(e.integer("members")),
-                ", ".join(percent(v) for v in scores) or MISSING,
+                ", ".join(percent(v) for v in scores) or EMPTY_CELL,
                 percent(e.number("mean_probability")),
                 percent(e.number("vote")),
                 *(percent(g) for g in guesses),
-                e.text("rule") if e.get("rule") is not None else MISSING,
+                e.text("rule") if e.get("rule") is not None else EMPTY_CELL,
                 percent(e.number("disagreement")),
                 _pairs(e, "standalone"),
                 percent(e.optional("cascade", "any")),
@@ -70,7 +70,7 @@ def ensemble_table(run: PipelineRun) -> Table | None:
 def _pairs(ensemble: Fields, where: str) -> str:
     """Return the least and the greatest share on which two members differ."""
     if ensemble.get(where) is None:
-        return MISSING
+        return EMPTY_CELL
     pairs = [pair.optional("share") for pair in ensemble.child(where).items("pairwise")]
     shares = [share for share in pairs if share is not None]
-    return f"{percent(min(shares))} to {percent(max(shares))}" if shares else MISSING
+    return f"{percent(min(shares))} to {percent(max(shares))}" if shares else EMPTY_CELL

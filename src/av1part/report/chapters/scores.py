@@ -19,7 +19,7 @@ from av1part.report.chapters.guessers import (
 )
 from av1part.report.draw.plots import margins_figure
 from av1part.report.render.document import Picture, picture
-from av1part.report.render.tables import MISSING, Table, count, percent, points, span, table
+from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, points, span, table
 from av1part.report.study import CITATION, figures
 
 
@@ -94,8 +94,8 @@ def class_table(
                 count(support[i]),
                 percent(support[i] / support.sum()),
                 percent(predicted[i] / support.sum()),
-                percent(hits[i] / predicted[i]) if predicted[i] else MISSING,
-                percent(hits[i] / support[i]) if support[i] else MISSING,
+                percent(hits[i] / predicted[i]) if predicted[i] else EMPTY_CELL,
+                percent(hits[i] / support[i]) if support[i] else EMPTY_CELL,
                 percent(float(f1[i])),
                 percent(float(always[i])),
                 percent(float(prior[i])),

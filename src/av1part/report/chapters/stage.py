@@ -18,7 +18,7 @@ from av1part.report.chapters.scores import headline_table, result_text, sampling
 from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.pictures import class_figure, crop_window, nodes_in
 from av1part.report.render.document import Chapter, Facts, Item, Picture, Prose, Section, picture
-from av1part.report.render.tables import MISSING, Table, count, percent, points, table
+from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, points, table
 from av1part.runs.fields import Fields
 from av1part.runs.read import StageRun
 
@@ -176,7 +176,7 @@ def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -
     for stem in ("best", "last"):
         record = verified.get(stem)
         if record is None:
-            rows.append((f"`{stem}`", *[MISSING] * 7, "NOT VERIFIED: no record"))
+            rows.append((f"`{stem}`", *[EMPTY_CELL] * 7, "NOT VERIFIED: no record"))
             continue
         batches = record.get("batches")
         rows.append(
@@ -187,7 +187,7 @@ def verification_table(verified: dict[str, Fields], guesses: dict[str, float]) -
                 percent(record.optional("macro_f1_reloaded")),
                 points(record.optional("delta_pp"), scale=1),
                 points(record.optional("tolerance_pp"), scale=1).lstrip("+"),
-                MISSING if batches is None else str(batches),
+                EMPTY_CELL if batches is None else str(batches),
                 percent(record.optional("macro_f1_full")),
                 _verdict(record),
             )

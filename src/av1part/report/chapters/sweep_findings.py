@@ -22,7 +22,7 @@ from av1part.report.chapters.sweep_tables import (
     guess_rows,
     interval_text,
 )
-from av1part.report.render.tables import MISSING, Table, percent, points, table
+from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, table
 from av1part.report.study import CITATION
 from av1part.report.sweep import Member, Sweep, Variant
 from av1part.runs.fields import Fields
@@ -68,7 +68,7 @@ def criteria(sweep: Sweep) -> Table | None:
             [
                 variant.name,
                 f"{percent(variant.best.mean)} {_pass_or_fail(passed[0])}",
-                f"{MISSING if delta is None else f'{delta:.2f}'} {_pass_or_fail(passed[1])}",
+                f"{EMPTY_CELL if delta is None else f'{delta:.2f}'} {_pass_or_fail(passed[1])}",
                 f"{sweep.class_names[weakest]} {percent(f1[weakest])} {_pass_or_fail(passed[2])}",
                 _pass_or_fail(all(passed)),
                 f"{runs} of {len(variant.members)}",
@@ -89,7 +89,7 @@ def _guessed_criteria(members: Sequence[Member], guesser: str) -> list[str]:
     macro = float(np.mean([member.guesser_macro_f1(guesser) for member in members]))
     guesses = [member.guesser_confusion(guesser, member.run.confusion.sum(1)) for member in members]
     known = [f1_from_confusion(guess) for guess in guesses if guess is not None]
-    passed, weakest_cell = [macro >= CRITERIA.macro_f1], MISSING
+    passed, weakest_cell = [macro >= CRITERIA.macro_f1], EMPTY_CELL
     if known:
         f1 = np.mean(known, axis=0)
         weakest = int(f1.argmin())
@@ -97,7 +97,7 @@ def _guessed_criteria(members: Sequence[Member], guesser: str) -> list[str]:
         name = members[0].run.class_names[weakest]
         weakest_cell = f"{name} {percent(f1[weakest])} {_pass_or_fail(passed[1])}"
     first = f"{percent(macro)} {_pass_or_fail(passed[0])}"
-    return [first, MISSING, weakest_cell, _pass_or_fail(all(passed)), MISSING]
+    return [first, EMPTY_CELL, weakest_cell, _pass_or_fail(all(passed)), EMPTY_CELL]
 
 
 def _passes(member: Member) -> bool:
@@ -165,7 +165,7 @@ def first_best(sweep: Sweep) -> Table | None:
                     variant.name,
                     f"{len(first)} of {len(variant.members)}",
                     percent(mean_of([m.best for m in first]).mean),
-                    percent(mean_of([m.best for m in later]).mean) if later else MISSING,
+                    percent(mean_of([m.best for m in later]).mean) if later else EMPTY_CELL,
                     *guess_cells(variant.members),
                 ]
             )
@@ -192,7 +192,7 @@ def _within_folds(values: NDArray[np.float64], members: Sequence[Member]) -> NDA
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return MISSING
+        return EMPTY_CELL
     return f"{float(stats.spearmanr(a, b).statistic):+.2f}".replace("-", "−")
 
 
@@ -241,13 +241,13 @@ def by_qindex(sweep: Sweep) -> Table | None:
         for level in levels:
             values = [f1 for m in variant.members if (f1 := _f1_at(m, level)) is not None]
             mean = mean_of(values) if values else None
-            cells.append(MISSING if mean is None else f"{percent(mean.mean)} ± {percent(mean.sd)}")
+            cells.append(EMPTY_CELL if mean is None else f"{percent(mean.mean)} ± {percent(mean.sd)}")
         rows.append([variant.name, *cells])
 
     def guessed(members: Sequence[Member], guesser: str) -> list[str]:
         at_levels = ([_guess_at(m, level, guesser) for m in members] for level in levels)
         known = [[f1 for f1 in at if f1 is not None] for at in at_levels]
-        return [percent(float(np.mean(at))) if at else MISSING for at in known]
+        return [percent(float(np.mean(at))) if at else EMPTY_CELL for at in known]
 
     return table(
         "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from av1part.metrics.statistics import LEVEL, Difference, Mean
-from av1part.report.render.tables import MISSING, Table, count, percent, points, table
+from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, points, table
 from av1part.report.sweep import Member, Sweep, Variant
 
 GUESSERS = {"constant": "(best constant)", "prior": "(class prior)"}
@@ -49,7 +49,7 @@ def comparison(sweep: Sweep) -> Table:
     rows = []
     for variant in sweep.variants:
         best, against = variant.best, sweep.differences.get(variant.name)
-        tested = [MISSING] * 6
+        tested = [EMPTY_CELL] * 6
         if against is not None:
             tested = [
                 str(against.n),
@@ -131,7 +131,7 @@ def course(sweep: Sweep) -> Table:
 def _guessed_course(members: Sequence[Member], guesser: str) -> list[str]:
     scores = [member.guesser_macro_f1(guesser) for member in members]
     mean, least, most = (percent(float(of(scores))) for of in (np.mean, np.min, np.max))
-    return [mean, mean, MISSING, mean, MISSING, least, most, MISSING, MISSING]
+    return [mean, mean, EMPTY_CELL, mean, EMPTY_CELL, least, most, EMPTY_CELL, EMPTY_CELL]
 
 
 def classes(sweep: Sweep) -> Table:
@@ -158,7 +158,7 @@ def _guessed_classes(members: Sequence[Member], guesser: str) -> list[str]:
     scores = [member.guesser_class_f1_scores(guesser) for member in members]
     known = [f1 for f1 in scores if f1 is not None]
     if not known:
-        return [MISSING] * len(members[0].run.class_names)
+        return [EMPTY_CELL] * len(members[0].run.class_names)
     return [percent(float(mean)) for mean in np.mean(known, axis=0)]
 
 
@@ -167,7 +167,7 @@ def cost(sweep: Sweep, full: str = "finetune") -> Table:
     reached = {v.name: v.best.mean for v in sweep.variants}.get(full)
     # Older runs recorded the peak of their process, which may be that of an earlier job.
     memory = [_median(variant, "fit_peak_memory_bytes", 2**20) for variant in sweep.variants]
-    measured = any(cell != MISSING for cell in memory)
+    measured = any(cell != EMPTY_CELL for cell in memory)
     rows = []
     for variant, peak in zip(sweep.variants, memory, strict=True):
         trained = variant.number("trainable_parameters")
@@ -177,11 +177,11 @@ def cost(sweep: Sweep, full: str = "finetune") -> Table:
                 variant.name,
                 count(trained),
                 percent(share),
-                MISSING if reached is None else f"{100 * variant.best.mean / reached:.1f}",
+                EMPTY_CELL if reached is None else f"{100 * variant.best.mean / reached:.1f}",
                 _median(variant, "seconds", 1),
                 _median(variant, "blocks_per_second", 1),
                 *([peak] if measured else []),
-                MISSING if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
+                EMPTY_CELL if variant.reload_delta is None else f"{variant.reload_delta:.2f}",
             ]
         )
     return table(
@@ -205,13 +205,13 @@ def _median(variant: Variant, key: str, unit: float) -> str:
         if member.run.timing is not None
     ]
     values = [value for value in known if value is not None]
-    return count(float(np.median(values)) / unit) if values else MISSING
+    return count(float(np.median(values)) / unit) if values else EMPTY_CELL
 
 
 def interval_text(mean: Mean, *, signed: bool = False) -> str:
     """Return the ends of an interval, in percent or as signed points."""
     if mean.low is None or mean.high is None:
-        return MISSING
+        return EMPTY_CELL
     show = points if signed else percent
     return f"[{show(mean.low)}, {show(mean.high)}]"
 
@@ -219,7 +219,7 @@ def interval_text(mean: Mean, *, signed: bool = False) -> str:
 def difference_cells(difference: Difference | None) -> list[str]:
     """Return a difference in points, its interval and its corrected p; dashes for none."""
     if difference is None:
-        return [MISSING] * 3
+        return [EMPTY_CELL] * 3
     interval = interval_text(difference, signed=True)
     return [points(difference.mean), interval, p_text(difference.p_holm)]
 
@@ -227,5 +227,5 @@ def difference_cells(difference: Difference | None) -> list[str]:
 def p_text(value: float | None) -> str:
     """Return a p value with four decimals."""
     if value is None:
-        return MISSING
+        return EMPTY_CELL
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

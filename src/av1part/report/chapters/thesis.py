@@ -21,7 +21,7 @@ from av1part.report.render.document import (
 )
 from av1part.report.render.latex import document_latex
 from av1part.report.render.markdown import document_markdown
-from av1part.report.render.tables import MISSING, Table, count, percent, table
+from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, table
 from av1part.report.sweep import Sweep
 from av1part.system.files import write_text
 
@@ -134,7 +134,7 @@ def _variants(sweep: Sweep) -> Table:
         ]
         trained = variant.number("trainable_parameters")
         share = trained / variant.number("total_parameters")
-        rows.append([variant.name, count(trained), percent(share), ", ".join(own) or MISSING])
+        rows.append([variant.name, count(trained), percent(share), ", ".join(own) or EMPTY_CELL])
     return table(
         "The variants: trained parameters, their share in percent, and the settings in which "
         "variants differ.",
@@ -202,12 +202,12 @@ def _data(sweep: Sweep) -> Facts:
         ("Split (SHA-256)", fact("split_sha256")),
         (
             "Largest difference of a reloaded checkpoint",
-            f"{max(known):.2f} points" if len(known) == len(deltas) else MISSING,
+            f"{max(known):.2f} points" if len(known) == len(deltas) else EMPTY_CELL,
         ),
         ("Code", f"commit `{sweep.commit or runs[0].environment.get('git_commit')}`"),
         ("Versions", _shown(runs[0].environment.get("versions"))),
     ]
-    return Facts(tuple((term, value) for term, value in pairs if value != MISSING))
+    return Facts(tuple((term, value) for term, value in pairs if value != EMPTY_CELL))
 
 
 def thesis_limits(sweep: Sweep) -> list[str]:
@@ -249,7 +249,7 @@ def thesis_limits(sweep: Sweep) -> list[str]:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return MISSING
+        return EMPTY_CELL
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from av1part.report.render.tables import MISSING, Table
+from av1part.report.render.tables import EMPTY_CELL, Table
 
 
 def table_csv(tab: Table) -> str:
@@ -13,6 +13,6 @@ def table_csv(tab: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([title.removeprefix("<") for title in tab.columns])
-    plain = str.maketrans({"−": "-", MISSING: ""})
+    plain = str.maketrans({"−": "-", EMPTY_CELL: ""})
     writer.writerows([cell.translate(plain) for cell in row] for row in tab.rows)
     return buffer.getvalue()

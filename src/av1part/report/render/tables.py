@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from av1part.metrics.intervals import Interval
 
-MISSING = "–"
+EMPTY_CELL = "–"
 """What a cell shows where the run recorded nothing."""
 
 
@@ -53,7 +53,7 @@ def percent(value: float | None) -> str:
     >>> percent(0.47741)
     '47.74'
     """
-    return MISSING if value is None else f"{100 * value:.2f}".replace("-", "−")
+    return EMPTY_CELL if value is None else f"{100 * value:.2f}".replace("-", "−")
 
 
 def points(value: float | None, scale: float = 100.0) -> str:
@@ -64,13 +64,13 @@ def points(value: float | None, scale: float = 100.0) -> str:
         scale: What makes it percentage points.
 
     Returns:
-        Two decimals, or `MISSING` for None.
+        Two decimals, or `EMPTY_CELL` for None.
 
     >>> points(-0.1002), points(0.5, scale=1)
     ('−10.02', '+0.50')
     """
     if value is None:
-        return MISSING
+        return EMPTY_CELL
     text = f"{scale * value:+.2f}"
     return "0.00" if float(text) == 0 else text.replace("-", "−")
 
@@ -82,7 +82,7 @@ def span(interval: Interval | None, *, signed: bool = False) -> str:
     '[40.00, 60.00]'
     """
     if interval is None or interval.low is None or interval.high is None:
-        return MISSING
+        return EMPTY_CELL
     show = points if signed else percent
     return f"[{show(interval.low)}, {show(interval.high)}]"
 
@@ -93,4 +93,4 @@ def count(value: float | None) -> str:
     >>> count(11213858)
     '11,213,858'
     """
-    return MISSING if value is None else f"{value:,.0f}"
+    return EMPTY_CELL if value is None else f"{value:,.0f}"
