@@ -95,8 +95,8 @@ def test_the_demo_prints_both_guessers_beside_accuracy(scores: dict[str, Any]) -
         "intervals": {"macro_f1": {}},
     }
     table = demo.summary_table({"stage2-adapter": scores}, cascade)
-    for said in rows(table):
-        assert (said["accuracy"], said["constant"], said["prior"]) == ("40.00", "40.00", "26.00")
+    accuracy, constant, prior = (list(map(str, c.cells)) for c in table.columns[1:4])
+    assert (accuracy, constant, prior) == (["40.00"] * 2, ["40.00"] * 2, ["26.00"] * 2)
     assert "…" not in printed(table, demo.NARROWEST)
 
 
@@ -108,3 +108,12 @@ def test_a_summary_of_runs_has_accuracy_and_macro_f1_beside_both_guessers(
     assert summary.rows[0][:4] == ("stage2-adapter", "40.00", "40.00", "26.00")
     assert summary.rows[0][-2:] == ("+32.57", "[−12.34, +45.68]")
     assert "…" not in printed(terminal_table(summary), demo.NARROWEST)
+
+
+def test_the_demo_ends_with_results_beside_the_stronger_guesser(scores: dict[str, Any]) -> None:
+    line = demo._beside_guess("SPLIT or not", "macro_f1", scores, scores)
+    macro, guess = (100 * s["macro_f1"] for s in (scores, scores["baselines"]["prior"]))
+    assert line == (
+        f"SPLIT or not: macro-F1 {macro:.2f} %, the class-prior guesser {guess:.2f} %, "
+        "margin +32.57 [−12.34, +45.68]"
+    )

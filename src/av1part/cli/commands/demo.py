@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +18,9 @@ from av1part.cli.commands.train import train_in
 from av1part.config.check import check_values, plain
 from av1part.partition import taxonomy
 from av1part.report import write_report
+from av1part.report.chapters.guessers import METRIC_NAMES, run_table, scores_of
+from av1part.report.render.tables import percent, points, span
+from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import check_run_name
 from av1part.system.errors import ConfigError
 from av1part.system.logs import run_log
@@ -104,18 +106,15 @@ def _network(metrics: Mapping[str, Any]) -> str:
 def _beside_guess(
     title: str, metric: str, scores: Mapping[str, Any], beside: Mapping[str, Any]
 ) -> str:
-    guesser = max(_GUESSERS, key=lambda name: beside["baselines"][name][metric])
-    guess = 100 * beside["baselines"][guesser][metric]
-    names = {"constant": "best constant", "prior": "class prior"}
+    score = scores_of(scores, beside, ("accuracy", "macro_f1"))[metric]
+    guess = score.stronger
     line = (
-        f"{title}: {metric.replace('_f1', '-F1')} {100 * scores[metric]:.2f} %, "
-        f"the {names[guesser]} {guess:.2f} %"
+        f"{title}: {METRIC_NAMES[metric]} {percent(score.value)} %, "
+        f"the {guess.name} {percent(guess.value)} %"
     )
-    margin = beside["intervals"].get(metric, {}).get(f"margin_{guesser}")
-    if margin is None:
+    if guess.margin.low is None:
         return line
-    low, high = 100 * margin["low"], 100 * margin["high"]
-    return f"{line}, margin {100 * margin['estimate']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{line}, margin {points(guess.margin.estimate)} {span(guess.margin, signed=True)}"
 
 
 def train_plan(
@@ -168,34 +167,11 @@ def lost_against_guessers(metrics: Mapping[str, Any]) -> str:
 
 
 def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> Table:
-    """Return each run and the cascade in percent, with margins in points by picture."""
-    table = Table(
-        "on val",
-        title="macro-F1 with margins (95 % intervals by picture), and accuracy, in percent",
-        title_justify="left",
-        box=SIMPLE_HEAD,
+    """Return accuracy and macro-F1 of each run and the cascade beside both guessers."""
+    scores = {name: scores_of(metrics) for name, metrics in runs.items()}
+    scores["cascade"] = scores_of(cascade["overall"], cascade)
+    title = (
+        "on val, in percent; the margin of macro-F1 over the stronger guesser in points, with its "
+        "95% interval by picture"
     )
-    margins = ("over best constant", "over class prior")
-    for column in ("macro-F1", *margins, "accuracy", "constant", "prior"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, metrics in runs.items():
-        table.add_row(name, *_row(metrics, metrics))
-    table.add_row("cascade", *_row(cascade["overall"], cascade))
-    return table
-
-
-_GUESSERS = ("constant", "prior")
-_MARGINS = ("margin_constant", "margin_prior")
-_LIMITS = ("estimate", "low", "high")
-
-
-def _row(metrics: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
-    intervals = beside["intervals"].get("macro_f1", {})
-    guesses = [beside["baselines"][guesser]["accuracy"] for guesser in _GUESSERS]
-    cells = []
-    for kind in _MARGINS:
-        limits = [intervals.get(kind, {}).get(k) for k in _LIMITS]
-        whole = "{:+.2f} [{:+.2f}, {:+.2f}]"
-        cells.append("-" if None in limits else whole.format(*(100 * v for v in limits)))
-    accuracies = [f"{100 * value:.2f}" for value in (metrics["accuracy"], *guesses)]
-    return [f"{100 * metrics['macro_f1']:.2f}", *cells, *accuracies]
+    return terminal_table(run_table(title, scores))

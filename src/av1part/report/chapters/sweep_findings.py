@@ -241,7 +241,9 @@ def by_qindex(sweep: Sweep) -> Table | None:
         for level in levels:
             values = [f1 for m in variant.members if (f1 := _f1_at(m, level)) is not None]
             mean = mean_of(values) if values else None
-            cells.append(EMPTY_CELL if mean is None else f"{percent(mean.mean)} ± {percent(mean.sd)}")
+            cells.append(
+                EMPTY_CELL if mean is None else f"{percent(mean.mean)} ± {percent(mean.sd)}"
+            )
         rows.append([variant.name, *cells])
 
     def guessed(members: Sequence[Member], guesser: str) -> list[str]:
