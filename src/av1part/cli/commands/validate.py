@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from av1part.checkpoints.load import load_stage
+from av1part.cli.commands.pipeline import data_source
 from av1part.cli.commands.show import show
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.metrics.scores import guesser_class_f1
@@ -26,7 +27,7 @@ from av1part.training.run import split_scores
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Validate a checkpoint and print what it scores, or show what it holds; or a sweep on test.
+    """Print the scores or the contents of a checkpoint, or the scores of a sweep on test.
 
     Args:
         verb: `validate`.
@@ -34,7 +35,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         words: The checkpoint's path, or the sweep's.
 
     Raises:
-        ConfigError: if an option does not fit what is validated.
+        ConfigError: if an option does not apply.
     """
     path = Path(os.path.realpath(expanded(words[0])))  # resolve() raises for a loop of links
     if (path / SWEEP_FILE).is_file():
@@ -46,9 +47,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         show(path, cfg.out)
         return
     module = load_stage(path).to(device_of(cfg.device))
-    data = attach_data(
-        module, path=cfg.data.path, split=cfg.data.protocol, split_list=cfg.data.split_list
-    )
+    data = attach_data(module, data_source(cfg))
     check_pixels(module, data, cfg.split)
     scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
     console = Console(markup=False, emoji=False)  # a path may look like markup
@@ -68,7 +67,7 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     """Open the test split of a sweep.
 
     Raises:
-        ConfigError: if something else is asked for; every run has validated its checkpoints.
+        ConfigError: if another option is set; every run has validated its checkpoints on val.
     """
     other = [cfg.data.path, cfg.data.protocol, cfg.data.split_list, cfg.out, cfg.show or None]
     if cfg.split != "test" or any(value is not None for value in other):
@@ -80,7 +79,7 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
         raise ConfigError("variants must be a list of names, variants=[frozen,v1]")
     # A variant may be called 8, as a width is.
     variants = None if cfg.variants is None else [str(name) for name in cfg.variants]
-    told = open_test(
+    record = open_test(
         folder,
         variants,
         reopen=cfg.reopen,
@@ -88,8 +87,8 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
         precision=cfg.precision,
     )
     console = Console(markup=False, emoji=False)
-    console.print(_test_table(told["runs"], f"{folder} on test"))
-    times = ", ".join(each["at"] for each in told["opened"])
+    console.print(_test_table(record["runs"], f"{folder} on test"))
+    times = ", ".join(opening["at"] for opening in record["opened"])
     console.print(f"opened {times}, as {folder / TEST_FILE} says", soft_wrap=True)
 
 
@@ -157,12 +156,12 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
     if path.stem != "best" or not recorded.is_file():
         return "no record of training beside this checkpoint to compare with"
     try:
-        said = read_metrics(recorded)
+        metrics = read_metrics(recorded)
         tolerance = load_json(sidecar_path(path))["tolerance_pp"]
-        recorded_f1 = float(said["macro_f1"])
+        recorded_f1 = float(metrics["macro_f1"])
     except (Av1partError, OSError, ValueError, KeyError, TypeError) as error:
         return f"the record of training beside this checkpoint cannot be read ({error})"
-    differing = [key for key in scores if said.get(key) != scores[key]]
+    differing = [key for key in scores if metrics.get(key) != scores[key]]
     if not differing:
         return f"equal to what training recorded in {recorded}, every figure"
     delta = 100 * (scores["macro_f1"] - recorded_f1)
