@@ -80,7 +80,7 @@ def join(
     """Join the probabilities of several members to what hard routing decides a stage by.
 
     `mean` is the mean of the members' probabilities. `vote` counts for each class the members
-    that find it the most probable; of equals the class of higher mean probability wins. The root
+    for which it is the most probable; a tie goes to the class of higher mean probability. The root
     decides by a threshold, and there a vote is the median: more than half of the members are
     above a threshold if and only if their median is (of an even number half above, half below,
     the mean of the two in the middle decides). So every threshold can be tried on one number.
@@ -101,7 +101,7 @@ def join(
         cut = np.median(probabilities[:, :, 1], axis=0)
         return np.stack([1 - cut, cut], axis=1)
     votes = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)].sum(0)
-    # A mean probability is at most 1: halved it decides between equals and nothing else.
+    # Half a mean probability is below one vote, so it only breaks ties.
     return np.asarray(votes + mean / 2, dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""The stages of a cascade: loaded and checked against each other, and their logits for a split.
+"""The stages of a cascade: loading them, checking that they fit together, their logits.
 
 checkpoints -> StageModules by stage -> logits of every member for every node
 """

@@ -32,12 +32,8 @@ class CascadePredictor:
 
     It joins and routes by the functions that `pipeline` evaluates, so its predictions are those
     that `pipeline` scores with the same choices: on a split on which they were not fitted, since
-    on val `pipeline` applies cross-fitted ones.
-
-    Attributes:
-        taxonomy: The tree of stages.
-        choices: Threshold and temperatures.
-        ensemble: How the members of a stage are joined for hard routing.
+    on val `pipeline` applies cross-fitted ones. `taxonomy.partitions` are the columns of a
+    distribution, `choices` the threshold and temperatures.
     """
 
     def __init__(

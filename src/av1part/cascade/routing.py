@@ -178,8 +178,8 @@ def route(
             what `ensembles.join` makes of several members.
         threshold: Of the root's second class.
         truth: True AV1 ids, shape (n,); needed with `replaced`.
-        replaced: Stages that answer from the truth. Of a node that was sent to such a stage by
-            mistake the truth knows no class, so the model still answers.
+        replaced: Stages whose decisions are replaced by the true classes. A node that was sent to
+            such a stage by mistake has no true class there, so the model's decision stays.
 
     Returns:
         The id each node ends at, and what each stage on its way chose.
@@ -208,7 +208,7 @@ def descend(
     n: int,
     decision: Callable[[Stage, NDArray[np.int64]], NDArray[np.int64]],
 ) -> Routing:
-    """Send nodes down the tree, each stage asked once, about the nodes that reach it.
+    """Send nodes down the tree, where each stage decides once, for the nodes that reach it.
 
     Args:
         taxonomy: The tree of stages.
