@@ -19,7 +19,6 @@ import torch._inductor.config
 from eager import FORMATS, Eager
 from measure import compare
 
-from av1part.cascade.choices import Choices
 from av1part.cascade.predictor import CascadePredictor
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.classifier import Classifier
@@ -56,8 +55,8 @@ def run(folder: Path, *, repeats: int = 5) -> Iterator[Any]:
         gemm = gemm_rate(torch.bfloat16 if "bf16" in precision else torch.float32)
         limit = gemm / flops(model, block[:1])
         for name, peer in peers.items():
-            found = compare(lambda f=run_ours: rate(f), lambda f=peer: rate(f), repeats=repeats)
-            row = {"what": f"{precision} against {name}", "batch": BATCH, **vars(found)}
+            result = compare(lambda f=run_ours: rate(f), lambda f=peer: rate(f), repeats=repeats)
+            row = {"what": f"{precision} against {name}", "batch": BATCH, **vars(result)}
             yield {**row, "limit": limit, "gemm_gflops": gemm / 1e9}
     yield from _cascade(reader, repeats)
 
@@ -159,36 +158,35 @@ def _cascade(reader: Any, repeats: int) -> Iterator[Any]:
     batch = reader[index]
     for shared in (True, False):
         members = cascade(frozen=shared)
-        found = {}
+        seconds = {}
         for precision in ("32-true", "bf16-mixed"):
-            choices = Choices.without_fit({stage: len(m) for stage, m in members.items()})
-            predictor = CascadePredictor(members, choices, precision=precision)
+            predictor = CascadePredictor(members, precision=precision)
             spent = []
             for _ in range(repeats + 1):
                 started = time.perf_counter()
                 predictor.predict(batch["block"], batch["qindex"])
                 spent.append(time.perf_counter() - started)
-            found[precision] = sorted(spent[1:])
-        said = "adapters and frozen" if shared else "all finetuned"
-        whole, half = (statistics.median(seconds) for seconds in found.values())
+            seconds[precision] = sorted(spent[1:])
+        methods = "adapters and frozen" if shared else "all finetuned"
+        whole, half = (statistics.median(spent) for spent in seconds.values())
         yield {
-            "what": f"cascade on 1080p, {said}: float32 against bf16, seconds",
+            "what": f"cascade on 1080p, {methods}: float32 against bf16, seconds",
             "batch": count,
             "ours": half,
             "theirs": whole,
             "ratio": whole / half,
-            "low": found["32-true"][0] / found["bf16-mixed"][-1],
-            "high": found["32-true"][-1] / found["bf16-mixed"][0],
+            "low": seconds["32-true"][0] / seconds["bf16-mixed"][-1],
+            "high": seconds["32-true"][-1] / seconds["bf16-mixed"][0],
             "repeats": repeats,
         }
 
 
 def cascade(*, frozen: bool) -> dict[str, list[StageModule]]:
-    """Build a cascade of six networks, whose answers send blocks every way evenly.
+    """Build a cascade of six networks, whose predictions send blocks to every stage evenly.
 
     Args:
-        frozen: Whether Stage 2 has adapters and Stage 3 heads on Stage 1's backbone; else each
-            has a backbone of its own.
+        frozen: Whether Stage 2 has adapters and Stage 3 heads on Stage 1's backbone; else every
+            network has a backbone of its own.
     """
     plan = {"stage1": 1, "stage2": 1, "stage3_rect": 1, "stage3_ab": 3}
     methods = {"stage1": "scratch", "stage2": "adapter"} if frozen else {}

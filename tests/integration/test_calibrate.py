@@ -14,13 +14,15 @@ import pytest
 
 from av1part import embedded
 from av1part.cascade.fits import fit_temperature, fit_threshold
+from av1part.cascade.predictor import CascadePredictor
 from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.load import load_stage
 from av1part.cli.main import main
 from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
+from av1part.evaluation.attach import attach_data
 from av1part.metrics.calibration import softmax
-from av1part.system.errors import CheckpointError
+from av1part.system.errors import CalibrationError, CheckpointError
 from av1part.system.files import sha256_file
 from av1part.training.callbacks import verified
 
@@ -158,6 +160,30 @@ def test_what_is_stored_for_a_cascade_is_what_the_pipeline_fits(
     page = Path("page/report.md").read_text()
     assert "stored beside the checkpoints, cross-fitted by sequence" in page
     assert "none: threshold 0.5 and temperatures 1" in page
+
+
+def test_the_predictor_reads_what_is_stored(av1part: Command, files: Files) -> None:
+    with pytest.raises(CalibrationError, match="no calibration stored beside it: run av1part"):
+        CascadePredictor.load(files)
+    neutral = CascadePredictor.load(files, calibrated=False).choices
+    assert (neutral.threshold, neutral.temperatures[AB]) == (0.5, (1.0,) * 3)
+    assert av1part("calibrate", *words(files), "ensemble=vote").code == 0
+    with pytest.raises(CalibrationError, match="fitted for ensemble=vote, not mean"):
+        CascadePredictor.load(files)
+    ran = av1part("pipeline", *words(files), "name=tested", "split=test", "ensemble=vote")
+    assert ran.code == 0, ran.err
+    assert result("tested")["calibration"]["source"] == "stored"
+    table = pl.read_parquet("runs/tested/predictions.parquet")
+    reader = attach_data(load_stage(files["stage1"][0])).reader("test")
+    batch = reader[np.arange(len(reader))]
+    assert batch["node"].tolist() == table["node"].to_list()
+    predictor = CascadePredictor.load(files, ensemble="vote")
+    blocks = batch["block"], batch["qindex"]
+    same = predictor.predict(*blocks) == table["prediction"].to_numpy()
+    assert same.mean() > 0.99, "but for ties in the last bit"
+    shares = table.select(f"p.{name}" for name in predictor.taxonomy.names).to_numpy()
+    np.testing.assert_allclose(predictor.distribution(*blocks), shares, atol=1e-6)
+    assert predictor.choices.threshold == result("tested")["threshold"]["fitted"]
 
 
 def test_other_data_takes_what_was_fitted_there(

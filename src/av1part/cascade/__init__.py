@@ -1,1 +1,1 @@
-"""The cascade: nodes routed through the stages, what each stage costs, and its predictor."""
+"""The cascade: choices fitted on val, routing of nodes through the stages, and their analysis."""

@@ -1,13 +1,13 @@
-"""What the cascade scores, what each stage costs it, and what a guesser would have scored.
+"""Scores of the cascade, what each stage costs it, and the guessers' scores beside them.
 
 Every figure is defined in docs/pipeline.md. Two views of a stage are set against each other:
 
 - standalone: the stage on all nodes whose true type is in its population, given to it directly,
-  by its most probable class; what `av1part validate` reports.
-- inside the cascade: the same nodes, but judged by what the cascade ended up saying at that
-  stage. A node that never reached it is an error (a missed class). A node of another population
-  that was sent to it by mistake is a false positive of the class it was given, so the macro-F1
-  of a last stage is the mean of its types' F1 in the table of all types.
+  by its most probable class; as `av1part validate` reports it.
+- inside the cascade: the same nodes, but scored by the cascade's decisions at that stage. A node
+  that never reached it is an error (a missed class). A node of another population that was sent
+  to it by mistake is a false positive of the class it was given, so the macro-F1 of a last stage
+  is the mean of its types' F1 in the table of all types.
 
 `accuracy_reached` is the stage on nodes that belong to it and reached it. It separates the two
 causes of a cascade error: if it stays near the standalone accuracy, earlier stages lose the
@@ -26,12 +26,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from av1part.cascade.choices import Choices, cross_fit_choices, fit_choices
-from av1part.cascade.ensembles import ensemble_report, join
+from av1part.cascade.ensembles import (
+    StageProbabilities,
+    ensemble_report,
+    stage_probabilities,
+)
 from av1part.cascade.routing import (
     Nodes,
     Routing,
     flat_distribution,
-    member_probabilities,
     route,
     type_index,
 )
@@ -54,12 +57,12 @@ TOP_K = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class CascadeResult:
-    """The cascade's answers and the report on them.
+    """The cascade's predictions and the report on them.
 
     Attributes:
         prediction: AV1 ids by hard routing, int64 of shape (n,).
         probabilities: Flat distribution, float64 of shape (n, t), types in id order.
-        choices: Fitted on all nodes, or those that were given; for use on other data.
+        choices: Fitted on all nodes, or those that were passed in; for use on other data.
         report: JSON-ready, see docs/pipeline.md.
     """
 
@@ -75,42 +78,34 @@ class CascadeResult:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Nodes with what applies to each of them.
+    """Nodes with the probabilities and the threshold that apply to each of them.
 
     Attributes:
         nodes: The nodes.
-        members: Stage name to each member's probabilities, shape (m, n, k).
-        probabilities: Stage name to their mean, shape (n, k).
-        deciding: Stage name to what hard routing decides by, shape (n, k).
+        probabilities: Of every stage.
         threshold: Of the root, shape (n,).
     """
 
     nodes: Nodes
-    members: Mapping[str, NDArray[np.float64]]
-    probabilities: Mapping[str, NDArray[np.float64]]
-    deciding: Mapping[str, NDArray[np.float64]]
+    probabilities: StageProbabilities
     threshold: NDArray[np.float64]
 
     def routed(self, *replaced: str) -> Routing:
-        """Route with the true answers of some stages in place of theirs."""
-        tree, truth = self.nodes.taxonomy, self.nodes.partition
-        return route(tree, self.deciding, self.threshold, truth=truth, replaced=replaced)
+        """Route with the true classes of some stages in place of their predictions."""
+        tree, truth, scores = self.nodes.taxonomy, self.nodes.partition, self.probabilities.deciding
+        return route(tree, scores, self.threshold, truth=truth, replaced=replaced)
 
 
-def _score(nodes: Nodes, choices: Mapping[str, Choices], ensemble: Ensemble = "mean") -> _Scored:
+def _score(nodes: Nodes, choices: Mapping[str, Choices], ensemble: Ensemble) -> _Scored:
     """Apply to each node the choices of its sequence."""
     names, code = np.unique(nodes.sequence, return_inverse=True)
-    of = [choices[name] for name in names]
-    members = {
-        stage: member_probabilities(
-            nodes, stage, np.array([c.temperatures[stage] for c in of]).T[:, code]
-        )
+    by_sequence = [choices[name] for name in names]
+    temperatures = {
+        stage: np.array([c.temperatures[stage] for c in by_sequence]).T[:, code]
         for stage in nodes.logits
     }
-    mean = {stage: each.mean(0) for stage, each in members.items()}
-    tree = nodes.taxonomy
-    deciding = {s.name: join(tree, s, members[s.name], ensemble) for s in tree.stages}
-    return _Scored(nodes, members, mean, deciding, np.array([c.threshold for c in of])[code])
+    probabilities = stage_probabilities(nodes.taxonomy, nodes.logits, temperatures, ensemble)
+    return _Scored(nodes, probabilities, np.array([c.threshold for c in by_sequence])[code])
 
 
 def analyse(
@@ -146,7 +141,7 @@ def analyse(
         bootstrap: How to resample for the intervals.
 
     Returns:
-        Answers, choices and the report on all nodes.
+        Predictions, choices and the report on all nodes.
 
     Raises:
         ValueError: if the training counts give no prior of a stage's classes.
@@ -162,7 +157,7 @@ def analyse(
     truth, prediction = index[nodes.partition], index[routing.prediction]
     train = counts[list(tree.partitions)]
     intervals = metric_intervals(prediction, truth, nodes.sequence, train, bootstrap)
-    flat = flat_distribution(tree, scored.probabilities)
+    flat = flat_distribution(tree, scored.probabilities.mean)
     report = {
         "split": split,
         "protocol": protocol,
@@ -186,8 +181,8 @@ def analyse(
         "ensemble": ensemble_report(
             tree,
             nodes.partition,
-            scored.members,
-            {stage: said != IGNORED for stage, said in routing.decisions.items()},
+            scored.probabilities.members,
+            {stage: decided != IGNORED for stage, decided in routing.decisions.items()},
             ensemble,
         ),
     }
@@ -195,7 +190,7 @@ def analyse(
 
 
 def _stages(scored: _Scored, routing: Routing, counts: NDArray[Any]) -> dict[str, Any]:
-    found = {}
+    report = {}
     for stage in scored.nodes.taxonomy.stages:
         if scored.nodes.population(stage).any():
             standalone = _standalone(scored, stage, counts)
@@ -205,15 +200,15 @@ def _stages(scored: _Scored, routing: Routing, counts: NDArray[Any]) -> dict[str
                 for name in ("accuracy", "macro_f1")
             }
             entry = {"standalone": standalone, "cascade": cascade, "cascade_error": error}
-            found[stage.name] = entry
-    return found
+            report[stage.name] = entry
+    return report
 
 
 def _standalone(scored: _Scored, stage: Stage, counts: NDArray[Any]) -> dict[str, Any]:
     belongs = scored.nodes.population(stage)
     labels = stage.labels[scored.nodes.partition[belongs]]
-    said = scored.deciding[stage.name][belongs].argmax(1)
-    flat = from_predictions(said, labels, stage.class_names)
+    predictions = scored.probabilities.deciding[stage.name][belongs].argmax(1)
+    flat = from_predictions(predictions, labels, stage.class_names)
     train = [int(counts[list(members)].sum()) for members in stage.classes.values()]
     return {
         **{k: flat[k] for k in ("accuracy", "macro_f1", "f1_positive") if k in flat},
@@ -225,23 +220,23 @@ def _standalone(scored: _Scored, stage: Stage, counts: NDArray[Any]) -> dict[str
 def inside_cascade(
     stage: Stage, partition: NDArray[np.int64], decisions: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Score what the cascade ended up saying at a stage; see the module's docstring.
+    """Score the cascade's decisions at a stage; see the module's docstring.
 
     Args:
         stage: The stage.
         partition: True AV1 ids of all nodes, shape (n,).
-        decisions: Class indices the stage gave, `IGNORED` where it was not reached, shape (n,).
+        decisions: Class indices it chose, `IGNORED` for nodes that did not reach it, shape (n,).
 
     Returns:
-        `accuracy` (right answers among the population), `macro_f1`, for two classes
+        `accuracy` (right decisions among the population), `macro_f1`, for two classes
         `f1_positive`; `support` (the population), `reached` (those of it that got there),
         `accuracy_reached` and `macro_f1_reached` (scored on these alone), `wrongly_routed`
         (nodes of other populations that were sent there).
     """
     k = len(stage.class_names)
     # One class more on both sides: not of the population, and not reached.
-    true, said = (np.where(c == IGNORED, k, c) for c in (stage.labels[partition], decisions))
-    matrix = confusion_matrix(said, true, k + 1)
+    true, chosen = (np.where(c == IGNORED, k, c) for c in (stage.labels[partition], decisions))
+    matrix = confusion_matrix(chosen, true, k + 1)
     inner, f1 = matrix[:k, :k], f1_from_confusion(matrix)[:k]
     present = (matrix.sum(0) + matrix.sum(1))[:k] > 0
     support, reached, right = int(matrix[:k].sum()), int(inner.sum()), int(np.trace(inner))
@@ -265,8 +260,8 @@ def _oracles(scored: _Scored) -> list[dict[str, Any]]:
     chosen = [[name] for name in names] + [names[: i + 1] for i in range(1, len(names))]
     rows = []
     for replaced in chosen:
-        said = index[scored.routed(*replaced).prediction]
-        flat = from_predictions(said, index[nodes.partition], tree.names)
+        prediction = index[scored.routed(*replaced).prediction]
+        flat = from_predictions(prediction, index[nodes.partition], tree.names)
         scores = {"accuracy": flat["accuracy"], "macro_f1": flat["macro_f1"]}
         name = f"{', '.join(replaced)} from ground truth"
         rows.append({"name": name, "replaced": replaced, **scores})
@@ -279,8 +274,9 @@ def _flat(nodes: Nodes, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     order = np.argsort(-probabilities, axis=1, kind="stable")
     rank = (order == truth[:, None]).argmax(1)
     metrics = from_predictions(order[:, 0], truth, tree.names)
-    raw = _score(nodes, dict.fromkeys(nodes.sequence.tolist(), Choices.neutral(nodes)))
-    uncalibrated = flat_distribution(tree, raw.probabilities)
+    ones = Choices.neutral(nodes.logits).temperatures
+    raw = stage_probabilities(tree, nodes.logits, ones, "mean")
+    uncalibrated = flat_distribution(tree, raw.mean)
     return {
         **{name: metrics[name] for name in ("accuracy", "macro_f1", "weighted_f1")},
         "top_k": {str(k): figure((rank < k).mean()) for k in TOP_K},

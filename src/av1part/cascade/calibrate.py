@@ -1,11 +1,12 @@
 """Fitting temperatures and the threshold on val, and storing them beside the checkpoints.
 
-checkpoints -> every val node -> fitted, and cross-fitted by sequence -> <stem>.calibration.json
+checkpoints -> logits for every val node -> fitted, and cross-fitted by sequence
+    -> <stem>.calibration.json
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +15,25 @@ from numpy.typing import NDArray
 
 from av1part.cascade.choices import cross_fit_choices, fit_choices, stage_temperature
 from av1part.cascade.fits import cross_fit, fit_threshold
-from av1part.cascade.run import ask_every_stage, load_members
+from av1part.cascade.members import Checkpoints, evaluate_members, load_members
 from av1part.checkpoints.calibration import (
     BeforeAfter,
     Calibration,
-    Fitted,
+    FittedValue,
     StoredThreshold,
     write_calibration,
 )
 from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.evaluation.attach import attach_data, check_pixels, device_of
+from av1part.evaluation.attach import (
+    CPU,
+    RECORDED,
+    Compute,
+    DataSource,
+    attach_data,
+    check_pixels,
+    device_of,
+)
 from av1part.evaluation.evaluate import evaluate
 from av1part.evaluation.nodes import node_columns
 from av1part.metrics.calibration import negative_log_likelihood, reliability, softmax
@@ -42,23 +51,19 @@ def calibrate_alone(
     path: Path,
     *,
     objective: Objective = "macro_f1",
-    data_path: str | None = None,
-    protocol: str | None = None,
-    split_list: str | None = None,
-    device: str = "cpu",
+    source: DataSource = RECORDED,
+    compute: Compute = CPU,
 ) -> Calibration:
     """Fit a checkpoint's temperature, and Stage 1's threshold for its own two classes; store them.
 
     Args:
         path: The checkpoint.
         objective: What the threshold maximises over the two classes of Stage 1.
-        data_path: Another dataset than the one it was trained on.
-        protocol: Its split protocol.
-        split_list: Its split list.
-        device: Where to run.
+        source: The dataset.
+        compute: Device and precision.
 
     Returns:
-        What was stored.
+        The stored record.
 
     Raises:
         CheckpointError: if the file is refused.
@@ -67,11 +72,10 @@ def calibrate_alone(
     sha256 = sha256_file(path) if path.is_file() else ""
     module = load_stage(path)
     stage, root = module.stage, module.taxonomy.root
-    data = attach_data(
-        module, stage=root.name, path=data_path, split=protocol, split_list=split_list
-    )
+    data = attach_data(module, source, stage=root.name)
     check_pixels(module, data, "val")
-    evaluation = evaluate(module.to(device_of(device)), data.batches("val"))
+    module.to(device_of(compute.device))
+    evaluation = evaluate(module, data.batches("val"), precision=compute.precision)
     sequences = node_columns(data.store, evaluation.node)["sequence"].to_numpy().astype(str)
     partition, logits = evaluation.partition, evaluation.logits.astype(np.float64)
 
@@ -91,20 +95,18 @@ def calibrate_alone(
             ensemble="mean",
             checkpoints={stage.name: [sha256]},
         )
-    answers = _Answers(path, sha256, module, partition, sequences, logits)
+    member = _Member(path, sha256, module, partition, sequences, logits)
     _refuse_empty(stage, partition, data)
-    return _store(answers, data, _fit(sequences, temperature), threshold)
+    return _store(member, data, _fit(sequences, temperature), threshold)
 
 
 def calibrate_cascade(
-    checkpoints: Mapping[str, Sequence[Path]],
+    checkpoints: Checkpoints,
     *,
     objective: Objective = "macro_f1",
     ensemble: Ensemble = "mean",
-    data_path: str | None = None,
-    protocol: str | None = None,
-    split_list: str | None = None,
-    device: str = "cpu",
+    source: DataSource = RECORDED,
+    compute: Compute = CPU,
 ) -> list[Calibration]:
     """Fit what `av1part pipeline` would fit for a cascade, and store it with each checkpoint.
 
@@ -112,19 +114,17 @@ def calibrate_cascade(
         checkpoints: Stage name to the files of its ensemble.
         objective: What the threshold maximises over all types, with the later stages as they are.
         ensemble: How the members of a stage are joined.
-        data_path: Another dataset than the one the stages were trained on.
-        protocol: Its split protocol.
-        split_list: Its split list.
-        device: Where to run.
+        source: The dataset.
+        compute: Device and precision.
 
     Returns:
-        What was stored, a record for each checkpoint in the order of the cascade.
+        The stored record of each checkpoint, in the order of the cascade.
 
     Raises:
-        CheckpointError: as `pipeline.load_members`.
+        CheckpointError: as `load_members`.
         StoreError: if the data is missing, does not fit, or val has no node of a stage.
     """
-    device_of(device)
+    device_of(compute.device)
     hashes = {
         stage: [sha256_file(path) if path.is_file() else "" for path in paths]
         for stage, paths in checkpoints.items()
@@ -132,9 +132,9 @@ def calibrate_cascade(
     members = load_members(checkpoints)
     root = next(iter(members))
     first = members[root][0]
-    data = attach_data(first, path=data_path, split=protocol, split_list=split_list)
+    data = attach_data(first, source)
     check_pixels(first, data, "val")
-    nodes, _ = ask_every_stage(members, data, "val", device)
+    nodes, _ = evaluate_members(members, data, "val", compute)
     chosen = fit_choices(nodes, objective, ensemble)
     crossed = cross_fit_choices(nodes, objective, ensemble)
     threshold = StoredThreshold(
@@ -149,11 +149,11 @@ def calibrate_cascade(
     stored = []
     for name, modules in members.items():
         for i, module in enumerate(modules):
-            temperature = Fitted(
+            temperature = FittedValue(
                 chosen.temperatures[name][i],
                 {sequence: choice.temperatures[name][i] for sequence, choice in crossed.items()},
             )
-            answers = _Answers(
+            member = _Member(
                 checkpoints[name][i],
                 hashes[name][i],
                 module,
@@ -161,13 +161,13 @@ def calibrate_cascade(
                 nodes.sequence,
                 nodes.logits[name][i],
             )
-            stored.append(_store(answers, data, temperature, threshold if name == root else None))
+            stored.append(_store(member, data, temperature, threshold if name == root else None))
     return stored
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """What one checkpoint says of every val node: logits (n, k), true ids and sequences (n,)."""
+class _Member:
+    """A checkpoint with every val node: logits (n, k), true ids (n,) and sequences (n,)."""
 
     path: Path
     sha256: str
@@ -177,9 +177,8 @@ class _Answers:
     logits: NDArray[np.float64]
 
 
-def _fit(sequences: NDArray[np.str_], choose: Callable[[NDArray[np.bool_]], float]) -> Fitted:
-    everyone = np.ones(len(sequences), dtype=bool)
-    return Fitted(choose(everyone), cross_fit(sequences, choose))
+def _fit(sequences: NDArray[np.str_], choose: Callable[[NDArray[np.bool_]], float]) -> FittedValue:
+    return FittedValue(choose(np.ones(len(sequences), dtype=bool)), cross_fit(sequences, choose))
 
 
 def _refuse_empty(stage: Stage, partition: NDArray[np.int64], data: BlockDataModule) -> None:
@@ -191,22 +190,22 @@ def _refuse_empty(stage: Stage, partition: NDArray[np.int64], data: BlockDataMod
 
 
 def _store(
-    answers: _Answers,
+    member: _Member,
     data: BlockDataModule,
-    temperature: Fitted,
+    temperature: FittedValue,
     threshold: StoredThreshold | None,
 ) -> Calibration:
     """Score the temperatures on the nodes of the stage, cross-fitted, and write the record."""
-    module = answers.module
-    labels = module.stage.labels[answers.partition]
+    module = member.module
+    labels = module.stage.labels[member.partition]
     belongs = labels != IGNORED
-    labels, logits, sequence = labels[belongs], answers.logits[belongs], answers.sequence[belongs]
+    labels, logits, sequence = labels[belongs], member.logits[belongs], member.sequence[belongs]
     applied = np.array([temperature.cross_fitted[name] for name in sequence.tolist()])
     nll = (negative_log_likelihood(logits, labels, t) for t in (1.0, applied))
     ece = (reliability(softmax(logits, t), labels).error for t in (1.0, applied))
     calibration = Calibration(
-        file=answers.path.name,
-        file_sha256=answers.sha256,
+        file=member.path.name,
+        file_sha256=member.sha256,
         state_sha256=state_sha256(module.state_dict()),
         stage=module.stage_name,
         taxonomy=module.taxonomy.name,
@@ -220,5 +219,5 @@ def _store(
         nll=BeforeAfter(*map(figure, nll)),
         ece=BeforeAfter(*map(figure, ece)),
     )
-    write_calibration(answers.path, calibration, versions())
+    write_calibration(member.path, calibration, versions())
     return calibration

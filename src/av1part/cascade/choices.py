@@ -1,23 +1,23 @@
-"""What is chosen on validation nodes: a temperature for each member, and the root's threshold."""
+"""The choices made on validation nodes: a temperature for each member, the root's threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.cascade.ensembles import join
+from av1part.cascade.ensembles import stage_probabilities
 from av1part.cascade.fits import NEUTRAL_THRESHOLD, cross_fit, fit_temperature, fit_threshold
-from av1part.cascade.routing import PASS_ALL, Nodes, member_probabilities, route, type_index
+from av1part.cascade.routing import PASS_ALL, Nodes, route, type_index
 from av1part.options import Ensemble, Objective
 from av1part.partition import IGNORED, Stage
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is chosen on validation nodes.
+    """A threshold, and a temperature for each member of each stage.
 
     Attributes:
         threshold: A node is cut if P(PARTITION) is above it.
@@ -28,14 +28,17 @@ class Choices:
     temperatures: Mapping[str, tuple[float, ...]]
 
     @classmethod
-    def without_fit(cls, members: Mapping[str, int]) -> Choices:
-        """Return threshold 0.5 and temperatures 1, for so many members of each stage."""
-        return cls(NEUTRAL_THRESHOLD, {stage: (1.0,) * m for stage, m in members.items()})
+    def neutral(cls, members: Mapping[str, Sized]) -> Choices:
+        """Return what applies without a fit: threshold 0.5, temperatures 1.
 
-    @classmethod
-    def neutral(cls, nodes: Nodes) -> Choices:
-        """Return threshold 0.5 and temperatures 1, for the members that answered these nodes."""
-        return cls.without_fit({stage: len(m) for stage, m in nodes.logits.items()})
+        Args:
+            members: Stage name to its members, or to their logits.
+
+        Returns:
+            The choices.
+        """
+        ones = {stage: (1.0,) * len(ensemble) for stage, ensemble in members.items()}
+        return cls(NEUTRAL_THRESHOLD, ones)
 
 
 def fit_choices(
@@ -45,7 +48,7 @@ def fit_choices(
 
     Args:
         nodes: Nodes to fit on; with none at all the choices are neutral.
-        objective: What the threshold maximises, see `calibration.fit_threshold`.
+        objective: What the threshold maximises, see `fits.fit_threshold`.
         ensemble: How the members of a stage are joined.
 
     Returns:
@@ -58,15 +61,7 @@ def fit_choices(
         )
         for stage in tree.stages
     }
-    scores = {
-        stage.name: join(
-            tree,
-            stage,
-            member_probabilities(nodes, stage.name, temperatures[stage.name]),
-            ensemble,
-        )
-        for stage in tree.stages
-    }
+    scores = stage_probabilities(tree, nodes.logits, temperatures, ensemble).deciding
     index = type_index(tree)
     threshold = fit_threshold(
         scores[tree.root.name][:, 1],
@@ -81,7 +76,7 @@ def fit_choices(
 def cross_fit_choices(
     nodes: Nodes, objective: Objective = "macro_f1", ensemble: Ensemble = "mean"
 ) -> dict[str, Choices]:
-    """Fit for each sequence on the others, as `calibration.cross_fit` does; by sequence."""
+    """Fit the choices for each sequence on the other sequences, as `fits.cross_fit` does."""
     return cross_fit(
         nodes.sequence, lambda mask: fit_choices(nodes.select(mask), objective, ensemble)
     )

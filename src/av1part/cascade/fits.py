@@ -21,8 +21,8 @@ from av1part.options import OBJECTIVES, Objective
 NEUTRAL_THRESHOLD = 0.5
 """The threshold where there is nothing to fit one on."""
 
-Fitted = TypeVar("Fitted")
-"""What a fit gives."""
+Choice = TypeVar("Choice")
+"""What is fitted: a number, or the choices of a cascade."""
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -37,7 +37,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         labels: Class indices, shape (n,).
 
     Returns:
-        The temperature; 1.0 if there are no nodes or the logits say nothing.
+        The temperature; 1.0 if there are no nodes or all logits of a node are equal, everywhere.
 
     Reference: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
@@ -66,11 +66,11 @@ def fit_threshold(
 ) -> float:
     """Return the threshold of Stage 1 that is best for the cascade as a whole.
 
-    A node whose score is above the threshold becomes what the later stages say of it (`above`),
-    any other becomes class 0 (NONE). Every cut between two scores is tried, exactly.
+    A node whose score is above the threshold gets the class that the later stages give it
+    (`above`), any other gets class 0 (NONE). Every cut between two scores is tried, exactly.
 
-    `macro_f1` of the cascade is the default. Stage 1's own F1 (`f1_positive`) is the wrong thing
-    to maximise: it pays for every cut block that is passed on, whether or not the later stages
+    `macro_f1` of the cascade is the default. Stage 1's own F1 (`f1_positive`) is the wrong
+    objective: it rewards every cut block that is passed on, whether or not the later stages
     can then name its type. `accuracy` knows about them, but where NONE is most of the nodes it
     is won by passing on next to nothing, which is the constant guesser. Macro-F1 is what the
     stages' checkpoints are chosen by, and no constant can win it.
@@ -156,13 +156,13 @@ def sequence_folds(sequences: ArrayLike, folds: int = 5) -> dict[str, int]:
 
 
 def cross_fit(
-    sequences: ArrayLike, fit: Callable[[NDArray[np.bool_]], Fitted], folds: int = 5
-) -> dict[str, Fitted]:
+    sequences: ArrayLike, fit: Callable[[NDArray[np.bool_]], Choice], folds: int = 5
+) -> dict[str, Choice]:
     """Fit a choice for each sequence on nodes of other sequences only.
 
     Args:
         sequences: Name of each node's sequence, shape (n,).
-        fit: Makes the choice on the nodes of a mask, bool of shape (n,). With one sequence the
+        fit: Returns the choice for the nodes of a mask, bool of shape (n,). With one sequence the
             mask is empty: `fit` must then return its neutral choice.
         folds: Leave one sequence out up to this many sequences, else leave out folds of them.
 

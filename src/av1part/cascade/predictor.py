@@ -1,167 +1,183 @@
-"""A calibrated cascade that answers about any blocks, as an encoder would ask it.
+"""The cascade as one calibrated predictor: blocks in, distributions and partition types out.
 
     checkpoints + stored choices -> CascadePredictor -> distribution over AV1 types, or one type
 
-Probabilities, routing and products are those of `av1part pipeline` (`routing`, `ensembles`).
+Probabilities, joining and routing are those of `av1part pipeline` (`ensembles`, `routing`).
 
 Shapes: n blocks, s luma samples a side, m members of a stage, k its classes, t types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from av1part.cascade.choices import Choices
-from av1part.cascade.ensembles import join
-from av1part.cascade.routing import flat_distribution, route_by, tempered
-from av1part.cascade.run import load_members
-from av1part.cascade.stored import fitted_choices
+from av1part.cascade.ensembles import join, member_probabilities, stage_probabilities
+from av1part.cascade.members import Checkpoints, Members, load_members
+from av1part.cascade.routing import decide, descend, flat_distribution
+from av1part.cascade.stored import read_calibrations
+from av1part.evaluation.attach import CPU, Compute, device_of
+from av1part.evaluation.evaluate import inference
 from av1part.evaluation.trunk import SharedBlocks, SharedTrunk
-from av1part.models.precision import computing_in
 from av1part.options import Ensemble
 from av1part.partition import Stage
-from av1part.stages.base import StageModule
 
 
 class CascadePredictor:
-    """A cascade with its calibration; `taxonomy.partitions` are the columns of a distribution."""
+    """A cascade of trained stages with its threshold and temperatures.
+
+    It joins and routes by the functions that `pipeline` evaluates, so its predictions are those
+    that `pipeline` scores with the same choices: on a split on which they were not fitted, since
+    on val `pipeline` applies cross-fitted ones. `taxonomy.partitions` are the columns of a
+    distribution, `choices` the threshold and temperatures.
+    """
 
     def __init__(
         self,
-        members: Mapping[str, Sequence[StageModule]],
-        choices: Choices,
+        members: Members,
+        choices: Choices | None = None,
         *,
         ensemble: Ensemble = "mean",
         precision: str = "32-true",
         batch_size: int = 2048,
     ) -> None:
-        """Take the stages.
+        """Freeze the stages and compare what they share.
 
         Args:
-            members: Stage name to its ensemble, as `load_members` returns it, on one device.
-            choices: Threshold and temperatures, see `Choices.without_fit` for none.
-            ensemble: How the members of a stage are joined for a decision.
+            members: Stage name to its modules, as `load_members` returns them, on one device.
+            choices: Threshold and temperatures; None is threshold 0.5 and temperatures 1.
+            ensemble: `mean` of the members' probabilities or `vote`.
             precision: To compute in, a key of `AUTOCASTS`.
             batch_size: Blocks at a time.
         """
-        self.members = members
-        # Frozen, so that their layers are folded once and not in each call.
-        modules = [m.eval().requires_grad_(False) for ms in members.values() for m in ms]
+        modules = [module for stage in members.values() for module in stage]
+        for module in modules:  # frozen layers are folded once, not in each call
+            module.eval().requires_grad_(False)
         self.taxonomy = modules[0].taxonomy
-        self.choices = choices
+        self.choices = Choices.neutral(members) if choices is None else choices
+        self.ensemble = ensemble
         self._device = modules[0].device
-        self._ensemble = ensemble
         self._precision = precision
         self._batch_size = batch_size
         self._trunk = SharedTrunk([module.classifier for module in modules])
-        self._index = {id(module): i for i, module in enumerate(modules)}
+        index = iter(range(len(modules)))
+        self._indices = {name: [next(index) for _ in stage] for name, stage in members.items()}
 
     @classmethod
     def load(
         cls,
-        checkpoints: Mapping[str, Sequence[Path]],
+        checkpoints: Checkpoints,
         *,
         calibrated: bool = True,
         ensemble: Ensemble = "mean",
-        device: torch.device | str = "cpu",
-        precision: str = "32-true",
+        compute: Compute = CPU,
         batch_size: int = 2048,
     ) -> CascadePredictor:
-        """Load a cascade with the choices that `av1part calibrate` stored beside its checkpoints.
+        """Load the stages from checkpoints, with the calibration stored beside them.
 
         Args:
             checkpoints: Stage name to the files of its ensemble.
             calibrated: Whether to use the stored choices; else threshold 0.5, temperatures 1.
-            ensemble: How the members of a stage are joined for a decision.
-            device: Where to run.
-            precision: To compute in, a key of `AUTOCASTS`.
+            ensemble: `mean` of the members' probabilities or `vote`.
+            compute: Device and precision.
             batch_size: Blocks at a time.
 
         Returns:
             The predictor.
 
         Raises:
-            CheckpointError: if a file is refused or the stages do not belong together.
-            CalibrationError: if a checkpoint has no stored choices, or those of another cascade.
+            CheckpointError: as `load_members`, or if a stored calibration is damaged.
+            CalibrationError: if a calibration is missing, or was fitted for other files or another
+                rule of the ensemble.
+            ConfigError: if there is no such device.
         """
+        device = device_of(compute.device)
         members = load_members(checkpoints)
-        paths = {stage: checkpoints[stage] for stage in members}
-        root = next(iter(members))
+        choices = None
         if calibrated:
-            choices = fitted_choices(paths, root, ensemble)
-        else:
-            choices = Choices.without_fit({stage: len(files) for stage, files in paths.items()})
-        placed = {stage: [m.to(device) for m in modules] for stage, modules in members.items()}
-        options = {"precision": precision, "batch_size": batch_size}
-        return cls(placed, choices, ensemble=ensemble, **options)  # type: ignore[arg-type]
+            files = {stage: checkpoints[stage] for stage in members}
+            choices = read_calibrations(files, next(iter(members)), ensemble).fitted
+        for stage in members.values():
+            for module in stage:
+                module.to(device)
+        return cls(
+            members,
+            choices,
+            ensemble=ensemble,
+            precision=compute.precision,
+            batch_size=batch_size,
+        )
 
     def distribution(self, block: Tensor, qindex: Tensor) -> NDArray[np.float64]:
-        """Return the probability of each AV1 type; every stage is asked about every block.
+        """Compute the probability of each type, from every stage for every block.
 
         Args:
             block: Integer samples, shape (n, 1, s, s), context included.
-            qindex: int64 0..255, shape (n,).
+            qindex: Base quantiser index, int64 0..255, shape (n,).
 
         Returns:
-            Shape (n, t), types in the order of `taxonomy.partitions`; rows sum to 1.
+            Float64 of shape (n, t), types in the order of `taxonomy.partitions`; rows sum to 1.
         """
-        parts = [
-            flat_distribution(
-                self.taxonomy,
-                {s.name: self._ask(s, blocks, q).mean(0) for s in self.taxonomy.stages},
-            )
-            for blocks, q in self._batches(block, qindex)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.taxonomy.partitions)))
+        tree = self.taxonomy
+        probabilities = np.empty((len(block), len(tree.partitions)))
+        with inference(self._device, self._precision):
+            for rows, blocks, index in self._batches(block, qindex):
+                logits = {s.name: self._logits(s.name, blocks, index) for s in tree.stages}
+                temperatures = self.choices.temperatures
+                stages = stage_probabilities(tree, logits, temperatures, self.ensemble)
+                probabilities[rows] = flat_distribution(tree, stages.mean)
+        return probabilities
 
     def predict(self, block: Tensor, qindex: Tensor) -> NDArray[np.int64]:
-        """Decide one type for each block; a stage is asked about the blocks that reach it alone.
+        """Predict one type for each block, each stage computed only for the blocks that reach it.
 
         Args:
             block: Integer samples, shape (n, 1, s, s), context included.
-            qindex: int64 0..255, shape (n,).
+            qindex: Base quantiser index, int64 0..255, shape (n,).
 
         Returns:
-            AV1 ids, shape (n,).
+            AV1 ids by hard routing, int64 of shape (n,). Logits may differ in their last bits with
+            the number of blocks that a stage is computed for.
         """
-        parts = [self._route(blocks, q) for blocks, q in self._batches(block, qindex)]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-
-    def _batches(self, block: Tensor, qindex: Tensor) -> Iterator[tuple[SharedBlocks, Tensor]]:
-        with torch.inference_mode(), computing_in(self._precision, self._device):
-            for start in range(0, len(block), self._batch_size):
-                here = slice(start, start + self._batch_size)
-                blocks = self._trunk.blocks(block[here].to(self._device))
-                yield blocks, qindex[here].to(self._device)
+        prediction = np.empty(len(block), dtype=np.int64)
+        with inference(self._device, self._precision):
+            for rows, blocks, index in self._batches(block, qindex):
+                prediction[rows] = self._route(blocks, index)
+        return prediction
 
     def _route(self, blocks: SharedBlocks, qindex: Tensor) -> NDArray[np.int64]:
-        n = len(qindex)
-        # Those asked so far, the widest first; features of a parent's blocks serve its children.
-        known = [(np.ones(n, dtype=bool), blocks)]
+        # Blocks and their numbers by stage: a stage selects from those of the stage above it,
+        # with the features that they share.
+        selected: dict[str, tuple[SharedBlocks, NDArray[np.int64]]] = {}
 
-        def ask(stage: Stage, here: NDArray[np.bool_]) -> NDArray[np.float64]:
-            mask, parent = next(pair for pair in reversed(known) if not (here & ~pair[0]).any())
-            inside = torch.from_numpy(np.flatnonzero(here[mask])).to(self._device)
-            chosen = parent.select(inside)
-            known.append((here, chosen))
-            at = torch.from_numpy(np.flatnonzero(here)).to(self._device)
-            probabilities = self._ask(stage, chosen, qindex[at])
-            scores = np.zeros((n, len(stage.class_names)))
-            scores[here] = join(self.taxonomy, stage, probabilities, self._ensemble)
-            return scores
+        def decision(stage: Stage, reached: NDArray[np.int64]) -> NDArray[np.int64]:
+            here = blocks
+            parent = self.taxonomy.parent(stage)
+            if parent is not None:
+                upper, numbers = selected[parent[0].name]
+                rows = np.searchsorted(numbers, reached)
+                here = upper.select(from_numpy(rows).to(self._device))
+            selected[stage.name] = (here, reached)
+            logits = self._logits(stage.name, here, qindex[from_numpy(reached).to(self._device)])
+            members = member_probabilities(logits, self.choices.temperatures[stage.name])
+            scores = join(self.taxonomy, stage, members, self.ensemble)
+            return decide(self.taxonomy, stage, scores, self.choices.threshold)
 
-        return route_by(self.taxonomy, n, ask, self.choices.threshold).prediction
+        return descend(self.taxonomy, len(qindex), decision).prediction
 
-    def _ask(self, stage: Stage, blocks: SharedBlocks, qindex: Tensor) -> NDArray[np.float64]:
-        """Return the members' probabilities, shape (m, n, k)."""
-        logits = [
-            blocks.logits(self._index[id(module)], qindex).float().cpu().numpy()
-            for module in self.members[stage.name]
-        ]
-        return tempered(logits, self.choices.temperatures[stage.name])
+    def _batches(
+        self, block: Tensor, qindex: Tensor
+    ) -> Iterator[tuple[slice, SharedBlocks, Tensor]]:
+        for start in range(0, len(block), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            blocks = self._trunk.blocks(block[rows].to(self._device))
+            yield rows, blocks, qindex[rows].to(self._device)
+
+    def _logits(self, stage: str, blocks: SharedBlocks, qindex: Tensor) -> NDArray[np.float32]:
+        """Return the logits of a stage's members, float32 of shape (m, n, k)."""
+        members = (blocks.logits(index, qindex) for index in self._indices[stage])
+        return np.stack([logits.float().cpu().numpy() for logits in members])

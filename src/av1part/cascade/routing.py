@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from av1part.metrics.calibration import softmax
 from av1part.partition import IGNORED, Partition, Stage, Taxonomy
 
 PASS_ALL = -1.0
@@ -37,9 +36,9 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes with their true types, and what every stage says of *all* of them.
+    """Nodes with their true types, and the logits of every stage for *all* of them.
 
-    Stages are asked about every node, also those that would never reach them, so that any
+    Every stage is computed for every node, also for those that would never reach it, so that any
     routing can be tried afterwards on the same outputs.
 
     Attributes:
@@ -130,34 +129,6 @@ def type_index(taxonomy: Taxonomy) -> NDArray[np.int64]:
     return table
 
 
-def member_probabilities(nodes: Nodes, stage: str, temperatures: ArrayLike) -> NDArray[np.float64]:
-    """Ask each member of a stage, at its temperature, about all nodes.
-
-    Args:
-        nodes: The nodes.
-        stage: Name of the stage.
-        temperatures: One a member, shape (m,), or one a member and node, shape (m, n).
-
-    Returns:
-        Probabilities, float64 of shape (m, n, k).
-    """
-    return tempered(nodes.logits[stage], temperatures)
-
-
-def tempered(logits: ArrayLike, temperatures: ArrayLike) -> NDArray[np.float64]:
-    """Turn the logits of a stage's members into probabilities.
-
-    Args:
-        logits: Shape (m, n, k).
-        temperatures: One a member, shape (m,), or one a member and node, shape (m, n).
-
-    Returns:
-        Probabilities, float64 of shape (m, n, k).
-    """
-    pairs = zip(np.asarray(logits), np.asarray(temperatures), strict=True)
-    return np.stack([softmax(member, temperature) for member, temperature in pairs])
-
-
 @dataclass(frozen=True)
 class Routing:
     """Where hard routing took the nodes.
@@ -207,8 +178,8 @@ def route(
             what `ensembles.join` makes of several members.
         threshold: Of the root's second class.
         truth: True AV1 ids, shape (n,); needed with `replaced`.
-        replaced: Stages that answer from the truth. Of a node that was sent to such a stage by
-            mistake the truth knows no class, so the model still answers.
+        replaced: Stages whose decisions are replaced by the true classes. A node that was sent to
+            such a stage by mistake has no true class there, so the model's decision stays.
 
     Returns:
         The id each node ends at, and what each stage on its way chose.
@@ -220,62 +191,48 @@ def route(
         taxonomy.stage(name)
     if replaced and truth is None:
         raise ValueError("stages can be replaced by the truth only if it is given")
-    n = len(scores[taxonomy.root.name])
-    everything = {stage.name: scores[stage.name] for stage in taxonomy.stages}
-    return route_by(
-        taxonomy,
-        n,
-        lambda stage, _: everything[stage.name],
-        threshold,
-        truth=truth,
-        replaced=replaced,
-    )
+
+    def decision(stage: Stage, reached: NDArray[np.int64]) -> NDArray[np.int64]:
+        at = threshold if np.ndim(threshold) == 0 else np.asarray(threshold)[reached]
+        chosen = decide(taxonomy, stage, scores[stage.name][reached], at)
+        if truth is None or stage.name not in replaced:
+            return chosen
+        true = stage.labels[truth[reached]]
+        return np.where(true == IGNORED, chosen, true)
+
+    return descend(taxonomy, len(scores[taxonomy.root.name]), decision)
 
 
-Ask = Callable[[Stage, NDArray[np.bool_]], NDArray[np.float64]]
-"""Return the scores of a stage, shape (n, k), of the nodes of a mask; other rows are not read."""
-
-
-def route_by(
+def descend(
     taxonomy: Taxonomy,
     n: int,
-    ask: Ask,
-    threshold: Threshold,
-    *,
-    truth: NDArray[np.int64] | None = None,
-    replaced: Collection[str] = (),
+    decision: Callable[[Stage, NDArray[np.int64]], NDArray[np.int64]],
 ) -> Routing:
-    """Send every node down the tree, asking each stage only about the nodes that reach it.
+    """Send nodes down the tree, where each stage decides once, for the nodes that reach it.
 
     Args:
         taxonomy: The tree of stages.
         n: Number of nodes.
-        ask: Gives a stage's scores of some nodes; not called for a stage that no node reaches.
-        threshold: Of the root's second class.
-        truth: True AV1 ids, shape (n,), where stages are replaced.
-        replaced: Stages that answer from the truth, as for `route`.
+        decision: Returns a stage's class indices, int64 of shape (r,), for the nodes that reach
+            it, int64 of shape (r,), r > 0; a stage follows the one that sends nodes to it.
 
     Returns:
         The id each node ends at, and what each stage on its way chose.
     """
     prediction = np.full(n, IGNORED, dtype=np.int64)
-    reached = {taxonomy.root.name: np.ones(n, dtype=bool)}
+    reached = {taxonomy.root.name: np.arange(n)}
     decisions = {}
     for stage in taxonomy.stages:
-        here = reached[stage.name]
-        said = np.zeros(n, dtype=np.int64)
-        if here.any():
-            said = decide(taxonomy, stage, ask(stage, here), threshold)
-        if truth is not None and stage.name in replaced:
-            true = stage.labels[truth]
-            said = np.where(true == IGNORED, said, true)
-        decisions[stage.name] = np.where(here, said, IGNORED)
+        nodes = reached[stage.name]
+        chosen = decision(stage, nodes) if nodes.size else np.empty(0, dtype=np.int64)
+        decisions[stage.name] = np.full(n, IGNORED, dtype=np.int64)
+        decisions[stage.name][nodes] = chosen
         for index, name in enumerate(stage.class_names):
-            goes, child = here & (said == index), taxonomy.child(stage, name)
+            sent, child = nodes[chosen == index], taxonomy.child(stage, name)
             if child is None:
-                prediction[goes] = stage.partitions[index]
+                prediction[sent] = stage.partitions[index]
             else:
-                reached[child.name] = goes
+                reached[child.name] = sent
     return Routing(prediction, decisions)
 
 

@@ -1,13 +1,13 @@
-"""The cascade from checkpoints: load, check that they belong together, run, analyse, write.
+"""The cascade on a split, from checkpoints to a result folder.
 
-checkpoints -> every stage on every node -> cascade.analyse -> result folder
+checkpoints -> logits of every stage for every node -> analyse -> result folder
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,20 @@ import numpy as np
 
 from av1part.cascade.analysis import CascadeResult, analyse
 from av1part.cascade.choices import Choices, fit_choices
-from av1part.cascade.routing import Nodes
+from av1part.cascade.members import Checkpoints, evaluate_members, load_members
 from av1part.cascade.stored import StoredChoices, stored_choices
-from av1part.checkpoints.load import load_stage
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.evaluation.attach import SHARED_FACTS, attach_data, check_pixels, device_of
-from av1part.evaluation.evaluate import Evaluation, evaluate_together
+from av1part.evaluation.attach import (
+    CPU,
+    RECORDED,
+    Compute,
+    DataSource,
+    attach_data,
+    check_pixels,
+    device_of,
+)
+from av1part.evaluation.evaluate import Evaluation
 from av1part.evaluation.nodes import choose_samples, node_columns
-from av1part.models.freeze import state_sha256
 from av1part.options import CalibrationSource, Ensemble
 from av1part.runs.samples import write_samples
 from av1part.runs.schema import PARTITION, PREDICTION
@@ -35,79 +41,10 @@ from av1part.runs.write import (
     write_predictions,
     write_timing,
 )
-from av1part.stages.base import StageModule
-from av1part.system.errors import CalibrationError, CheckpointError
+from av1part.system.errors import CalibrationError
 from av1part.system.files import sha256_file
 
 log = logging.getLogger(__name__)
-
-Checkpoints = Mapping[str, Sequence[Path]]
-"""Stage name to the files of its ensemble."""
-
-Members = Mapping[str, Sequence[StageModule]]
-"""Stage name to its ensemble, one module or several."""
-
-
-def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
-    """Load the stages of a cascade.
-
-    Args:
-        checkpoints: Stage name to the files of its ensemble.
-
-    Returns:
-        Stage name to its members, on the CPU in eval mode, in the order of the cascade.
-
-    Raises:
-        CheckpointError: if a file is refused, the stages are not those of their taxonomy, they
-            were trained on different data, block sizes or splits, or an ensemble holds the same
-            model twice.
-    """
-    given = {stage: paths for stage, paths in checkpoints.items() if paths}
-    members = {
-        stage: [load_stage(path, stage=stage) for path in paths] for stage, paths in given.items()
-    }
-    tree = next(iter(members.values()))[0].taxonomy
-    wanted = [stage.name for stage in tree.stages]
-    missing = [f"{stage}=CKPT" for stage in wanted if stage not in members]
-    if missing:
-        raise CheckpointError(f"the cascade also needs {', '.join(missing)}")
-    extra = [stage for stage in members if stage not in wanted]
-    if extra:
-        at = f" at {tree.size}x{tree.size}" if tree.size else ""
-        raise CheckpointError(
-            f"taxonomy {tree.name} has no {', '.join(extra)}{at}: leave out "
-            f"{', '.join(f'{stage}=' for stage in extra)}"
-        )
-    first = members[tree.root.name][0]
-    for stage, modules in members.items():
-        for module, path in zip(modules, given[stage], strict=True):
-            ours, theirs = first.hparams["data"], module.hparams["data"]
-            differing = [key for key in SHARED_FACTS if ours[key] != theirs[key]]
-            if differing:
-                raise CheckpointError(
-                    f"{path} was trained with another {', '.join(differing)} than "
-                    f"{tree.root.name}: val nodes of one would be training nodes of the other; "
-                    "train the stages alike"
-                )
-        _refuse_twins(stage, modules, given[stage])
-    return {name: members[name] for name in wanted}
-
-
-def _refuse_twins(stage: str, modules: Sequence[StageModule], paths: Sequence[Path]) -> None:
-    """Refuse an ensemble of a model with itself, also as another file (`last` may be `best`).
-
-    Raises:
-        CheckpointError: naming the two files.
-    """
-    seen: dict[str, Path] = {}
-    for module, path in zip(modules, paths, strict=True):
-        identity = state_sha256(module.state_dict())
-        if identity in seen:
-            raise CheckpointError(
-                f"{stage}: {path} holds the same model as {seen[identity]}: an ensemble of a "
-                "model with itself says nothing, give each once"
-            )
-        seen[identity] = path
 
 
 def run_pipeline(
@@ -115,14 +52,11 @@ def run_pipeline(
     folder: Path,
     *,
     config: Mapping[str, Any],
-    data_path: str | None = None,
-    protocol: str | None = None,
-    split_list: str | None = None,
+    source: DataSource = RECORDED,
     split: str = "val",
     ensemble: Ensemble = "mean",
     calibration: CalibrationSource = "auto",
-    device: str = "cpu",
-    precision: str = "32-true",
+    compute: Compute = CPU,
 ) -> CascadeResult:
     """Evaluate a cascade on a split and write its result folder.
 
@@ -132,40 +66,37 @@ def run_pipeline(
     Args:
         checkpoints: Stage name to the files of its ensemble.
         folder: Result folder, made if missing.
-        config: What to write as config.yaml.
-        data_path: Another dataset than the one the stages were trained on.
-        protocol: Its split protocol.
-        split_list: Its split list.
+        config: Contents of config.yaml.
+        source: The dataset.
         split: `val`, or `test` if it is really meant.
         ensemble: How the members of a stage are joined: `mean` of their probabilities or `vote`.
         calibration: `stored` beside the checkpoints; `fit` here; `auto`, stored if there is one
             that suits, else fitted; `none`, threshold 0.5 and temperatures 1.
-        device: Where to run.
-        precision: To compute in, a key of `AUTOCASTS`.
+        compute: Device and precision.
 
     Returns:
-        What was written: answers, choices and report.
+        Predictions, choices and report, as written.
 
     Raises:
         CheckpointError: as `load_members`, or if a stored calibration is damaged or of another
-            file, or with `stored` does not suit.
+            file, or does not suit and `stored` is asked for.
         StoreError: if the data is missing or does not fit.
     """
     started = time.perf_counter()
-    device_of(device)
+    device_of(compute.device)
     members = load_members(checkpoints)
     paths = {stage: checkpoints[stage] for stage in members}
     root = next(iter(members))
     first = members[root][0]
-    data = attach_data(first, path=data_path, split=protocol, split_list=split_list)
+    data = attach_data(first, source)
     check_pixels(first, data, split)
-    stored, said = _stored(calibration, paths, root, data, split, ensemble)
-    nodes, evaluation = ask_every_stage(members, data, split, device, precision)
+    stored, record = _stored(calibration, paths, root, data, split, ensemble)
+    nodes, evaluation = evaluate_members(members, data, split, compute)
     choices = None if stored is None else stored.fitted
     if calibration == "none":
-        choices = Choices.neutral(nodes)
+        choices = Choices.neutral(nodes.logits)
     elif stored is None and split != "val":
-        fitted_on = ask_every_stage(members, data, "val", device, precision)[0]
+        fitted_on = evaluate_members(members, data, "val", compute)[0]
         choices = fit_choices(fitted_on, ensemble=ensemble)
     result = analyse(
         nodes,
@@ -178,14 +109,14 @@ def run_pipeline(
         cross_fitted=None if stored is None else stored.cross_fitted,
     )
     files = {
-        stage: [{"path": str(p), "sha256": sha256_file(p)} for p in each]
-        for stage, each in paths.items()
+        stage: [{"path": str(path), "sha256": sha256_file(path)} for path in ensemble_paths]
+        for stage, ensemble_paths in paths.items()
     }
     write_config(folder, config)
     seconds = time.perf_counter() - started
     speed = {"seconds": seconds, "blocks_per_second": len(evaluation.node) / seconds}
     write_timing(folder, speed)
-    report = {**result.to_json(), "calibration": said, "checkpoints": files}
+    report = {**result.to_json(), "calibration": record, "checkpoints": files}
     _write(folder, result, data, evaluation, report)
     return result
 
@@ -198,10 +129,10 @@ def _stored(
     split: str,
     ensemble: Ensemble,
 ) -> tuple[StoredChoices | None, dict[str, Any]]:
-    """Return the stored choices if they are to be used, and what to say of where choices are from.
+    """Return the stored choices if they apply, and a record of where the choices come from.
 
     Raises:
-        CalibrationError: if one does not suit though it is asked for.
+        CalibrationError: if one does not suit and `stored` is asked for.
         CheckpointError: if one is damaged or of another file.
     """
     stored, reason = None, ""
@@ -222,41 +153,6 @@ def _stored(
         return None, {"source": "none"}
     log.info("calibration: fitted on val%s", f" ({reason})" if reason else "")
     return None, {"source": "fit", **({"reason": reason} if reason else {})}
-
-
-def ask_every_stage(
-    members: Members,
-    data: BlockDataModule,
-    split: str,
-    device: str,
-    precision: str = "32-true",
-) -> tuple[Nodes, Evaluation]:
-    """Ask every member of every stage about every node of a split.
-
-    Args:
-        members: Stage name to its modules.
-        data: Set up for the root stage, whose population is every node.
-        split: `train`, `val` or `test`.
-        device: Where to run.
-        precision: To compute in, a key of `AUTOCASTS`.
-
-    Returns:
-        The nodes with all logits, and a member's evaluation for the nodes' columns.
-    """
-    modules = [module.to(device) for each in members.values() for module in each]
-    evaluations = evaluate_together(modules, data.batches(split), precision=precision)
-    said = iter(evaluations)
-    logits = {stage: [next(said).logits for _ in each] for stage, each in members.items()}
-    evaluation = evaluations[0]
-    columns = node_columns(data.store, evaluation.node)
-    nodes = Nodes.build(
-        next(iter(members.values()))[0].taxonomy,
-        evaluation.partition,
-        columns["sequence"].to_numpy(),
-        evaluation.qindex,
-        logits,
-    )
-    return nodes, evaluation
 
 
 def _write(
@@ -284,6 +180,6 @@ def _write(
 
 
 def _scores(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cascade's own scores as metrics.json holds those of a stage."""
+    """Return the cascade's scores under the keys that metrics.json has for a stage."""
     keys = ("baselines", "intervals", "class_names", "taxonomy", "split", "protocol")
     return {**report["overall"], **{key: report[key] for key in keys}}

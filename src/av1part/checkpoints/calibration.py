@@ -1,4 +1,4 @@
-"""The calibration stored beside a checkpoint, `<stem>.calibration.json`: what it says, strictly.
+"""The calibration stored beside a checkpoint, `<stem>.calibration.json`, read strictly.
 
     fitting -> <stem>.calibration.json -> pipeline
 
@@ -8,7 +8,6 @@ so that values fitted on val are never applied to the nodes they were fitted on.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,20 +18,20 @@ from av1part.metrics.calibration import TEMPERATURES
 from av1part.options import ENSEMBLES, OBJECTIVES, Ensemble, Objective
 from av1part.runs.schema import calibration_path
 from av1part.system.errors import CheckpointError
-from av1part.system.files import sha256_file, write_json
+from av1part.system.files import read_json, sha256_file, write_json
 from av1part.system.formats import refusal
 
-FORMAT = 1
+CALIBRATION_FORMAT = 1
 """Version of the file."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A choice made on val.
+class FittedValue:
+    """A number fitted on val.
 
     Attributes:
-        fitted: On all of val, for use on other nodes.
-        cross_fitted: Sequence of val to the choice fitted on the other sequences.
+        fitted: On all of val, for other nodes.
+        cross_fitted: Val sequence to the number fitted on the other sequences.
     """
 
     fitted: float
@@ -40,14 +39,14 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class StoredThreshold(Fitted):
-    """The threshold of the root, and what it depends on.
+class StoredThreshold(FittedValue):
+    """The threshold of the root, and the settings and files it was fitted for.
 
     Attributes:
         objective: What it maximises.
-        ensemble: How members were joined.
-        checkpoints: Stage to the SHA-256 of its files, sorted: Stage 1 alone, or all stages of a
-            cascade whose score the threshold maximises.
+        ensemble: How members are joined.
+        checkpoints: Stage name to the SHA-256 of its files, sorted: Stage 1 alone, or all stages of
+            the cascade whose score the threshold maximises.
     """
 
     objective: Objective
@@ -65,7 +64,7 @@ class BeforeAfter:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is stored for a checkpoint.
+    """The record of one checkpoint.
 
     Attributes:
         file: Name of the checkpoint.
@@ -75,9 +74,9 @@ class Calibration:
         taxonomy: Its taxonomy.
         manifest_sha256: Of the dataset it was fitted on.
         split_sha256: Of that dataset's split.
-        protocol: How it was split.
-        nodes: Val nodes that belong to the stage.
-        sequences: Val sequences they are of.
+        protocol: Its split protocol.
+        nodes: Number of val nodes that belong to the stage.
+        sequences: Number of val sequences with such nodes.
         temperature: In 0.05 .. 20.
         threshold: Of Stage 1; None for any other.
         nll: Mean negative log-likelihood on these nodes, nats.
@@ -94,7 +93,7 @@ class Calibration:
     protocol: str
     nodes: int
     sequences: int
-    temperature: Fitted
+    temperature: FittedValue
     threshold: StoredThreshold | None
     nll: BeforeAfter
     ece: BeforeAfter
@@ -105,14 +104,15 @@ def write_calibration(path: Path, calibration: Calibration, versions: Mapping[st
 
     Args:
         path: The checkpoint.
-        calibration: What to store.
-        versions: What it was made with.
+        calibration: The record.
+        versions: Of av1part and what it computes with.
 
     Returns:
         The file written.
     """
     out = calibration_path(path)
-    write_json(out, {"format": FORMAT, **asdict(calibration), "versions": dict(versions)})
+    record = {"format": CALIBRATION_FORMAT, **asdict(calibration), "versions": dict(versions)}
+    write_json(out, record)
     return out
 
 
@@ -133,21 +133,14 @@ def read_calibration(path: Path) -> Calibration | None:
     if not stored.is_file():
         return None
     remedy = "run av1part calibrate again, or remove it"
+    values = read_json(stored) or {}
     try:
-        values = json.loads(stored.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
+        version = values["format"]
+        if version != CALIBRATION_FORMAT:
             wrote = values.get("versions", {}).get("av1part")
-            raise CheckpointError(refusal(str(stored), values["format"], FORMAT, wrote, remedy))
+            raise CheckpointError(refusal(str(stored), version, CALIBRATION_FORMAT, wrote, remedy))
         calibration = _parse(values)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise CheckpointError(f"{stored} is damaged: {remedy}") from None
     if calibration.file_sha256 != sha256_file(path):
         raise CheckpointError(
@@ -164,7 +157,7 @@ def _parse(values: Mapping[str, Any]) -> Calibration:
         if not known:
             raise ValueError(threshold)
         threshold = StoredThreshold(
-            **_fitted(threshold, 0.0, 1.0),
+            **_fitted_value(threshold, 0.0, 1.0),
             objective=threshold["objective"],
             ensemble=threshold["ensemble"],
             checkpoints={
@@ -185,7 +178,7 @@ def _parse(values: Mapping[str, Any]) -> Calibration:
         protocol=_text(values["protocol"]),
         nodes=int(values["nodes"]),
         sequences=int(values["sequences"]),
-        temperature=Fitted(**_fitted(values["temperature"], *bounds)),
+        temperature=FittedValue(**_fitted_value(values["temperature"], *bounds)),
         threshold=threshold,
         nll=_before_after(values["nll"]),
         ece=_before_after(values["ece"]),
@@ -196,7 +189,7 @@ def _before_after(values: Mapping[str, Any]) -> BeforeAfter:
     return BeforeAfter(*(_number(values[key], 0.0, math.inf) for key in ("before", "after")))
 
 
-def _fitted(values: Mapping[str, Any], low: float, high: float) -> dict[str, Any]:
+def _fitted_value(values: Mapping[str, Any], low: float, high: float) -> dict[str, Any]:
     crossed = values["cross_fitted"].items()
     return {
         "fitted": _number(values["fitted"], low, high),

@@ -1,11 +1,10 @@
-"""What a checkpoint says of itself, read without building or running anything from it.
+"""The contents of a checkpoint, read without building or running anything from it.
 
 Every value comes from a file that may be foreign, so each is reduced to plain JSON values first.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.load import read_checkpoint
 from av1part.runs.schema import calibration_path, sidecar_path
 from av1part.system.errors import CheckpointError
-from av1part.system.files import expanded, sha256_file
+from av1part.system.files import expanded, read_json, sha256_file
 
-NOT_SAID = "not said"
-"""Stands for what a checkpoint, of an older release perhaps, does not hold."""
+NOT_STORED = "not said"
+"""Stands for a value that a checkpoint, perhaps of an older release, does not hold."""
 
 CUT = "..."
-"""Stands for what is left out because there is too much of it."""
+"""Stands for values that are left out because there are too many, or too long."""
 
 _MOST_ENTRIES = 200
 _MOST_CHARACTERS = 1000
@@ -40,25 +39,25 @@ _INPUT = ("size", "context", "bit_depth", "input_statistics", "qindex")
 def contents(path: str | Path) -> dict[str, dict[str, Any]]:
     """Read what a checkpoint holds, as plain values by section.
 
-    No module is built, so that checkpoints of architectures that this release does not know can
-    be looked at too.
+    No module is built, so that checkpoints of architectures unknown to this release can be read
+    too.
 
     Args:
         path: The file.
 
     Returns:
         `checkpoint`, `model`, `input`, `data`, `start`, `configuration`, `verification` and
-        `calibration`; what is not in the file is `NOT_SAID`, an empty section is not there.
+        `calibration`; a value that is not in the file is `NOT_STORED`, empty sections are left out.
 
     Raises:
-        CheckpointError: as `checkpoint.read_checkpoint`.
+        CheckpointError: as `load.read_checkpoint`.
     """
     path = expanded(path)
     checkpoint = read_checkpoint(path)
-    entry, given = checkpoint["av1part"], checkpoint["hyper_parameters"]
-    facts, start = given["data"], given.get("start") or NOT_SAID
-    told = ("data", "start", "method", "taxonomy")
-    found: dict[str, Any] = {
+    entry, parameters = checkpoint["av1part"], checkpoint["hyper_parameters"]
+    facts, start = parameters["data"], parameters.get("start") or NOT_STORED
+    elsewhere = ("data", "start", "method", "taxonomy")
+    sections: dict[str, Any] = {
         "checkpoint": {
             "file": str(path.resolve()),
             "bytes": path.stat().st_size,
@@ -66,39 +65,39 @@ def contents(path: str | Path) -> dict[str, dict[str, Any]]:
             "state_sha256": entry["state_sha256"],
             "format": entry["format"],
             **_pick(checkpoint, ("epoch", "global_step")),
-            "lightning": checkpoint.get("pytorch-lightning_version", NOT_SAID),
+            "lightning": checkpoint.get("pytorch-lightning_version", NOT_STORED),
         },
         "model": {
             **_pick(entry, ("stage", "taxonomy", "classes")),
-            **_pick(given, ("method",)),
+            **_pick(parameters, ("method",)),
             **_parameters(path, entry.get("parameters"), checkpoint["state_dict"]),
             **_pick(entry, ("backbone_sha256",)),
         },
         "input": _pick(facts, _INPUT),
         "data": _pick(facts, _DATA),
         "start": start if isinstance(start, Mapping) else {"backbone": start},
-        "configuration": {key: value for key, value in given.items() if key not in told},
+        "configuration": {key: v for key, v in parameters.items() if key not in elsewhere},
         "verification": _record(sidecar_path(path)),
         "calibration": _calibration(path),
     }
-    return {name: plain_values(section) for name, section in found.items() if section}
+    return {name: plain_values(section) for name, section in sections.items() if section}
 
 
 def _pick(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    return {key: values.get(key, NOT_SAID) for key in keys}
+    return {key: values.get(key, NOT_STORED) for key in keys}
 
 
 def _parameters(path: Path, named: Any, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Count the state's tensors by what the checkpoint says of its parameters.
+    """Count the parameters that the checkpoint names, and its tensors.
 
     Raises:
-        CheckpointError: if it names a parameter that it does not hold, or one twice.
+        CheckpointError: if a named parameter is not in the state, or is named twice.
     """
     values = sum(tensor.numel() for tensor in state.values())
     counts = {"tensors": len(state), "values_with_buffers": values}
     if not isinstance(named, Mapping):
         keys = ("total_parameters", "trainable_parameters", "frozen")
-        return {**dict.fromkeys(keys, NOT_SAID), **counts}
+        return {**dict.fromkeys(keys, NOT_STORED), **counts}
     trainable, frozen = (_names(path, named.get(key), state) for key in ("trainable", "frozen"))
     if len({*trainable, *frozen}) < len(trainable) + len(frozen):
         raise CheckpointError(f"checkpoint {path} names a parameter twice: train again")
@@ -120,14 +119,14 @@ def _names(path: Path, value: Any, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def frozen_parts(trainable: Sequence[str], frozen: Sequence[str]) -> list[str]:
-    """Sum up which parameters are frozen.
+    """Summarise which parameters are frozen.
 
     Args:
         trainable: Names of parameters, parts joined by dots.
         frozen: Likewise.
 
     Returns:
-        The outermost modules all of whose parameters are frozen, and single parameters else.
+        The outermost modules whose parameters are all frozen; elsewhere single parameters.
 
     >>> frozen_parts(["head.weight", "body.2.bias"], ["body.1.bias", "body.2.weight", "stem.w"])
     ['body.1', 'body.2.weight', 'stem']
@@ -144,8 +143,7 @@ def frozen_parts(trainable: Sequence[str], frozen: Sequence[str]) -> list[str]:
 def _record(path: Path) -> Any:
     if not path.is_file():
         return {"record": "none: nothing says that this file was read back"}
-    # `read_checkpoint` has compared it with the file.
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)  # `read_checkpoint` has compared it with the file
 
 
 def _calibration(path: Path) -> Any:
@@ -156,16 +154,16 @@ def _calibration(path: Path) -> Any:
         return {"refused": str(error)}
     if calibration is None:
         return {"record": "none stored: av1part calibrate makes one"}
-    return json.loads(stored.read_text(encoding="utf-8"))
+    return read_json(stored)
 
 
 def plain_values(value: Any, depth: int = 0, budget: Iterator[int] | None = None) -> Any:
-    """Reduce a value to plain JSON, bounded in size; other objects become their type's name.
+    """Reduce a value to plain JSON of limited size; other objects become their type's name.
 
     Args:
-        value: Anything that was read from a file, one that holds itself included.
-        depth: How deep it lies.
-        budget: Has an item left for each further value.
+        value: Any value read from a file, also one that contains itself.
+        depth: How deeply it is nested.
+        budget: An iterator with one item for each further value that may be kept.
 
     Returns:
         None, a bool, int, finite float or str, or a list or dict of these.
@@ -181,7 +179,7 @@ def plain_values(value: Any, depth: int = 0, budget: Iterator[int] | None = None
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        # Half a character (a lone surrogate) is text in a pickle but in no file of text.
+        # A lone surrogate may be in a pickle, but cannot be written as UTF-8.
         text = value[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()
         return text if len(value) <= _MOST_CHARACTERS else f"{text}{CUT}"
     if isinstance(value, Mapping):

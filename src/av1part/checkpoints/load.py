@@ -1,13 +1,12 @@
-"""Reading checkpoints: nothing runs, nothing is guessed, and every doubt is an error.
+"""Reading checkpoints: no code of the file is run, and every inconsistency is an error.
 
 A checkpoint is a Lightning file with an `av1part` entry (`StageModule.on_save_checkpoint`) that
-names the stage and hashes the tensors. Beside a checkpoint that training verified lies
-`<stem>.verified.json`, which pins the whole file.
+names the stage and hashes the tensors. Beside a checkpoint that training verified,
+`<stem>.verified.json` holds the SHA-256 of the whole file.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from av1part.partition import Partition
 from av1part.runs.schema import sidecar_path
 from av1part.stages.base import CHECKPOINT_FORMAT, StageModule, stage_class
 from av1part.system.errors import CheckpointError, ConfigError, first_line
-from av1part.system.files import expanded, sha256_file
+from av1part.system.files import expanded, read_json, sha256_file
 from av1part.system.formats import refusal
 from av1part.system.safe_load import NotPlainError, load_plain
 
@@ -34,24 +33,24 @@ _FACTS: dict[str, tuple[type, ...]] = {
     "split_list": (str, type(None)),
     "input_statistics": (dict,),
 }
-"""What every checkpoint says of its data (`BlockDataModule.facts`), with its types."""
+"""Facts of its data that every checkpoint holds (`BlockDataModule.facts`), with their types."""
 
 _LATER_FACTS: Mapping[str, tuple[type, ...]] = {"division_sha256": (str,)}
-"""What the first of version 0.1 did not say yet, likewise."""
+"""Facts that the first checkpoints of version 0.1 do not hold yet, likewise."""
 
 _LONGEST_NAME = 200
-"""Characters of a tensor's name; what is longer is meant to cost time."""
+"""Characters of a tensor's name; longer ones are made to cost time."""
 
 
 _BAD_VALUES = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(RuntimeError, TypeError, ValueError),
 )
-"""What building a module from hyper-parameters that are not a stage's may raise."""
+"""Errors that building a module from hyper-parameters that are not a stage's may raise."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint without running anything from it, and check that it is whole.
+    """Read a checkpoint without running code from it, and check that it is complete.
 
     Args:
         path: The file.
@@ -60,8 +59,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         Lightning's checkpoint with `state_dict`, `hyper_parameters` and `av1part`.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, holds code, is not ours, or is not the
-            file its verification record describes.
+        CheckpointError: if the file is missing, damaged, holds code, is not of av1part, or is not
+            the file its verification record describes.
     """
     path = expanded(path)
     if not path.is_file():
@@ -82,15 +81,15 @@ def load_stage(
 
     Args:
         path: The file.
-        stage: The stage it must be of, if that matters.
+        stage: The stage it must be of; None is any.
         cls: Class to build instead of the stage's own.
 
     Returns:
-        The stage, frozen parts and all, with exactly the file's tensors.
+        The stage, frozen parts included, with exactly the file's tensors.
 
     Raises:
         CheckpointError: as `read_checkpoint`, or if it is of another stage or its tensors do not
-            fit the module its hyper-parameters describe.
+            fit the module that its hyper-parameters describe.
     """
     checkpoint = read_checkpoint(path)
     entry = checkpoint["av1part"]
@@ -99,12 +98,12 @@ def load_stage(
     what, state = f"checkpoint {path}", checkpoint["state_dict"]
     try:
         build = partial(cls or stage_class(entry["stage"]), **checkpoint["hyper_parameters"])
-        with torch.device("meta"):  # without memory, since what is described may be of any size
+        with torch.device("meta"):  # no memory, since the module described may be of any size
             _check_state(build(), state, what)
         module = build()
     except (ConfigError, *_BAD_VALUES) as error:
-        said = first_line(error)
-        raise CheckpointError(f"{what} does not describe a stage: {said}; train again") from None
+        reason = first_line(error)
+        raise CheckpointError(f"{what} does not describe a stage: {reason}; train again") from None
     classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
     if classes != entry["classes"]:
         raise CheckpointError(
@@ -130,10 +129,10 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
         path: Checkpoint of `stage1`.
 
     Returns:
-        What to record of the start: path and SHA-256 of the backbone.
+        A record for the checkpoint: path and SHA-256 of the backbone.
 
     Raises:
-        CheckpointError: if the file is not a whole Stage-1 checkpoint, was made for another bit
+        CheckpointError: if the file is not a complete Stage-1 checkpoint, was made for another bit
             depth or with another split of the same data, or its backbone has other names or
             shapes.
     """
@@ -161,11 +160,11 @@ def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
 
 
 def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Return whether what is val and test of a dataset to one is so to the other."""
+    """Return whether val and test of a dataset are the same for both."""
     key = "split_sha256" if theirs["size"] == ours["size"] else "division_sha256"
     if theirs.get(key) is not None:
         return bool(theirs[key] == ours[key])
-    # Of an av1part that did not hash it yet: what it was made from. Folders may have moved.
+    # Checkpoints without the hash: compare what the split was made from. Folders may have moved.
     return all(theirs[key] == ours[key] for key in ("split", "split_seed")) and (
         Path(theirs["split_list"] or "").name == Path(ours["split_list"] or "").name
     )
@@ -185,11 +184,10 @@ def _check_sidecar(path: Path) -> None:
     sidecar = sidecar_path(path)
     if not sidecar.is_file():
         return
-    try:
-        said = json.loads(sidecar.read_text(encoding="utf-8"))["file_sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(f"{sidecar} is damaged: remove it or train again") from None
-    if sha256_file(path) != said:
+    recorded = (read_json(sidecar) or {}).get("file_sha256")
+    if recorded is None:
+        raise CheckpointError(f"{sidecar} is damaged: remove it or train again")
+    if sha256_file(path) != recorded:
         raise CheckpointError(
             f"checkpoint {path} is not the file that {sidecar.name} verified: its bytes have "
             "changed since; restore it or train again"
@@ -197,11 +195,9 @@ def _check_sidecar(path: Path) -> None:
 
 
 def _wrote(path: Path) -> Any:
-    """Return the version of av1part that verified a checkpoint, if its record says so."""
-    try:
-        return json.loads(sidecar_path(path).read_text(encoding="utf-8"))["versions"]["av1part"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    """Return the version of av1part that verified a checkpoint; None if it is not recorded."""
+    used = (read_json(sidecar_path(path)) or {}).get("versions")
+    return used.get("av1part") if isinstance(used, dict) else None
 
 
 def _check_ours(path: Path, checkpoint: Any) -> None:
@@ -218,8 +214,8 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
                 f"checkpoint {path}", entry.get("format"), CHECKPOINT_FORMAT, wrote, "train again"
             )
         )
-    said = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
-    if not said or not isinstance(entry.get("classes"), dict):
+    complete = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
+    if not complete or not isinstance(entry.get("classes"), dict):
         raise CheckpointError(f"checkpoint {path} does not say its stage, taxonomy and classes")
     facts = checkpoint["hyper_parameters"].get("data")
     missing = sorted(_FACTS.keys() - (facts.keys() if isinstance(facts, dict) else set()))
@@ -242,7 +238,7 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
 
 
 def _is_fact(value: Any, kinds: tuple[type, ...]) -> bool:
-    """Return whether a fact is of its type, and what is in it a number where that matters."""
+    """Return whether a fact has its type, and a list or dict of numbers holds numbers."""
     if type(value) is list:
         return list in kinds and all(type(item) is int for item in value)
     if type(value) is dict:
@@ -255,7 +251,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Return whether a value is a dense tensor in memory, no larger than what it is stored in."""
+    """Return whether a value is a dense tensor in memory, no larger than its storage."""
     return (
         isinstance(tensor, Tensor)
         and tensor.layout == torch.strided

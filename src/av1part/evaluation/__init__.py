@@ -1,1 +1,1 @@
-"""A trained stage on data: attaching the data, running the stage, scoring it."""
+"""Evaluation of trained stages: attaching data, computing logits, scoring them."""

@@ -1,8 +1,9 @@
-"""Attaching data to a checkpoint: the same data unless told otherwise, and never other pixels."""
+"""Attaching data to a checkpoint: what it was trained on or another dataset, in the same units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,54 @@ or a flatter video changes one of them, or both by less.
 
 
 SHARED_FACTS = ("size", "context", "bit_depth", "taxonomy", "manifest_sha256", "split_sha256")
-"""What all stages of a cascade must have been trained with alike."""
+"""Facts of the data that must be the same for all stages of a cascade."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The dataset to evaluate on; None stands for what the checkpoint recorded.
+
+    Attributes:
+        path: Dataset folder; the recorded one must not have changed.
+        protocol: A split protocol, a key of `PROTOCOLS`.
+        split_list: CSV `sequence,split`.
+    """
+
+    path: str | None = None
+    protocol: str | None = None
+    split_list: str | None = None
+
+
+RECORDED = DataSource()
+"""The data that a checkpoint was trained on."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how precisely to compute.
+
+    Attributes:
+        device: Torch's name of a device, such as `cuda:0`.
+        precision: A key of `AUTOCASTS`.
+    """
+
+    device: str = "cpu"
+    precision: str = "32-true"
+
+
+CPU = Compute()
+"""The CPU, in float32."""
 
 
 def attach_data(
-    module: StageModule,
-    *,
-    stage: str | None = None,
-    path: str | None = None,
-    split: str | None = None,
-    split_list: str | None = None,
+    module: StageModule, source: DataSource = RECORDED, *, stage: str | None = None
 ) -> BlockDataModule:
     """Open the data a checkpoint was trained on, or another dataset, and check that it fits.
 
     Args:
         module: The stage, as loaded.
+        source: The dataset.
         stage: Whose nodes to serve; None is the module's own stage.
-        path: Dataset folder; None is the one recorded, whose manifest must not have changed.
-        split: Protocol for another dataset; None is the recorded one.
-        split_list: CSV for another dataset.
 
     Returns:
         The data, set up.
@@ -51,21 +81,21 @@ def attach_data(
         StoreError: if the dataset or its split list is missing, or has changed.
     """
     facts = module.hparams["data"]
-    protocol = facts["split"] if split is None else split
+    protocol = facts["split"] if source.protocol is None else source.protocol
     data = BlockDataModule(
-        _dataset_path(facts) if path is None else path,
+        _dataset_path(facts) if source.path is None else source.path,
         stage=module.stage_name if stage is None else stage,
         taxonomy=module.taxonomy.name,
         size=facts["size"],
         context=facts["context"],
         protocol=protocol,
         split_seed=facts["split_seed"],
-        split_list=_split_list(facts, path, split_list, protocol),
+        split_list=_split_list(facts, source, protocol),
         eval_batch_size=facts["eval_batch_size"],
         seed=module.hparams["seed"],
     )
     data.setup()
-    if path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:
+    if source.path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:
         raise StoreError(
             f"{data.path} has changed since this checkpoint was trained (its manifest has another "
             "SHA-256): give data.path=DIR to evaluate on other data"
@@ -85,7 +115,7 @@ def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None
     Args:
         module: The stage, as loaded.
         data: The dataset, set up.
-        split: The split that is looked at.
+        split: The split whose pixels are checked.
 
     Raises:
         StoreError: if bit depth or scale differ.
@@ -110,7 +140,7 @@ def check_pixels(module: StageModule, data: BlockDataModule, split: str) -> None
 
 
 def device_of(name: str) -> torch.device:
-    """Find a device that is really there.
+    """Return a device after allocating a tensor on it.
 
     Args:
         name: Torch's name of it, such as `cuda:0`.
@@ -130,7 +160,7 @@ def device_of(name: str) -> torch.device:
 
 
 def _dataset_path(facts: Mapping[str, Any]) -> Path:
-    """Return where the recorded dataset is; the embedded one moves with the installation.
+    """Return the folder of the recorded dataset; the embedded one moves with the installation.
 
     Raises:
         StoreError: if it is not there.
@@ -143,16 +173,14 @@ def _dataset_path(facts: Mapping[str, Any]) -> Path:
     raise StoreError(f"the dataset of this checkpoint, {path}, is not there: give data.path=DIR")
 
 
-def _split_list(
-    facts: Mapping[str, Any], path: str | None, given: str | None, protocol: str
-) -> str | Path | None:
-    if given is not None:
-        return given
+def _split_list(facts: Mapping[str, Any], source: DataSource, protocol: str) -> str | Path | None:
+    if source.split_list is not None:
+        return source.split_list
     recorded: str | None = facts["split_list"]
     if recorded is None or {facts["split"], protocol} != {"by_sequence"}:
         return None
-    if path is not None:
-        manifest = expanded(path) / "manifest.json"
+    if source.path is not None:
+        manifest = expanded(source.path) / "manifest.json"
         if not manifest.is_file() or sha256_file(manifest) != facts["manifest_sha256"]:
             return None
     if Path(recorded).is_file():

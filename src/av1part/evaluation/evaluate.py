@@ -1,4 +1,4 @@
-"""Running a stage over batches: the one code path behind validation, verification and cascade."""
+"""Logits of stages over batches: the one code path of validation, verification and cascade."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from av1part.data.serve.blocks import Batch
 from av1part.evaluation.trunk import SharedTrunk
+from av1part.metrics.calibration import softmax
 from av1part.metrics.scores import Scores, from_predictions
 from av1part.models.folded import folded_inference
 from av1part.models.precision import computing_in
@@ -21,7 +22,7 @@ from av1part.stages.base import StageModule
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a stage says of some nodes.
+    """Logits of a stage for some nodes.
 
     Attributes:
         logits: float32, shape (n, k).
@@ -41,11 +42,9 @@ class Evaluation:
         return np.asarray(self.logits.argmax(1), dtype=np.int64)
 
     @property
-    def probabilities(self) -> NDArray[np.float32]:
-        """Softmax of the logits, float32, shape (n, k)."""
-        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        probabilities: NDArray[np.float32] = shifted / shifted.sum(1, keepdims=True)
-        return probabilities
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax of the logits, float64, shape (n, k)."""
+        return softmax(self.logits)
 
 
 def evaluate(
@@ -64,12 +63,12 @@ def evaluate(
         precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        Logits and the nodes they are of, in the batches' order, on the CPU.
+        Logits and the nodes that they belong to, in the batches' order, on the CPU.
     """
     training = module.training
     module.eval()
     logits, kept = [], []
-    with _inference(module.device, precision):
+    with inference(module.device, precision):
         for batch in islice(batches, limit):
             block, qindex = (batch[k].to(module.device) for k in ("block", "qindex"))
             logits.append(module(block, qindex).float().cpu())
@@ -90,23 +89,32 @@ def evaluate_together(
         precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        Of each module what `evaluate` would return.
+        For each module what `evaluate` would return.
     """
     trunk = SharedTrunk([module.classifier for module in modules])
     device, kept = modules[0].device, []
     logits: list[list[torch.Tensor]] = [[] for _ in modules]
-    with _inference(device, precision):
+    with inference(device, precision):
         for batch in batches:
             blocks, qindex = trunk.blocks(batch["block"].to(device)), batch["qindex"].to(device)
-            for member, said in enumerate(logits):
-                said.append(blocks.logits(member, qindex).float().cpu())
+            for member, parts in enumerate(logits):
+                parts.append(blocks.logits(member, qindex).float().cpu())
             kept.append({k: batch[k] for k in ("node", "partition", "qindex")})
     columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
-    return [Evaluation(logits=torch.cat(said).numpy(), **columns) for said in logits]
+    return [Evaluation(logits=torch.cat(parts).numpy(), **columns) for parts in logits]
 
 
 @contextmanager
-def _inference(device: torch.device, precision: str) -> Iterator[None]:
+def inference(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute without gradients, with every layer folded, in a precision.
+
+    Args:
+        device: The modules' device.
+        precision: A key of `AUTOCASTS`.
+
+    Yields:
+        Nothing.
+    """
     with torch.inference_mode(), computing_in(precision, device), folded_inference():
         yield
 
@@ -115,8 +123,8 @@ def stage_scores(module: StageModule, evaluation: Evaluation) -> Scores:
     """Score a stage on the nodes of its own population.
 
     Args:
-        module: Whose taxonomy gives the labels.
-        evaluation: Its output on nodes that all belong to the stage.
+        module: The stage, whose taxonomy gives the labels.
+        evaluation: Its logits for nodes that all belong to the stage.
 
     Returns:
         The flat metrics.

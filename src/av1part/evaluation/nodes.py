@@ -1,4 +1,4 @@
-"""What a run records of the nodes it evaluated: their columns, sample blocks and one frame."""
+"""Records of evaluated nodes in a run folder: their columns, sample blocks and one frame."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from av1part.data.serve.blocks import BlockReader
 from av1part.data.store.store import Store
 
 MOST_SAMPLES = 500
-"""Blocks that are kept at most."""
+"""Largest number of blocks in samples.npz."""
 
 
 def node_columns(store: Store, node: NDArray[np.int64]) -> pl.DataFrame:
     """Return `node`, `sequence` and `qindex` of these node numbers, in their order.
 
-    `sequence` is the group where the store has groups: the clip, not one of its block sizes, is
-    what intervals resample and reports count.
+    `sequence` is the group where the store has groups: intervals resample, and reports count,
+    clips and not the block sizes of a clip.
     """
     columns = store.nodes[node].select(pl.col("sequence").replace(store.groups), "qindex")
     return pl.DataFrame({"node": node}).hstack(columns)
@@ -28,12 +28,12 @@ def choose_samples(
 ) -> dict[str, ArrayLike]:
     """Choose blocks spread over a split, and one frame with all of its nodes.
 
-    The frame is the one, at one qindex, with the most nodes; of equals the first.
+    The frame, at one qindex, is the one with the most nodes; of several, the first.
 
     Args:
         reader: The split that was evaluated, in node order.
-        label: Class or AV1 id of each of its nodes, shape (n,).
-        prediction: Likewise, predicted.
+        label: True class, or AV1 id, of each of its nodes, shape (n,).
+        prediction: Predicted class or AV1 id, shape (n,).
 
     Returns:
         The arrays of samples.npz, see `runs.samples.write_samples`.

@@ -1,9 +1,9 @@
-r"""The stages of a cascade side by side: what they have in common is computed once.
+r"""Several classifiers for the same blocks: the layers that they share are computed once.
 
-    block -> stem -> layer1 -> ... as far as the backbones are the same -> each stage's own rest
+    block -> stem -> layer1 -> ... as far as the backbones are equal -> each stage's own layers
 
-Stage 2 and 3 mostly start from Stage 1's backbone, and frozen or with adapters they keep it: then
-stem and layer 1, a third of the work, are the same for all, and more than that for a frozen one.
+Stages 2 and 3 mostly start from Stage 1's backbone, and keep it if it is frozen or has adapters:
+then the stem and layer 1, a third of the work, are equal for all, and more layers for a frozen one.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from av1part.models.freeze import state_sha256
 
 
 class SharedTrunk:
-    """Classifiers that are asked about the same blocks, in eval mode on one device."""
+    """Classifiers for the same blocks, in eval mode on one device."""
 
     def __init__(self, classifiers: Sequence[Classifier]) -> None:
-        """Find out what they have in common.
+        """Compare the classifiers layer by layer.
 
         Args:
-            classifiers: Which must not change while this is used.
+            classifiers: They must not change while the trunk is used.
         """
         self.classifiers = classifiers
         chains = [_chain(classifier) for classifier in classifiers]
         users = Counter(key for chain in chains for key in chain)
-        # Of each, the identities of its first cuts, as far as another one has them too; what is
-        # worth keeping is where one of them leaves the others.
+        # For each classifier the identities of its first cuts that another one has too. Features
+        # are kept where a classifier leaves the others.
         self._shared = [[key for key in chain if users[key] > 1] for chain in chains]
         self.kept = {chain[-1] for chain in self._shared if chain}
 
     def blocks(self, block: Tensor) -> SharedBlocks:
-        """Return blocks, (b, 1, s, s), about which to ask; they are computed when asked."""
+        """Return blocks, (b, 1, s, s), whose features are computed when logits are asked for."""
         return SharedBlocks(self, block)
 
     def shared(self, member: int) -> Sequence[str]:
-        """Return the identities of a classifier's features at cut 0, 1, ... that others have."""
+        """Return the identities of a classifier's features at cut 0, 1, ... that it shares."""
         return self._shared[member]
 
 
 class SharedBlocks:
-    """Some blocks, and what has been computed of them so far."""
+    """Blocks, and the shared features that have been computed for them so far."""
 
     def __init__(
         self, trunk: SharedTrunk, block: Tensor, kept: dict[str, Tensor] | None = None
@@ -60,10 +60,10 @@ class SharedBlocks:
         return SharedBlocks(self.trunk, self.block[index], kept)
 
     def logits(self, member: int, qindex: Tensor) -> Tensor:
-        """Ask a classifier.
+        """Compute the logits of a classifier.
 
         Args:
-            member: Its index.
+            member: Index of the classifier.
             qindex: int64, shape (b,).
 
         Returns:
@@ -71,12 +71,12 @@ class SharedBlocks:
         """
         classifier, shared = self.trunk.classifiers[member], self.trunk.shared(member)
         if not shared:
-            answer: Tensor = classifier(self.block, qindex)
-            return answer
+            logits: Tensor = classifier(self.block, qindex)
+            return logits
         at = len(shared) - 1
         start = next((cut for cut in range(at, -1, -1) if shared[cut] in self._kept), 0)
-        found = self._kept.get(shared[start])
-        x = self._keep(shared[0], classifier.trunk(self.block, 0)) if found is None else found
+        kept = self._kept.get(shared[start])
+        x = self._keep(shared[0], classifier.trunk(self.block, 0)) if kept is None else kept
         for level in LEVELS[start:at]:
             x = self._keep(shared[level], classifier.backbone.level(level, x))
         return classifier.from_cut(x, qindex, at)

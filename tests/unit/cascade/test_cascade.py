@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 
 from av1part.cascade.analysis import analyse, inside_cascade
 from av1part.cascade.choices import Choices, fit_choices
-from av1part.cascade.ensembles import join
-from av1part.cascade.routing import Nodes, flat_distribution, member_probabilities, route
+from av1part.cascade.ensembles import join, member_probabilities
+from av1part.cascade.routing import Nodes, flat_distribution, route
 from av1part.metrics.intervals import Bootstrap
 from av1part.partition import IGNORED, Partition, taxonomy
 
@@ -74,13 +74,13 @@ def report(nodes, **options):
 @pytest.fixture(scope="module")
 def by_hand():
     nodes = hand_made()
-    return report(nodes, choices=Choices.neutral(nodes))
+    return report(nodes, choices=Choices.neutral(nodes.logits))
 
 
 def test_hand_made_predictions_are_av1_ids():
     nodes = hand_made()
     result = analyse(
-        nodes, train_counts=TRAIN, split="val", protocol="-", choices=Choices.neutral(nodes)
+        nodes, train_counts=TRAIN, split="val", protocol="-", choices=Choices.neutral(nodes.logits)
     )
     names = ["NONE", "HORZ", "HORZ", "HORZ_A", "HORZ", "NONE", "SPLIT", "VERT", "HORZ_A", "HORZ_A"]
     assert result.prediction.tolist() == [Partition[name] for name in names]
@@ -194,7 +194,7 @@ def test_every_type_comes_back_by_its_own_id_and_name(tree):
         train_counts=TRAIN,
         split="val",
         protocol="-",
-        choices=Choices.neutral(nodes),
+        choices=Choices.neutral(nodes.logits),
         bootstrap=FEW,
     )
     assert result.prediction.tolist() == truth.tolist()
@@ -323,7 +323,7 @@ def test_flat_distribution_sums_to_one(seed, tree, scale):
     nodes = drawn(tree, n=20, seed=seed)
     probabilities = {
         s.name: member_probabilities(
-            nodes, s.name, rng.uniform(0.05, scale + 0.05, m.shape[:2])
+            nodes.logits[s.name], rng.uniform(0.05, scale + 0.05, m.shape[:2])
         ).mean(0)
         for s, m in ((s, nodes.logits[s.name]) for s in tree.stages)
     }
@@ -380,7 +380,7 @@ def test_cross_fitted_choices_are_those_applied():
     assert result.report["threshold"]["cross_fitted"]["s2"] == choices.threshold
     here = nodes.select(mine)
     probabilities = {
-        stage: member_probabilities(here, stage, t).mean(0)
+        stage: member_probabilities(here.logits[stage], t).mean(0)
         for stage, t in choices.temperatures.items()
     }
     routing = route(V6, probabilities, choices.threshold)
@@ -390,7 +390,7 @@ def test_cross_fitted_choices_are_those_applied():
 
 def test_given_choices_are_applied_and_nothing_is_fitted():
     nodes = drawn()
-    choices = Choices(1.0, Choices.neutral(nodes).temperatures)
+    choices = Choices(1.0, Choices.neutral(nodes.logits).temperatures)
     found = report(nodes, choices=choices, split="test")
     assert found["threshold"] == {"fitted": 1.0, "cross_fitted": {}, "objective": "macro_f1"}
     none = np.mean(nodes.partition == Partition.NONE)
@@ -403,7 +403,7 @@ def test_one_sequence_is_judged_by_neutral_choices_without_intervals():
     found = report(nodes)
     assert found["threshold"]["cross_fitted"] == {"s0": 0.5}
     assert found["intervals"] == {}
-    neutral = report(nodes, choices=Choices.neutral(nodes))
+    neutral = report(nodes, choices=Choices.neutral(nodes.logits))
     assert found["overall"] == neutral["overall"]
     assert found["flat"]["ece"] == found["flat"]["ece_uncalibrated"]
 
@@ -450,7 +450,7 @@ def test_ensemble_votes_are_counted_one_by_one():
         most = max(Counter(votes).values())
         winners.append(max((c for c in votes if Counter(votes)[c] == most), key=lambda c: mean[c]))
     labels = stage.labels[mine.partition]
-    ab = report(nodes, choices=Choices.neutral(nodes))["ensemble"]["stage3_ab"]
+    ab = report(nodes, choices=Choices.neutral(nodes.logits))["ensemble"]["stage3_ab"]
     assert ab["vote"] == pytest.approx(f1_score(labels, winners, average="macro"), abs=1e-6)
     assert ab["vote"] != ab["mean_probability"]
 

@@ -54,7 +54,7 @@ def counted(members: NDArray[np.float64]) -> list[int]:
 @pytest.mark.parametrize("members", SIZES)
 def test_routing_uses_the_rule(members: int) -> None:
     nodes = drawn(members)
-    neutral = Choices.neutral(nodes)
+    neutral = Choices.neutral(nodes.logits)
     ab = V6.stage("stage3_ab")
     said = {}
     for ensemble in ("mean", "vote"):

@@ -15,7 +15,7 @@ from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.contents import contents
 from av1part.checkpoints.load import load_backbone, load_stage, read_checkpoint
 from av1part.data.store.store import Store
-from av1part.evaluation.attach import attach_data, check_pixels
+from av1part.evaluation.attach import DataSource, attach_data, check_pixels
 from av1part.runs.read import read_metrics
 from av1part.stages.base import stage_class
 from av1part.system.errors import CheckpointError
@@ -61,7 +61,8 @@ def test_a_checkpoint_scores_what_training_recorded(run: Path) -> None:
     assert read_checkpoint(path)["av1part"]["format"] == 1
     module = load_stage(path, stage=run.name)
     assert module.hparams["backbone"]["width"] == 8
-    data = attach_data(module, path=str(release / "store"), split_list=str(release / "split.csv"))
+    source = DataSource(path=str(release / "store"), split_list=str(release / "split.csv"))
+    data = attach_data(module, source)
     check_pixels(module, data, "val")
     assert data.store.manifest_sha256 == module.hparams["data"]["manifest_sha256"]
     scores, _ = split_scores(module, data, "val")

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from av1part.cascade.calibrate import calibrate_alone, calibrate_cascade
 from av1part.checkpoints.calibration import Calibration
-from av1part.cli.commands.pipeline import given_checkpoints
+from av1part.cli.commands.pipeline import data_source, given_checkpoints
+from av1part.evaluation.attach import Compute
 from av1part.report.render.tables import count, percent, table
 from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import calibration_path
@@ -35,17 +36,16 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             "av1part calibrate takes either CKPT..., each calibrated by itself, or the stages of "
             "one cascade, stage1=CKPT stage2=CKPT ..."
         )
-    data = {
-        "data_path": cfg.data.path,
-        "protocol": cfg.data.protocol,
-        "split_list": cfg.data.split_list,
-        "device": cfg.device,
-    }
+    source, compute = data_source(cfg), Compute(cfg.device)
     if cascade:
-        calibrations = calibrate_cascade(
-            cascade, objective=cfg.objective, ensemble=cfg.ensemble, **data
+        stored = calibrate_cascade(
+            cascade,
+            objective=cfg.objective,
+            ensemble=cfg.ensemble,
+            source=source,
+            compute=compute,
         )
-        paths = [path for members in cascade.values() for path in members]
+        paths = [path for ensemble in cascade.values() for path in ensemble]
     else:
         if cfg.ensemble != "mean":
             raise ConfigError(
@@ -53,10 +53,13 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
                 "give the stages of a cascade, stage1=CKPT stage2=CKPT ..., or leave it out"
             )
         paths = [expanded(word) for word in words]
-        calibrations = [calibrate_alone(path, objective=cfg.objective, **data) for path in paths]
+        stored = [
+            calibrate_alone(path, objective=cfg.objective, source=source, compute=compute)
+            for path in paths
+        ]
     console = Console(markup=False, emoji=False)
-    console.print(_table(calibrations))
-    for calibration in calibrations:
+    console.print(_table(stored))
+    for calibration in stored:
         if calibration.threshold is not None:
             of = " and ".join(calibration.threshold.checkpoints)
             console.print(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
 from av1part.config.check import plain
+from av1part.evaluation.attach import Compute, DataSource
 from av1part.report.chapters.guessers import score_table, scores_of
 from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import CHECKPOINTS, METRICS_FILE, TRAIN_LOG, check_run_name
@@ -51,22 +52,24 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             checkpoints,
             folder,
             config=plain(cfg),
-            data_path=cfg.data.path,
-            protocol=cfg.data.protocol,
-            split_list=cfg.data.split_list,
+            source=data_source(cfg),
             split=cfg.split,
             ensemble=cfg.ensemble,
             calibration=cfg.calibration,
-            device=cfg.device,
-            precision=cfg.precision,
+            compute=Compute(cfg.device, cfg.precision),
         )
     console = Console()
     console.print(cascade_table(result.report))
     console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)
 
 
+def data_source(cfg: DictConfig) -> DataSource:
+    """Return the dataset that the keys `data.*` name."""
+    return DataSource(cfg.data.path, cfg.data.protocol, cfg.data.split_list)
+
+
 def given_checkpoints(cfg: DictConfig) -> dict[str, list[Path]]:
-    """Return the stages that are given checkpoints, each one or a list of them."""
+    """Return the checkpoints of each stage that has any, from one path or a list of paths."""
     checkpoints = {}
     for stage in STAGES:
         if not OmegaConf.is_missing(cfg, stage) and cfg[stage] is not None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from av1part.checkpoints.load import load_stage
+from av1part.cli.commands.pipeline import data_source
 from av1part.cli.commands.show import show
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.report.chapters.guessers import GUESSES, score_table, scores_of
@@ -38,7 +39,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         words: The checkpoint's path, or the sweep's.
 
     Raises:
-        ConfigError: if an option does not fit what is validated.
+        ConfigError: if an option does not apply.
     """
     path = Path(os.path.realpath(expanded(words[0])))  # resolve() raises for a loop of links
     if (path / SWEEP_FILE).is_file():
@@ -50,9 +51,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         show(path, cfg.out)
         return
     module = load_stage(path).to(device_of(cfg.device))
-    data = attach_data(
-        module, path=cfg.data.path, split=cfg.data.protocol, split_list=cfg.data.split_list
-    )
+    data = attach_data(module, data_source(cfg))
     check_pixels(module, data, cfg.split)
     scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
     console = Console(markup=False, emoji=False)  # a path may look like markup

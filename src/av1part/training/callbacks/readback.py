@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from av1part.data.serve.blocks import Batch
+from av1part.evaluation.evaluate import evaluate, stage_scores
+from av1part.models.freeze import tensor_hashes
+from av1part.stages.base import StageModule
 from av1part.system.errors import CheckpointMismatchError
 from av1part.system.files import parse_json
 from av1part.system.signals import SIGNALS
@@ -47,6 +52,34 @@ class ReadBack:
     macro_f1: float | None
     pid: int
     python: str
+
+    @classmethod
+    def of(
+        cls,
+        module: StageModule,
+        file_sha256: str,
+        batches: Iterable[Batch] | None,
+        *,
+        limit: int | None = None,
+        precision: str = "32-true",
+    ) -> ReadBack:
+        """Hash and validate a rebuilt module in this process.
+
+        Args:
+            module: As loaded from the file, on the device to evaluate on.
+            file_sha256: Of the file as it was read.
+            batches: The val batches; None leaves out the validation.
+            limit: Only the first so many batches; None is all.
+            precision: To compute in, a key of `AUTOCASTS`.
+
+        Returns:
+            The record.
+        """
+        tensors, macro_f1 = tensor_hashes(module.state_dict()), None
+        if batches is not None:
+            evaluation = evaluate(module, batches, limit=limit, precision=precision)
+            macro_f1 = float(stage_scores(module, evaluation)["macro_f1"])
+        return cls(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
 
 
 def read_back_in_new_process(

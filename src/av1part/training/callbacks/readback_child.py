@@ -7,8 +7,6 @@ PRECISION; no command of `av1part`.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -17,8 +15,6 @@ from pathlib import Path
 
 from av1part.checkpoints.load import load_stage
 from av1part.evaluation.attach import attach_data, device_of
-from av1part.evaluation.evaluate import evaluate, stage_scores
-from av1part.models.freeze import tensor_hashes
 from av1part.system.errors import Av1partError
 from av1part.system.files import sha256_file
 from av1part.training.callbacks.readback import ReadBack
@@ -45,17 +41,9 @@ def read_back(
     """
     file_sha256 = sha256_file(path)
     module = load_stage(path)
-    tensors = tensor_hashes(module.state_dict())
     shares = attach_data(module).batches("val", ranks=ranks)
-    evaluation = evaluate(module.to(device_of(device)), shares, limit=batches, precision=precision)
-    scores = stage_scores(module, evaluation)
-    return ReadBack(
-        tensors=tensors,
-        file_sha256=file_sha256,
-        macro_f1=float(scores["macro_f1"]),
-        pid=os.getpid(),
-        python=platform.python_version(),
-    )
+    module.to(device_of(device))
+    return ReadBack.of(module, file_sha256, shares, limit=batches, precision=precision)
 
 
 def main(argv: Sequence[str]) -> int:

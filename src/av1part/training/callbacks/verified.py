@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,6 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from av1part.checkpoints.load import load_stage
-from av1part.evaluation.evaluate import evaluate, stage_scores
 from av1part.metrics.scores import from_predictions
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
@@ -279,19 +277,18 @@ class VerifiedCheckpoint(ModelCheckpoint):
         # Building a module draws initial weights, which must not disturb the training.
         with isolate_rng():
             fresh = load_stage(part, cls=type(live))
-        tensors, macro_f1 = tensor_hashes(fresh.state_dict()), None
+        batches = None
         if level == "full":
             # Blocks, where training may have used features: a stale cache would show here.
             data = trainer.datamodule  # type: ignore[attr-defined]
             batches = data.batches("val", ranks=trainer.world_size)
-            evaluation = evaluate(
-                fresh.to(live.device),
-                batches,
-                limit=self.live.batches,
-                precision=str(trainer.precision),  # like with like
-            )
-            macro_f1 = float(stage_scores(fresh, evaluation)["macro_f1"])
-        return ReadBack(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
+        return ReadBack.of(
+            fresh.to(live.device),
+            file_sha256,
+            batches,
+            limit=self.live.batches,
+            precision=str(trainer.precision),  # that of the live model's score
+        )
 
     def _compare_scores(self, live: StageModule, reloaded: float, final: Path) -> dict[str, Any]:
         live_f1 = self.live.macro_f1(live)

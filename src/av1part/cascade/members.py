@@ -1,0 +1,119 @@
+"""The stages of a cascade: loading them, checking that they fit together, their logits.
+
+checkpoints -> StageModules by stage -> logits of every member for every node
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from av1part.cascade.routing import Nodes
+from av1part.checkpoints.load import load_stage
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.evaluation.attach import CPU, SHARED_FACTS, Compute
+from av1part.evaluation.evaluate import Evaluation, evaluate_together
+from av1part.evaluation.nodes import node_columns
+from av1part.models.freeze import state_sha256
+from av1part.stages.base import StageModule
+from av1part.system.errors import CheckpointError
+
+Checkpoints = Mapping[str, Sequence[Path]]
+"""Stage name to the files of its ensemble."""
+
+Members = Mapping[str, Sequence[StageModule]]
+"""Stage name to its ensemble, one module or several."""
+
+
+def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
+    """Load the stages of a cascade.
+
+    Args:
+        checkpoints: Stage name to the files of its ensemble.
+
+    Returns:
+        Stage name to its members, on the CPU in eval mode, in the order of the cascade.
+
+    Raises:
+        CheckpointError: if a file is refused, the stages are not those of their taxonomy, they
+            were trained on different data, block sizes or splits, or an ensemble holds the same
+            model twice.
+    """
+    files = {stage: paths for stage, paths in checkpoints.items() if paths}
+    members = {
+        stage: [load_stage(path, stage=stage) for path in paths] for stage, paths in files.items()
+    }
+    tree = next(iter(members.values()))[0].taxonomy
+    wanted = [stage.name for stage in tree.stages]
+    missing = [f"{stage}=CKPT" for stage in wanted if stage not in members]
+    if missing:
+        raise CheckpointError(f"the cascade also needs {', '.join(missing)}")
+    extra = [stage for stage in members if stage not in wanted]
+    if extra:
+        at = f" at {tree.size}x{tree.size}" if tree.size else ""
+        raise CheckpointError(
+            f"taxonomy {tree.name} has no {', '.join(extra)}{at}: leave out "
+            f"{', '.join(f'{stage}=' for stage in extra)}"
+        )
+    first = members[tree.root.name][0]
+    for stage, modules in members.items():
+        for module, path in zip(modules, files[stage], strict=True):
+            ours, theirs = first.hparams["data"], module.hparams["data"]
+            differing = [key for key in SHARED_FACTS if ours[key] != theirs[key]]
+            if differing:
+                raise CheckpointError(
+                    f"{path} was trained with another {', '.join(differing)} than "
+                    f"{tree.root.name}: val nodes of one would be training nodes of the other; "
+                    "train the stages alike"
+                )
+        _refuse_twins(stage, modules, files[stage])
+    return {name: members[name] for name in wanted}
+
+
+def _refuse_twins(stage: str, modules: Sequence[StageModule], paths: Sequence[Path]) -> None:
+    """Refuse an ensemble of a model with itself, also as another file (`last` may be `best`).
+
+    Raises:
+        CheckpointError: naming the two files.
+    """
+    seen: dict[str, Path] = {}
+    for module, path in zip(modules, paths, strict=True):
+        identity = state_sha256(module.state_dict())
+        if identity in seen:
+            raise CheckpointError(
+                f"{stage}: {path} holds the same model as {seen[identity]}: an ensemble of a "
+                "model with itself says nothing, give each once"
+            )
+        seen[identity] = path
+
+
+def evaluate_members(
+    members: Members, data: BlockDataModule, split: str, compute: Compute = CPU
+) -> tuple[Nodes, Evaluation]:
+    """Compute the logits of every member of every stage for every node of a split.
+
+    Args:
+        members: Stage name to its modules.
+        data: Set up for the root stage, whose population is every node.
+        split: `train`, `val` or `test`.
+        compute: Device, to which the members are moved, and precision.
+
+    Returns:
+        The nodes with all logits, and a member's evaluation for the nodes' columns.
+    """
+    modules = [module.to(compute.device) for ensemble in members.values() for module in ensemble]
+    evaluations = evaluate_together(modules, data.batches(split), precision=compute.precision)
+    of_member = iter(evaluations)
+    logits = {
+        stage: [next(of_member).logits for _ in ensemble] for stage, ensemble in members.items()
+    }
+    evaluation = evaluations[0]
+    columns = node_columns(data.store, evaluation.node)
+    nodes = Nodes.build(
+        next(iter(members.values()))[0].taxonomy,
+        evaluation.partition,
+        columns["sequence"].to_numpy(),
+        evaluation.qindex,
+        logits,
+    )
+    return nodes, evaluation
