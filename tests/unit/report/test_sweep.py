@@ -76,9 +76,7 @@ def test_numbers_are_those_of_the_runs(made: Path, report: ReportFiles) -> None:
     assert course["adapter"]["Best epochs"] == "4×3"
 
 
-def test_the_same_runs_give_the_same_bytes(
-    made: Path, report: ReportFiles, tmp_path: Path
-) -> None:
+def test_the_same_runs_give_the_same_bytes(made: Path, report: ReportFiles, tmp_path: Path) -> None:
     write_report([made], tmp_path, thesis=True)
     one, two = (
         {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*.*")}
