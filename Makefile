@@ -6,8 +6,9 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAGE ?= stage1
-# More workers cost more than they save: each imports torch and trains its own fixtures.
-WORKERS ?= --numprocesses=auto --maxprocesses=4
+# More workers cost more than they save: each imports torch and trains its own fixtures. worksteal
+# leaves the tests of a file, which share fixtures, with one worker as far as it can.
+WORKERS ?= --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Recipes read these from the environment, quoted, so that a path may hold spaces.
 export PYTHON SOURCE OUT CKPT
 

@@ -30,7 +30,7 @@ from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import EncoderError
 
 CORNER = 160
-"""Luma samples a side of the pictures in `small_store`."""
+"""Luma samples a side of the pictures in `one_to_four_store`."""
 
 ONE_TO_FOUR = Path(__file__).parent / "data" / "one_to_four.parquet"
 """Nodes of an encode with 1:4 partitions, see tests/data/README.md."""
@@ -96,13 +96,13 @@ def centre(sequence: str, side: int = CORNER) -> NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real decisions in nodes of 16x16."""
-    return corners(tmp_path_factory.mktemp("data") / "small", CORNER, [16])
+    return corners(tmp_path_factory.mktemp("data") / "small", 128, [16])
 
 
 @pytest.fixture(scope="session")
 def store_8x8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real decisions in nodes of 8x8."""
-    return corners(tmp_path_factory.mktemp("data") / "8x8", 128, [8])
+    return corners(tmp_path_factory.mktemp("data") / "8x8", 64, [8])
 
 
 @pytest.fixture(scope="session")

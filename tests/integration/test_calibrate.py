@@ -43,7 +43,7 @@ def trained(
         "stage2": ("stage=stage2", "method=scratch"),
         "stage3_rect": ("stage=stage3_rect", "method=scratch"),
         "ab-1": ("stage=stage3_ab", "method=scratch"),
-        "ab-2": ("stage=stage3_ab", "method=scratch", "backbone.width=4"),
+        "ab-2": ("stage=stage3_ab", "method=scratch", "backbone.width=8"),
         "ab-3": ("stage=stage3_ab", "method=frozen", f"stage1={stage1}", "head=linear"),
     }
     before = Path.cwd()

@@ -1,4 +1,4 @@
-"""Every option under conf/ trains for an epoch on the embedded data: nothing is left untried."""
+"""Every choice of a group trains for an epoch on the embedded data: nothing is left untried."""
 
 from __future__ import annotations
 
@@ -11,69 +11,81 @@ from omegaconf import OmegaConf
 
 from av1part import embedded
 from av1part.cli.main import config_folder
+from av1part.config.schema import GROUPS
 
-from .conftest import Command
+from .conftest import TINY, Command
 
 CONF = config_folder()
-OPTIONS = sorted(
-    path.relative_to(CONF).with_suffix("").as_posix()
+FILES = {
+    "=".join(path.relative_to(CONF).with_suffix("").as_posix().split("/", 1))
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and path.relative_to(CONF).parts[0] != "hydra"
-)
-
-# What an option needs beside it, where its group's words do not do.
-GROUPS = {
-    "stage": (),
-    "method": ("stage=stage2",),
-    "adapter": ("stage=stage2", "method=adapter"),
-    "injection": ("stage=stage3_rect",),
-    "experiment": (),
-    "cache": ("stage=stage2", "method=frozen"),
+    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("hydra", "shared")
 }
-SPECIAL = {
-    "stage/stage3_1to4": ("taxonomy=v6_1to4", "data.protocol=random_blocks"),
-    "trainer/ddp": ("trainer.accelerator=cpu", "trainer.devices=1"),
-}
-STARTS_AT_RANDOM = ("stage/stage1", "method/scratch")
+EXPERIMENTS = sorted(word for word in FILES if word.startswith("experiment="))
+OPTIONS = FILES - set(EXPERIMENTS)
+OPTIONS |= {f"{group}={name}" for group in GROUPS for name in GROUPS[group].choices}
+
+SCRATCH = "method=scratch"
+ADAPTER = "stage=stage2 method=adapter"
+# A run tries several options at once; those that the test itself adds are not among them.
+RUNS = [
+    "stage=stage1 backbone=resnet18 loss=hard_negative head=mlp logger=csv trainer=cpu",
+    "stage=stage1 backbone=resnet18_plain loss=focal head=linear logger=default trainer=ddp",
+    "stage=stage1 backbone=resnet18_small scheduler=onecycle callbacks=default data=default",
+    f"stage=stage2 {SCRATCH} scheduler=constant logger=none optimizer=adamw cache=off",
+    "stage=stage2 method=auto scheduler=cosine",
+    "stage=stage2 method=frozen cache=auto loss=cb_focal",
+    "stage=stage2 method=finetune loss=cross_entropy",
+    "stage=stage2 method=partial",
+    "stage=stage2 method=ulmfit",
+    f"{ADAPTER} adapter=bitfit",
+    f"{ADAPTER} adapter=block",
+    f"{ADAPTER} adapter=bottleneck",
+    f"{ADAPTER} adapter=conv1x1",
+    f"{ADAPTER} adapter=depthwise3x3",
+    f"{ADAPTER} adapter=l234",
+    f"{ADAPTER} adapter=l34",
+    f"{ADAPTER} adapter=lora",
+    f"{ADAPTER} adapter=ssf",
+    "stage=stage3_rect injection=confusion",
+    "stage=stage3_rect injection=none",
+    "stage=stage3_ab injection=uniform",
+    f"stage=stage3_1to4 {SCRATCH} taxonomy=v6_1to4 data.protocol=random_blocks",
+    "stage=stage1 trainer=gpu",
+]
+# Experiments, which the unit tests compose, are left to `make test-all`.
+TRIED = [*RUNS, *(pytest.param(word, marks=pytest.mark.slow) for word in EXPERIMENTS)]
 
 
-def words_for(option: str) -> list[str]:
-    group, _, name = option.partition("/")
-    words = [f"{group}={name}", *GROUPS.get(group, ("stage=stage1",)), *SPECIAL.get(option, ())]
-    words += ["name=tried", "data.batch_size=64", "trainer.max_epochs=1"]
-    if group != "logger":
-        words.append("logger=none")
-    words.append("cache.folder=features" if group == "cache" else "cache=off")
-    return [*words, "backbone.width=8", "callbacks.plots=false"]
+def test_every_option_is_in_a_run() -> None:
+    assert {word for run in RUNS for word in run.split()} >= OPTIONS
 
 
-def marked(option: str) -> object:
-    """Leave experiments, which the unit tests compose, to `make test-all`."""
-    return pytest.param(
-        option, marks=[pytest.mark.slow] if option.startswith("experiment/") else []
-    )
-
-
-@pytest.mark.parametrize("option", map(marked, OPTIONS))
-def test_an_epoch_with_this_option(
+@pytest.mark.parametrize("options", TRIED)
+def test_an_epoch_with_these_options(
     av1part: Command,
-    option: str,
+    options: str,
     small_store: Path,
     one_to_four_store: Path,
     stage1: Path,
     stage2: Path,
 ) -> None:
-    words = words_for(option)
-    if option == "injection/confusion":
-        words.append(f"injection.stage2={stage2}")
+    words = options.split()
+    groups = [word.partition("=")[0] for word in words]
+    more = ["name=tried", "trainer.max_epochs=1", "cache.folder=features"]
+    more += [word for word in TINY if word.partition("=")[0] not in (*groups, "trainer.max_epochs")]
+    if "trainer=ddp" in words:
+        more += ["trainer.accelerator=cpu", "trainer.devices=1"]
+    if "injection=confusion" in words:
+        more.append(f"injection.stage2={stage2}")
     if "taxonomy=v6_1to4" in words:
-        words += [f"data.path={one_to_four_store}", "method=scratch"]
+        more.append(f"data.path={one_to_four_store}")
     else:
-        words += [f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}"]
-        if "stage=stage1" not in words and option not in STARTS_AT_RANDOM:
-            words.append(f"stage1={stage1}")
-    ran = av1part("train", *words)
-    if option == "trainer/gpu" and not torch.cuda.is_available():
+        more += [f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}"]
+        if "stage=stage1" not in words and SCRATCH not in words:
+            more.append(f"stage1={stage1}")
+    ran = av1part("train", *words, *more)
+    if "trainer=gpu" in words and not torch.cuda.is_available():
         assert ran.code == 2
         assert "No supported gpu backend found" in ran.error_lines[0]
         return
@@ -84,12 +96,12 @@ def test_an_epoch_with_this_option(
         assert record["delta_pp"] == 0
     assert len((folder / "history.csv").read_text().splitlines()) == 2
     assert json.loads((folder / "metrics.json").read_text())["epoch"] == 0
-    # What the file says is what ran.
-    group, _, _ = option.partition("/")
-    if group != "experiment":
-        said = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=False)
-        composed = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))[group]
-        overridden = {word.partition("=")[0].partition(".")[2] for word in words}
-        for key in set(said) - overridden - {"defaults"}:
-            if "${" not in str(said[key]):
-                assert composed[key] == said[key], key
+    # What each file says is what ran.
+    composed = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    overridden = {word.partition("=")[0] for word in more}
+    for option in FILES & set(words) - set(EXPERIMENTS):
+        group, _, name = option.partition("=")
+        file = OmegaConf.to_container(OmegaConf.load(CONF / f"{group}/{name}.yaml"), resolve=False)
+        for key in set(file) - {"defaults"}:
+            if f"{group}.{key}" not in overridden and "${" not in str(file[key]):
+                assert composed[group][key] == file[key], key

@@ -87,8 +87,9 @@ def test_the_plan_of_the_demo_passes_the_checks() -> None:
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_option_composes_and_builds(name: str) -> None:
     group, _, option = name.partition("/")
-    check_values(compose("train", [f"{group}={option}"]), "train")
-    values = settings(f"{group}={option}")
+    cfg = compose("train", [f"{group}={option}"])
+    check_values(cfg, "train")
+    values = plain(cfg)
     assert module(values).stage_name == values["stage"]["name"]
     BlockDataModule(**values["data"])
 
