@@ -22,6 +22,7 @@ from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmenter
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.losses import LOSSES, build_loss
+from av1part.models.summary import count_parameters, count_trainable
 from av1part.options import RENAMED_KEYS
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import ConfigError
@@ -48,7 +49,7 @@ def settings(*overrides: str) -> dict[str, Any]:
     return plain(compose("train", list(overrides)))
 
 
-def module(values: dict[str, Any]) -> StageModule:
+def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
     """Build the module that a configuration describes, for made-up data."""
     classes = {"stage1": 2, "stage2": 3, "stage3_rect": 2, "stage3_ab": 4, "stage3_1to4": 2}
     stage = values["stage"]["name"]
@@ -59,7 +60,7 @@ def module(values: dict[str, Any]) -> StageModule:
         taxonomy="v6_1to4" if stage == "stage3_1to4" else values["taxonomy"],
         method=name,
         method_options=method,
-        backbone={**backbone, "width": 8},
+        backbone={**backbone, "width": width},
         head=values["head"],
         loss=values["loss"],
         optimizer=values["optimizer"],
@@ -118,15 +119,23 @@ def test_the_study_s_training_defaults() -> None:
     assert (v1["backbone"]["se"], v1["backbone"]["attention"]) == (True, True)
 
 
-def test_the_demo_trains_the_study_s_adapter_architecture_unreduced() -> None:
+def test_the_study_s_network_is_that_of_its_experiment() -> None:
+    built = module(settings("experiment=exp11a/v1"), width=64)
+    assert count_trainable(built.classifier) == 288_707
+    assert count_parameters(built.classifier) == 11_502_565
+
+
+def test_the_demo_trains_its_stages_alike() -> None:
+    """Else they make no cascade, and nothing starts from Stage 1's backbone."""
     demo = plain(compose("demo"))
-    adapter = settings(*demo["plan"]["stage2-adapter"])
-    reference = settings("experiment=exp11a/v1")
-    for key in ("backbone", "adapter", "head", "conditioning"):
-        assert adapter[key] == reference[key]
+    runs = {name: settings(*words) for name, words in demo["plan"].items()}
+    for key in ("backbone", "conditioning", "taxonomy"):
+        assert len({str(run[key]) for run in runs.values()}) == 1, key
+    for key in ("size", "context", "protocol"):
+        assert len({run["data"][key] for run in runs.values()}) == 1, key
+    assert {name for names in demo["cascade"].values() for name in names} <= runs.keys()
     assert demo["cascade"]["stage3_ab"] == ["stage3_ab-1", "stage3_ab-2", "stage3_ab-3"]
-    seeds = [settings(*demo["plan"][name])["seed"] for name in demo["cascade"]["stage3_ab"]]
-    assert len(set(seeds)) == 3
+    assert len({runs[name]["seed"] for name in demo["cascade"]["stage3_ab"]}) == 3
 
 
 @pytest.mark.parametrize("kind", LOSSES)

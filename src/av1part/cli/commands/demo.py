@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose
 from omegaconf import DictConfig
 from rich.console import Console
@@ -47,6 +49,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         SystemExit: with 1 if Stage 1 does not beat both guessers.
     """
     started = time.perf_counter()
+    # On a network so narrow, threads cost more than they save; OMP_NUM_THREADS asks for them.
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
     settings = plain(cfg)
     folder = Path("runs") / check_run_name(str(cfg.name))
     results = train_plan(settings["plan"], words, folder)
