@@ -117,3 +117,12 @@ def test_the_demo_ends_with_results_beside_the_stronger_guesser(scores: dict[str
         f"SPLIT or not: macro-F1 {macro:.2f} %, the class-prior guesser {guess:.2f} %, "
         "margin +32.57 [−12.34, +45.68]"
     )
+
+
+def test_the_demo_says_which_network_it_uses() -> None:
+    settings = {"data.size": 16, "data.context": 8, "conditioning": "qindex"}
+    settings |= {"backbone.width": 24, "backbone.stem": "imagenet"}
+    text = demo.network_text(settings)
+    assert "width 24, imagenet stem, conditioning qindex" in text
+    assert "16x16 blocks with 8 samples around them" in text
+    assert "around" not in demo.network_text({**settings, "data.context": 0})

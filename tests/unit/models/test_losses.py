@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from av1part.models.losses import LOSSES, build_loss, effective_number_weights
+from av1part.models.losses import (
+    LOSSES,
+    build_loss,
+    effective_number_weights,
+    inverse_count_weights,
+)
 
 COUNTS = [700, 200, 100]
 
@@ -44,6 +50,9 @@ CASES: dict[tuple[str, str], list[tuple[Any, Any]]] = {
     ("cb_focal", "beta"): [(0.9999, 0.99), (0.9999, 0.0)],
     ("cb_focal", "gamma"): [(2.0, 1.0)],
     ("cb_focal", "smoothing"): [(0.0, 0.1)],
+    ("balanced", "power"): [(1.0, 0.0), (1.0, 0.5)],
+    ("balanced", "gamma"): [(0.0, 2.0)],
+    ("balanced", "smoothing"): [(0.0, 0.1)],
     ("hard_negative", "ratio"): [(3.0, 1.0)],
     ("hard_negative", "smoothing"): [(0.0, 0.1)],
 }
@@ -181,6 +190,31 @@ def test_weights_follow_cui() -> None:
     raw = [0.01 / (1 - 0.99**10), 0.01 / (1 - 0.99**1000)]
     assert weights == pytest.approx([w * 2 / sum(raw) for w in raw])
     assert effective_number_weights([5, 0], beta=0.9)[1] > 0
+
+
+def test_balanced_classes_have_equal_shares_at_any_count() -> None:
+    """Where beta 0.9999 counts a class of a million samples like one of fifty thousand."""
+    counts = [1_000_000, 50_000, 200]
+    shares = [n * w for n, w in zip(counts, inverse_count_weights(counts, 1.0), strict=True)]
+    assert shares == pytest.approx([shares[0]] * 3)
+    first, second, _ = effective_number_weights(counts, 0.9999)
+    assert second / first == pytest.approx(1, abs=0.01)
+    loss = build_loss(counts, kind="balanced")
+    theirs = nn.CrossEntropyLoss(torch.tensor([1 / n for n in counts]))
+    labels, logits = torch.arange(3).repeat_interleave(torch.tensor([20, 7, 3])), torch.randn(30, 3)
+    weights = torch.tensor(inverse_count_weights(counts, 1.0))[labels]
+    torch.testing.assert_close(
+        loss(logits, labels) * 30 / weights.sum(), theirs(logits, labels).float()
+    )
+
+
+def test_the_power_of_balance() -> None:
+    assert inverse_count_weights([900, 100], 0.0) == [1, 1]
+    assert inverse_count_weights([900, 100], 0.5) == pytest.approx([0.5, 1.5])
+    assert inverse_count_weights([900, 100], 1.0) == pytest.approx([0.2, 1.8])
+    assert inverse_count_weights([900, 100], 1e300) == [0, 2]
+    assert inverse_count_weights([5, 0, 5], 2.0) == pytest.approx([1, 1, 1])
+    assert inverse_count_weights([0, 0], 1.0) == [1, 1]
 
 
 def test_smoothing_does_not_raise_a_class_without_samples() -> None:

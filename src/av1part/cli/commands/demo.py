@@ -23,7 +23,8 @@ from av1part.report import write_report
 from av1part.report.chapters.guessers import METRIC_NAMES, run_table, scores_of
 from av1part.report.render.tables import percent, points, span
 from av1part.report.render.terminal import terminal_table
-from av1part.runs.schema import check_run_name
+from av1part.runs.schema import CONFIG_FILE, check_run_name
+from av1part.runs.settings import flat_settings, read_text
 from av1part.system.errors import ConfigError
 from av1part.system.logs import run_log
 from av1part.training.run import TrainResult
@@ -67,6 +68,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console = Console(width=max(console.width, NARROWEST))  # no narrower for being a file
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
+    file = next(iter(results.values())).folder / CONFIG_FILE
+    console.print(network_text(flat_settings(read_text(file), file)), soft_wrap=True)
     for line in headline(rows, cascade.report):
         console.print(line, soft_wrap=True, highlight=False)
     seconds = time.perf_counter() - started
@@ -78,7 +81,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
 
 
 def headline(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the network in a line, then three results, each beside the stronger guesser.
+    """Return three results, a line each, beside the stronger guesser.
 
     Args:
         runs: metrics.json of each run of the plan.
@@ -92,19 +95,23 @@ def headline(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) 
         best = stages.setdefault(metrics["stage"], metrics)
         if metrics["macro_f1"] > best["macro_f1"]:
             stages[metrics["stage"]] = metrics
-    lines = [_network(stages["stage1"])]
+    lines = []
     for stage, title in (("stage1", "NONE or PARTITION"), ("stage2", "SPLIT, RECT or AB")):
         if stage in stages:
             lines.append(_beside_guess(title, "macro_f1", stages[stage], stages[stage]))
     types = f"cascade, {len(cascade['class_names'])} types"
-    lines.append(_beside_guess(types, "accuracy", cascade["overall"], cascade))
+    lines.append(_beside_guess(types, "macro_f1", cascade["overall"], cascade))
     return tuple(lines)
 
 
-def _network(metrics: Mapping[str, Any]) -> str:
+def network_text(settings: Mapping[str, Any]) -> str:
+    """Return what a run's settings, by dotted keys, say of its network and input."""
+    size, context = settings["data.size"], settings["data.context"]
+    around = f" with {context} samples around them" if context else ""
     return (
-        f"network: {metrics['total_parameters']:,} parameters (conf/shared/demo.yaml); the study's "
-        "is that of experiment=exp11a/v1"
+        f"network: ResNet-18 of width {settings['backbone.width']}, "
+        f"{settings['backbone.stem']} stem, conditioning {settings['conditioning']}, "
+        f"on {size}x{size} blocks{around}; the study's is that of experiment=exp11a/v1"
     )
 
 
