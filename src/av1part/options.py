@@ -40,7 +40,7 @@ PROTOCOLS: Mapping[str, str] = {
     "comparison with its figures only",
     "given": "the split the imported data came with; its sequences are unknown",
 }
-"""Protocol to what is said of it, in reports and in errors."""
+"""Protocol to its description in reports and errors."""
 
 MIXED = ("by_segment", "random_blocks", "given")
 """Protocols under which one picture or clip may lie in several splits."""

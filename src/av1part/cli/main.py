@@ -122,7 +122,7 @@ _IDLE_LOAD = 0.5
 
 
 def share_cores() -> None:
-    """Have waiting threads sleep after a moment of spinning; to be called before torch is imported.
+    """Set how long waiting threads spin before they sleep; call it before torch is imported.
 
     On a machine that does anything else besides, spinning on made training 20 times slower; not to
     spin at all costs a third of the speed of small batches. Where nothing else runs the moment is
@@ -202,10 +202,10 @@ def _find_verb(argv: list[str]) -> tuple[str, list[str]]:
         name = " ".join(argv[:length])
         if name in VERBS:
             return name, argv[length:]
-    said = " ".join(argv[:2]) if argv[0] == "data" else argv[0]
-    near = difflib.get_close_matches(said, VERBS, n=1)
+    given = " ".join(argv[:2]) if argv[0] == "data" else argv[0]
+    near = difflib.get_close_matches(given, VERBS, n=1)
     hint = f"did you mean {near[0]!r}" if near else f"verbs are {', '.join(VERBS)}"
-    raise ConfigError(f"no verb {said!r}: {hint}")
+    raise ConfigError(f"no verb {given!r}: {hint}")
 
 
 def _usage() -> str:
@@ -223,7 +223,7 @@ def _asks_hydra(rest: Sequence[str]) -> bool:
 def split_positionals(
     words: Sequence[str], limits: tuple[int, int | None]
 ) -> tuple[list[str], list[str]]:
-    """Tell positional words from overrides and flags.
+    """Separate positional words from overrides and flags.
 
     A verb's first words are positional as far as it needs them, whatever they look like; further
     ones if they exist as a path or do not look like an override. Flags and their values are not.

@@ -88,7 +88,7 @@ def checkpoint(default: Any, text: str) -> Any:
 
 
 @dataclass
-class Stage:
+class StageDefaults:
     """One classifier of the hierarchy."""
 
     name: str = option("stage1", "stage1 | stage2 | stage3_rect | stage3_ab | stage3_1to4")
@@ -156,7 +156,7 @@ class Ulmfit:
 
 
 @dataclass
-class ResNet18:
+class Backbone:
     """The study's ResNet-18 with squeeze-and-excitation and spatial attention."""
 
     width: int = option(64, "channels after the stem; 64 is the standard network", low=1, high=4096)
@@ -559,11 +559,11 @@ class Group:
 GROUPS: Mapping[str, Group] = {
     "stage": Group(
         {
-            "stage1": Stage(),
-            "stage2": Stage("stage2", "adapter"),
-            "stage3_rect": Stage("stage3_rect", "frozen"),
-            "stage3_ab": Stage("stage3_ab", "frozen"),
-            "stage3_1to4": Stage("stage3_1to4", "frozen"),
+            "stage1": StageDefaults(),
+            "stage2": StageDefaults("stage2", "adapter"),
+            "stage3_rect": StageDefaults("stage3_rect", "frozen"),
+            "stage3_ab": StageDefaults("stage3_ab", "frozen"),
+            "stage3_1to4": StageDefaults("stage3_1to4", "frozen"),
         },
         own=("name",),
     ),
@@ -579,7 +579,7 @@ GROUPS: Mapping[str, Group] = {
         },
         own=("name",),
     ),
-    "backbone": Group({"resnet18": ResNet18()}, own=("weights",)),
+    "backbone": Group({"resnet18": Backbone()}, own=("weights",)),
     "adapter": Group(
         {
             "bottleneck": Bottleneck(),
@@ -616,7 +616,7 @@ GROUPS: Mapping[str, Group] = {
 }
 """Groups of `av1part train`. Further choices, such as adapter=l34, are files under conf/."""
 
-VERBS: Mapping[str, Any] = {
+VERB_KEYS: Mapping[str, Any] = {
     "train": Train(),
     "calibrate": Calibrate(),
     "pipeline": Pipeline(),
@@ -633,13 +633,13 @@ def options_of(config: str) -> dict[str, Option]:
     """Return the options of a primary configuration by their dotted keys.
 
     Args:
-        config: Its name, such as `train`; one that is not in `VERBS` has none.
+        config: Its name, such as `train`; one that is not in `VERB_KEYS` has none.
 
     Returns:
         Key to option. Of a group with several choices these are the keys of all of them; where
         choices share a key, that of the first.
     """
-    found = dict(_walk(VERBS[config], "")) if config in VERBS else {}
+    found = dict(_walk(VERB_KEYS[config], "")) if config in VERB_KEYS else {}
     for group, spec in GROUPS.items() if config == "train" else ():
         for choice in spec.choices.values():
             for key, known in _walk(choice, f"{group}."):
@@ -662,6 +662,6 @@ def _walk(values: Any, prefix: str) -> list[tuple[str, Option]]:
 
 
 PATH_KEYS = frozenset(
-    key for config in VERBS for key, known in options_of(config).items() if known.path
+    key for config in VERB_KEYS for key, known in options_of(config).items() if known.path
 )
 """Keys of any verb whose values are paths, which the command line quotes for Hydra."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from av1part.config.schema import GROUPS, VERBS
+from av1part.config.schema import GROUPS, VERB_KEYS
 from av1part.system.files import slug
 
 _RATES = {"scratch": 1e-3, "frozen": None, "adapter": None}
@@ -34,5 +34,5 @@ def register() -> None:
     for group, spec in GROUPS.items():
         for name, choice in spec.choices.items():
             store.store(group=group, name=name, node=asdict(choice))
-    for verb, keys in VERBS.items():
+    for verb, keys in VERB_KEYS.items():
         store.store(group="keys", name=verb, node=asdict(keys), package="_global_")

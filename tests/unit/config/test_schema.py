@@ -12,11 +12,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from av1part.cli.main import VERBS as COMMANDS
-from av1part.cli.main import config_folder
+from av1part.cli.main import VERBS, config_folder
 from av1part.config.check import check_values, leaves, plain
 from av1part.config.help import help_text
-from av1part.config.schema import GROUPS, VERBS
+from av1part.config.schema import GROUPS, VERB_KEYS
 from av1part.config.store import register
 from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmenter
@@ -72,7 +71,7 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
 
 
 def test_there_is_a_configuration_a_verb() -> None:
-    assert set(PRIMARY) == {verb.config for verb in COMMANDS.values()}
+    assert set(PRIMARY) == {verb.config for verb in VERBS.values()}
 
 
 @pytest.mark.parametrize("name", PRIMARY)
@@ -170,7 +169,7 @@ def test_the_backbone_s_rate_follows_from_the_method(
     assert settings(*words)["optimizer"]["lr"]["backbone"] == rate
 
 
-@pytest.mark.parametrize("config", VERBS)
+@pytest.mark.parametrize("config", VERB_KEYS)
 def test_every_default_is_of_its_type_and_in_its_range(config: str) -> None:
     """Also those of choices that no primary configuration takes."""
     choices = [f"{g}={name}" for g in GROUPS for name in GROUPS[g].choices if config == "train"]

@@ -70,7 +70,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console.print(summary_table(rows, cascade.report))
     file = next(iter(results.values())).folder / CONFIG_FILE
     console.print(network_text(flat_settings(read_text(file), file)), soft_wrap=True)
-    for line in headline(rows, cascade.report):
+    for line in last_lines(rows, cascade.report):
         console.print(line, soft_wrap=True, highlight=False)
     seconds = time.perf_counter() - started
     console.print(f"report, after {seconds:.0f} s: {files.html}", soft_wrap=True, highlight=False)
@@ -80,7 +80,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
-def headline(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> tuple[str, ...]:
+def last_lines(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> list[str]:
     """Return three results, a line each, beside the stronger guesser.
 
     Args:
@@ -101,7 +101,7 @@ def headline(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) 
             lines.append(_beside_guess(title, "macro_f1", stages[stage], stages[stage]))
     types = f"cascade, {len(cascade['class_names'])} types"
     lines.append(_beside_guess(types, "macro_f1", cascade["overall"], cascade))
-    return tuple(lines)
+    return lines
 
 
 def network_text(settings: Mapping[str, Any]) -> str:
