@@ -36,6 +36,7 @@ RUNS = [
     "stage=stage2 method=auto scheduler=cosine",
     "stage=stage2 method=frozen cache=auto loss=cb_focal",
     "stage=stage2 method=finetune loss=cross_entropy",
+    f"stage=stage2 {SCRATCH} loss=balanced",
     "stage=stage2 method=partial",
     "stage=stage2 method=ulmfit",
     f"{ADAPTER} adapter=bitfit",
