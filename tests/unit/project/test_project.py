@@ -26,12 +26,12 @@ PROJECT = PYPROJECT["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 
 CONTRACT_TARGETS = (
-    "help setup demo test test-all check format data train eval sweep libaom "
+    "help setup demo unit test test-all check format data train eval sweep libaom "
     "embedded-data bench experiments-report clean"
 )
 
 
-CHECKS = {"ruff", "pydoclint", "mypy"}
+CHECKS = {"ruff", "pydoclint", "mypy", "lint-imports"}
 
 # Of the `make test` that may be running this, and of its user's command line.
 OUTER_MAKE = {"MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKEFILES"}
@@ -203,7 +203,9 @@ def test_an_audit_passes_only_if_everything_was_asked_about(
 def test_check_fails_with_any_of_its_tools(tmp_path: Path) -> None:
     tools = {name: script(tmp_path, name, f'echo {name} "$@"') for name in CHECKS}
     check = ("make", "-o", "setup", f"BIN={tmp_path}", "check")
-    assert {line.split()[0] for line in run(*check).stdout.splitlines()} == CHECKS
+    done = run(*check)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == CHECKS
     for name, tool in tools.items():
         script(tmp_path, name, "exit 1")
         assert run(*check).returncode == 2, name
