@@ -91,7 +91,8 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
     page: Path, experiments_tool: ModuleType, tmp_path: Path
 ) -> None:
     copy = tmp_path / "experiments"
-    shutil.copytree(page.parent, copy / name(page.parent))
+    results = shutil.ignore_patterns("tables", "figures")  # built, perhaps long ago
+    shutil.copytree(page.parent, copy / name(page.parent), ignore=results)
     # A page may quote other experiments: their folder is in the mark.
     quoted = {
         ROOT / table.rpartition("/")[0]
@@ -99,9 +100,7 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
     }
     for folder in quoted:
         if folder.is_dir() and not folder.is_relative_to(page.parent):
-            shutil.copytree(folder, copy / name(folder))
-    for generated in [*copy.rglob("tables"), *copy.rglob("figures")]:
-        shutil.rmtree(generated)
+            shutil.copytree(folder, copy / name(folder), ignore=results)
     experiments_tool.report(copy, None)
     again = copy / name(page.parent)
     assert (again / "README.md").read_text() == page.read_text(), "make experiments-report"
@@ -146,6 +145,18 @@ def test_a_mark_and_its_end_belong_together(experiments_tool: ModuleType, text: 
     of = table("Scores.", ("<Variant", "F1"), [("a", "50.00")])
     with pytest.raises(ReportError, match="page: a mark without"):
         experiments_tool.fill(text, {"all/t": of}, "page")
+
+
+def test_only_figures_that_a_page_shows_are_tracked() -> None:
+    lines = (ROOT.parent / ".gitignore").read_text().splitlines()
+    tracked = {line.removeprefix("!/experiments/") for line in lines if line.startswith("!/exp")}
+    shown = {
+        f"{name(page.parent)}/{picture}"
+        for page in PAGES
+        for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text())
+    }
+    assert tracked == shown
+    assert all((ROOT / picture).is_file() for picture in shown)
 
 
 def test_other_comments_are_left_alone(experiments_tool: ModuleType) -> None:
