@@ -45,8 +45,8 @@ def main(words: Sequence[str], command: Sequence[str] = COMMAND) -> int:
         report = json.loads(done.stdout)
         found = findings(report)
     except (ValueError, KeyError, TypeError):
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        print(f"audit: the database could not be asked, so nothing is known ({said[-1][:300]})")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        print(f"audit: the database could not be asked, so nothing is known ({lines[-1][:300]})")
         return 1
     for line in found:
         print(f"audit: {line}")

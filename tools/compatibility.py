@@ -54,10 +54,10 @@ def runs(python: Path, version: str) -> bool:
     """Return whether an interpreter runs (a version manager's shim may not) and has the version."""
     say = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
-        said = subprocess.run([python, "-c", say], capture_output=True, text=True, check=True)
+        answer = subprocess.run([python, "-c", say], capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError):
         return False
-    return said.stdout.strip() == version
+    return answer.stdout.strip() == version
 
 
 def find_python(version: str) -> Path:

@@ -45,9 +45,9 @@ def run(part: str, words: Sequence[str] = ()) -> tuple[list[dict[str, str]], boo
         command += words
         environment = {**os.environ, "AV1PART_RELIABILITY": str(rows)}
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
-        said = rows.read_text(encoding="utf-8").splitlines() if rows.is_file() else []
+        lines = rows.read_text(encoding="utf-8").splitlines() if rows.is_file() else []
     stamp = {"commit": git_commit() or "", "date": datetime.date.today().isoformat()}
-    return [{**json.loads(line), **stamp} for line in said], done.returncode == 0
+    return [{**json.loads(line), **stamp} for line in lines], done.returncode == 0
 
 
 def read() -> list[dict[str, str]]:
