@@ -35,7 +35,8 @@ def draw(samples: Samples) -> bytes:
     height, width = samples.frame.shape
     figure = partition_figure(samples, crop_window((height, width), samples.nodes))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    tight = {"bbox_inches": "tight", "pad_inches": 0.05}
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white", **tight)
     picture = Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     packed = io.BytesIO()
     picture.save(packed, format="png", optimize=True)
