@@ -34,7 +34,8 @@ def help_text(config: str, overrides: Sequence[str]) -> str:
     chosen = dict(cfg.hydra.runtime.choices)
     values = dict(leaves(own_keys(cfg)))
     options = options_of(config)
-    missing = [key for key in options if key not in values and _is_asked_for(key, config)]
+    given = {key[:end] for key in values for end, char in enumerate(f"{key}.") if char == "."}
+    missing = [key for key in options if key not in given and _is_asked_for(key, config)]
     lines = []
     if config == "train":
         lines += ["Groups, choose by group=choice (* is chosen):", ""]

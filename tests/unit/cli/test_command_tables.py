@@ -126,3 +126,12 @@ def test_the_demo_says_which_network_it_uses() -> None:
     assert "width 24, imagenet stem, conditioning qindex" in text
     assert "16x16 blocks with 8 samples around them" in text
     assert "around" not in demo.network_text({**settings, "data.context": 0})
+
+
+def test_the_demo_says_what_was_trained_and_chosen() -> None:
+    runs = {"stage1": {"trainable_parameters": 1234, "total_parameters": 5678}}
+    assert demo.parameters_text(runs) == "parameters trained: stage1 1,234 of 5,678"
+    intervals = {"macro_f1": {"value": {"clusters": 3}}}
+    several = demo.choices_text({"nodes": 5552, "intervals": intervals})
+    assert "5,552 blocks of 3 sequences; epochs, the threshold" in several
+    assert "70 blocks of 1 sequence;" in demo.choices_text({"nodes": 70, "intervals": {}})

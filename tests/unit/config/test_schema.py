@@ -184,6 +184,7 @@ def test_the_help_has_a_line_for_every_key() -> None:
     assert "focal*" in text
     assert re.search(r"data\.size +16 +\S.*\(8 \| 16 \| 32 \| 64\)", text)
     assert "out  " in help_text("data_build", [])  # it has no default
+    assert "???" not in help_text("demo", []), "the plan has runs"
 
 
 @pytest.mark.parametrize("old", RENAMED_KEYS)

@@ -69,8 +69,12 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
     file = next(iter(results.values())).folder / CONFIG_FILE
-    console.print(network_text(flat_settings(read_text(file), file)), soft_wrap=True)
-    for line in last_lines(rows, cascade.report):
+    for line in (
+        network_text(flat_settings(read_text(file), file)),
+        parameters_text(rows),
+        choices_text(cascade.report),
+        *last_lines(rows, cascade.report),
+    ):
         console.print(line, soft_wrap=True, highlight=False)
     seconds = time.perf_counter() - started
     console.print(f"report, after {seconds:.0f} s: {files.html}", soft_wrap=True, highlight=False)
@@ -112,6 +116,25 @@ def network_text(settings: Mapping[str, Any]) -> str:
         f"network: ResNet-18 of width {settings['backbone.width']}, "
         f"{settings['backbone.stem']} stem, conditioning {settings['conditioning']}, "
         f"on {size}x{size} blocks{around}; the study's is that of experiment=exp11a/v1"
+    )
+
+
+def parameters_text(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how many of its parameters each run trains, from its metrics.json."""
+    counts = [
+        f"{name} {metrics['trainable_parameters']:,} of {metrics['total_parameters']:,}"
+        for name, metrics in runs.items()
+    ]
+    return f"parameters trained: {', '.join(counts)}"
+
+
+def choices_text(cascade: Mapping[str, Any]) -> str:
+    """Return what pipeline.json says of the val data, and that choices were made on it."""
+    value = cascade["intervals"].get("macro_f1", {}).get("value", {})
+    count = value.get("clusters", 1)  # one sequence has no interval
+    return (
+        f"val: {cascade['nodes']:,} blocks of {count} sequence{'s' * (count > 1)}; epochs, the "
+        "threshold and temperatures were chosen on them"
     )
 
 
