@@ -241,7 +241,8 @@ def test_the_recipe_gives_the_embedded_dataset_bit_for_bit(tmp_path: Path) -> No
     out = tmp_path / "again"
     recipe = ROOT / "tools" / "embedded_data.py"
     subprocess.run([sys.executable, recipe, out, "--jobs", str(os.cpu_count() or 2)], check=True)
-    assert hashes(out) == hashes(embedded.STORE)
+    # Its manifest says more than at 0.1; planes and nodes are the same.
+    assert Store.open(out).manifest["files"] == Store.open(embedded.STORE).manifest["files"]
 
 
 # --- pictures and a clip that may not be committed

@@ -36,7 +36,7 @@ def test_aomenc_makes_the_committed_stream(name: str, tmp_path: Path) -> None:
     reader = source.reader
     y4m, ivf = tmp_path / "in.y4m", tmp_path / "out.ivf"
     with y4m.open("wb") as file:
-        file.write(y4m_header(reader.width, reader.height, reader.bit_depth, reader.rate))
+        file.write(y4m_header(reader.width, reader.height, reader.bit_depth))
         for planes in source.frames():
             write_y4m_frame(file, planes)
     arguments = encoder_arguments(20, bit_depth=reader.bit_depth)

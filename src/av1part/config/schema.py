@@ -506,6 +506,8 @@ class DataBuild:
     width: Any = option(None, "of raw YUV whose name does not say")
     height: Any = option(None, "likewise")
     bit_depth: Any = option(None, "likewise")
+    layout: Any = option(None, "likewise: 420, 422, 444, 440, gray, nv12, p010 and others")
+    interlaced: Any = option("refuse", "weave: take both fields as one frame, as coded")
 
 
 @dataclass

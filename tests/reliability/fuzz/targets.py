@@ -9,9 +9,10 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from av1part.data.build.labels import stream_nodes
+from av1part.data.build.layouts import RawFormat
 from av1part.data.build.libaom import parse_inspect
-from av1part.data.build.planar import RawFormat, Y4mReader
 from av1part.data.build.sources import open_source
+from av1part.data.build.y4m import Y4mReader
 
 from .case import TARGETS, Case, Draw, Target
 from .checkpoints import Checkpoints

@@ -17,6 +17,7 @@ from av1part.data.store.store import Store
 from av1part.partition import Partition
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded
+from av1part.system.terminal import printable
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -44,6 +45,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
 
             store = import_dataset(words[0], words[1], out, **settings)
     _print_counts(store)
+    if verb == "data info":
+        _print_sequences(store.manifest)
     _print_import(store.manifest)
 
 
@@ -53,6 +56,22 @@ def _print_import(manifest: Mapping[str, Any]) -> None:
         print(f"left out: {count:,} {LEFT_OUT.get(reason, reason)}")
     if "protocols" in manifest:
         print(f"train with data.protocol={' or data.protocol='.join(manifest['protocols'])}")
+
+
+def _print_sequences(manifest: Mapping[str, Any]) -> None:
+    """Print how each sequence's source codes its frames, as far as its manifest says."""
+    facts = manifest["sequences"]
+    rows = {name: entry for name, entry in facts.items() if isinstance(entry.get("coding"), dict)}
+    if not rows:
+        return
+    columns = ("frames", "width", "height", "bit_depth", "conversion")
+    coding = ("pixel_format", "range", "matrix", "scan", "orientation", "alpha", "end")
+    table = Table("sequence", *columns, *coding, title="sources", title_justify="left")
+    for name, entry in rows.items():
+        values = [entry.get(key, "") for key in columns]
+        values += [entry["coding"].get(key, "") for key in coding]
+        table.add_row(name, *(printable(str(value), 40) for value in values))
+    Console(width=160).print(table)
 
 
 def _print_counts(store: Store) -> None:

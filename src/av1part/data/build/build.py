@@ -58,6 +58,8 @@ def build_dataset(
     width: int | None = None,
     height: int | None = None,
     bit_depth: int | None = None,
+    layout: str | None = None,
+    interlaced: str = "refuse",
     progress: bool = True,
 ) -> Store:
     """Encode sources and store their luma and the nodes of their partition trees.
@@ -75,6 +77,8 @@ def build_dataset(
         width: Of raw files whose names do not give it; see `RawFormat`.
         height: See `RawFormat`.
         bit_depth: See `RawFormat`.
+        layout: See `RawFormat`.
+        interlaced: See `BuildSettings`.
         progress: Show progress on stderr.
 
     Returns:
@@ -88,11 +92,11 @@ def build_dataset(
         StoreError: if `out` exists, or `<out>.partial` belongs to another build.
         Av1partError: no other than these.
     """
-    settings = BuildSettings(cq_levels, sizes, cpu_used, one_to_four, frames, every)
+    settings = BuildSettings(cq_levels, sizes, cpu_used, one_to_four, frames, every, interlaced)
     check_count("jobs", jobs)
-    raw = raw_format(width, height, bit_depth)
+    raw = raw_format(width, height, bit_depth, layout)
     aomenc, inspect = find_aomenc(), find_inspect()
-    opened = open_sources(find_sources(sources), raw)
+    opened = open_sources(find_sources(sources), raw, interlaced=interlaced)
     recipe = {
         "made_by": {"av1part": __version__, "aomenc": aomenc.version},
         "sources": {s.sequence: s.sha256 for s in opened},
@@ -168,7 +172,7 @@ class _Build:
         if ready and (self._y4m(source).is_file() or not with_y4m):
             return
         reader = source.reader
-        header = y4m_header(reader.width, reader.height, reader.bit_depth, reader.rate)
+        header = y4m_header(reader.width, reader.height, reader.bit_depth)
         kept = 0
         with (
             tempfile.TemporaryFile(dir=self.writer.work) as luma,
@@ -193,6 +197,7 @@ class _Build:
             "source_sha256": source.sha256,
             "source_frames": reader.frames,
             "conversion": reader.conversion,
+            "coding": reader.coding.as_json(),
         }
         write_json(self._facts_file(source), facts)
 
@@ -233,10 +238,12 @@ class _Build:
         ]
         nodes = pl.concat(tables)
         if nodes.is_empty():
-            raise SourceError(
-                f"no source has a whole node of sizes={list(self.settings.sizes)}: "
-                "ask for smaller ones or give larger frames"
-            )
+            sizes = list(self.settings.sizes)
+            if any(min(s.reader.width, s.reader.height) >= min(sizes) for s in self.sources):
+                reason = "the encoder cut no block that small: ask for larger ones too"
+            else:
+                reason = "ask for smaller ones or give larger frames"
+            raise SourceError(f"no source has a whole node of sizes={sizes}: {reason}")
         return nodes
 
     def sequence_facts(self) -> dict[str, dict[str, Any]]:

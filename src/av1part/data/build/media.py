@@ -2,153 +2,216 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
+from PIL import Image
 
+from av1part.data.build.coding import Coding, Range, Scan
+from av1part.data.build.container import choose_stream, open_container, reason_of
+from av1part.data.build.ends import End, check_end, tiff_pages
+from av1part.data.build.pixels import RANGES, RGB_CODECS, conversion_of, planes_of
 from av1part.data.build.yuv import (
-    CHROMA_BOX,
-    GREY,
-    NO_CONVERSION,
     RGB,
     YuvFrame,
     check_format,
-    grey_to_420,
-    mean_chroma,
-    rgb_to_420,
 )
-from av1part.system.errors import SourceError, first_line
+from av1part.system.errors import SourceError
 
-# Some releases of PyAV also print FFmpeg's messages, which are in the error they raise as well.
-logging.getLogger("libav").setLevel(logging.CRITICAL)
+_MAY_HIDE = frozenset({"vp8", "vp9", "mpeg4", "theora"})
+"""Codecs whose streams may hold coded frames that are never shown, in packets of their own."""
 
-_PLANAR = re.compile(r"yuv[aj]?(420|422|444|440)p(?:\d+le)?")
-_REPACKED = {
-    "nv12": "yuv420p",
-    "nv21": "yuv420p",
-    "yuyv422": "yuv422p",
-    "uyvy422": "yuv422p",
-    "p010le": "yuv420p10le",
-}
-"""Formats that FFmpeg only rearranges into a planar one, without changing samples."""
+_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 8: "ycgco"}
+_MATRICES |= {9: "bt2020", 10: "bt2020-constant", 14: "ictcp"}
+"""matrix_coefficients of ITU-T H.273 to a name."""
 
-_BOXES = {"422": (2, 1), "444": (2, 2), "440": (1, 2)}
-"""Rows and columns of chroma samples averaged into one 4:2:0 sample."""
+_PROGRESSIVE = (0, 1)
+"""AVFieldOrder: unknown and progressive; all others are interlaced."""
 
-_LIMITED_RANGE = 1
+_EXIF_ORIENTATION = 0x0112
+_STILLS = re.compile(r"image2|\w+_pipe")
+_OF_ALL_STREAMS = {"flv"}
+_DECLARING = {"ivf", "mxf", "mxf_opatom", *_OF_ALL_STREAMS}
+"""Formats whose header declares a number of frames or a duration, some of the longest stream."""
 
-_OPTIONS = {"protocol_whitelist": "file", "pattern_type": "none"}
-_PLAYLISTS = {"concat", "dash", "hls", "imf"}
-"""Formats of FFmpeg whose files name other files, which FFmpeg would read."""
+
+@dataclass(frozen=True)
+class _Packets:
+    """What the packets of a stream say, before any is decoded.
+
+    Attributes:
+        shown: Presentation times of those that are to be shown; None where it has none.
+        leading: Number of those before the first key frame, which cannot be decoded.
+        end: How well it is known that they are all there.
+    """
+
+    shown: list[int | None]
+    leading: int
+    end: End
 
 
 class MediaReader:
     """The first video stream of a file.
 
-    PyAV reads a truncated file without an error, so packets are counted when the file is opened,
-    and compared with the frames when it is read.
+    PyAV reads a truncated file without an error, so the file's structure is followed to its end
+    and its packets are counted when it is opened, and frames compared with them when it is read.
     """
 
     def __init__(self, path: Path) -> None:
-        """Count the packets and decode the first frame.
+        """Follow the file to its end, count the packets and decode the first frame.
 
         Args:
             path: A video or picture in any format FFmpeg reads.
 
         Raises:
-            SourceError: if there is no video, no frame, an unsupported pixel format, or fewer
-                packets than the container declares.
+            SourceError: if there is no video, no frame, an unsupported pixel format, a picture in
+                tiles or pages, or the file is cut off.
         """
         self.path = path
-        check_end(path)
-        self.frames = self._count_packets()
+        end = check_end(path)
+        pages = tiff_pages(path)
+        if pages > 1:
+            raise SourceError(f"{path} holds {pages} pictures: save each as a file of its own")
+        self._packets = self._read_packets(end)
         first = next(self._decode(), None)
         if first is None:
             raise SourceError(f"{path} has no frame that can be decoded: it is not a video")
         self.width, self.height = first.width, first.height
         self.bit_depth = max(c.bits for c in first.format.components)
         self._format = first.format.name
-        self.conversion = conversion_of(first, path)
+        self.conversion = conversion_of(first, self._codec, path)
+        times = {t for t in self._packets.shown if t is not None}
+        shown = {t for t in times if first.pts is None or t >= first.pts}
+        self._timed = bool(times)
+        self.frames = len(shown) if times else len(self._packets.shown)
+        skipped = len(self._packets.shown) - self.frames if self._codec not in _MAY_HIDE else 0
+        self.coding = self._coding(first, skipped + self._packets.leading)
+
+    def _coding(self, first: VideoFrame, skipped: int) -> Coding:
+        interlaced = self._field_order not in _PROGRESSIVE or self._is_interlaced(first)
+        scan: Scan = "unstated" if self._field_order == 0 else "progressive"
+        # JPEG files (JFIF) have no other range, and FFmpeg's yuvj formats say it by their name.
+        full = self._codec == "mjpeg" or self._format.startswith("yuvj")
+        range_: Range = RANGES.get(int(first.color_range), "full" if full else "unstated")
+        from_rgb = self.conversion == RGB
+        return Coding(
+            pixel_format=self._format,
+            range="full" if from_rgb else range_,
+            matrix="rgb" if from_rgb else _MATRICES.get(int(first.colorspace), "unstated"),
+            scan="interlaced" if interlaced else scan,
+            orientation=_orientation(first, self.path if self._still else None),
+            alpha=any(c.is_alpha for c in first.format.components),
+            end=self._packets.end,
+            skipped_packets=skipped,
+            other_streams=self._others,
+        )
+
+    def _is_interlaced(self, frame: VideoFrame) -> bool:
+        # Pictures that build up in passes carry the same mark.
+        return frame.interlaced_frame and self._codec not in RGB_CODECS
 
     def _open(self) -> tuple[Any, VideoStream]:
+        container = open_container(self.path)
         try:
-            # Always as a file, whatever its name looks like, never over the network.
-            container = av.open(f"file:{self.path}", container_options=_OPTIONS)
-        except (av.FFmpegError, ValueError) as error:
-            raise SourceError(f"{self.path} is not a video or picture ({_reason(error)})") from None
-        if container.format.name in _PLAYLISTS:
+            stream, self._others = choose_stream(container, self.path)
+        except SourceError:
             container.close()
-            raise SourceError(f"{self.path} is a list of other files: name those themselves")
-        if not container.streams.video:
-            container.close()
-            raise SourceError(f"{self.path} has no video stream")
-        stream = container.streams.video[0]
-        if getattr(stream, "codec_context", None) is None:
-            container.close()
-            raise SourceError(f"{self.path} has a video codec that FFmpeg does not know")
+            raise
         if stream.codec_context.name != "tiff":  # which then rejects what FFmpeg itself wrote
             stream.codec_context.options = {"err_detect": "explode"}
         return container, stream
 
-    def _count_packets(self) -> int:
+    def _read_packets(self, end: End | None) -> _Packets:
+        """Read all packets.
+
+        Raises:
+            SourceError: if one is damaged, or some are missing.
+        """
         container, stream = self._open()
         with container:
-            if stream.codec_context.width:  # else known from the first frame on
-                check_format(self.path, stream.codec_context.width, stream.codec_context.height, 8)
-            self.rate = Fraction(stream.average_rate or 30)
-            count = displayed = 0
-            end = Fraction(0)
+            context = stream.codec_context
+            self._codec = context.name
+            self._still = _STILLS.fullmatch(container.format.name) is not None
+            if context.width:  # else known from the first frame on
+                check_format(self.path, context.width, context.height, 8)
+            rate = Fraction(stream.average_rate or 30)
+            shown: list[int | None] = []
+            keys: list[int] = []
+            count = 0
+            last = Fraction(0)
             try:
-                for packet in container.demux(stream):
-                    if packet.size:
-                        if packet.is_corrupt:
-                            raise SourceError(f"{self.path} is truncated or damaged: copy it again")
-                        count += 1
-                        displayed += not packet.is_discard
-                        end = max(end, _end(packet, self.rate))
+                everything = container.format.name in _OF_ALL_STREAMS
+                for packet in container.demux(*(() if everything else (stream,))):
+                    if not packet.size:
+                        continue
+                    last = max(last, _end(packet, rate))
+                    if packet.stream.index != stream.index:
+                        continue
+                    if packet.is_corrupt:
+                        if stream.frames and count >= stream.frames:
+                            break  # bytes behind the last frame
+                        raise SourceError(f"{self.path} is truncated or damaged: copy it again")
+                    if packet.is_keyframe:
+                        keys.append(len(shown))
+                    count += 1
+                    if not packet.is_discard:
+                        shown.append(packet.pts)
             except av.FFmpegError as error:
-                raise SourceError(f"{self.path} is damaged ({_reason(error)})") from None
-            self._check_declared(stream, count, end)
-        return displayed
+                raise SourceError(f"{self.path} is damaged ({reason_of(error)})") from None
+            self._field_order = int(context.field_order)
+            if end is None:
+                end = self._declared_end(container, stream, count, last, rate)
+        leading = keys[0] if keys else 0
+        return _Packets(shown[leading:], leading, end)
 
-    def _check_declared(self, stream: VideoStream, count: int, end: Fraction) -> None:
+    def _declared_end(
+        self, container: Any, stream: VideoStream, count: int, last: Fraction, rate: Fraction
+    ) -> End:
         """Compare packets and end time with the frame count or duration that the file declares.
 
         Raises:
             SourceError: if packets are missing.
         """
-        if count < stream.frames:
+        format_ = container.format.name
+        if self._still:
+            return "declared"  # the decoder needs all of it
+        if format_ not in _DECLARING or not last:
+            return "unknown"
+        if format_ == "ivf" and not stream.frames:
+            return "frame"
+        seconds = Fraction(container.duration or 0, 1_000_000)
+        if stream.duration and stream.time_base:
+            seconds = Fraction(stream.duration * stream.time_base)
+        missing = last + 1 / (2 * rate) < seconds
+        if stream.frames:
+            # An IVF header has the number of frames, or the duration: either must be reached.
+            missing = count < stream.frames and abs(last - seconds) > 1 / (2 * rate)
+        if missing:
             raise SourceError(
-                f"{self.path} is truncated: {count} of {stream.frames} frames are there"
+                f"{self.path} is truncated: it ends at {float(last):.2f} s of {float(seconds):.2f}"
+                f", after {count} frames; copy it again"
             )
-        declared = _declared_seconds(stream)
-        if (
-            not stream.frames
-            and declared is not None
-            and end
-            and end + 1 / (2 * self.rate) < declared
-        ):
-            raise SourceError(
-                f"{self.path} is truncated: it ends at {float(end):.2f} s of {float(declared):.2f}"
-            )
+        return "declared"
 
     def _decode(self) -> Iterator[VideoFrame]:
         container, stream = self._open()
         with container:
+            waits = self._packets.leading > 0
             try:
-                yield from container.decode(stream)
+                for packet in container.demux(stream):
+                    waits = waits and not packet.is_keyframe
+                    if not waits:
+                        yield from packet.decode()
             except (av.FFmpegError, ValueError) as error:
-                raise SourceError(f"{self.path} cannot be decoded ({_reason(error)})") from None
+                raise SourceError(f"{self.path} cannot be decoded ({reason_of(error)})") from None
 
     def __iter__(self) -> Iterator[YuvFrame]:
         count = 0
@@ -161,37 +224,31 @@ class MediaReader:
                 self._format,
             ):
                 raise SourceError(f"{self.path} changes size or format at frame {count + 1}")
-            yield _planes(frame, self.bit_depth)
+            if self._is_interlaced(frame) and self.coding.scan != "interlaced":
+                raise SourceError(f"{self.path} becomes interlaced at frame {count + 1}: cut it")
+            yield planes_of(frame, self.bit_depth, self.conversion)
             count += 1
-        if count < self.frames:
+        must_show = self._timed and self._codec not in _MAY_HIDE
+        if must_show and count < self.frames:
             raise SourceError(f"{self.path} is damaged: {count} of {self.frames} frames decode")
 
 
-def check_end(path: Path) -> None:
-    """Refuse a JPEG or GIF without its end marker: FFmpeg fills in the missing part.
+def _orientation(frame: VideoFrame, picture: Path | None) -> int:
+    """Return how a frame is to be turned, as in EXIF, which a picture has itself.
 
-    Args:
-        path: A file of any kind; other formats are not checked.
-
-    Raises:
-        SourceError: if the file is cut off.
+    FFmpeg gives the angle alone, also where EXIF mirrors.
     """
-    with path.open("rb") as file:
-        kind = file.read(3)
-        if kind == b"GIF":
-            whole = file.seek(-1, os.SEEK_END) > 0 and file.read() == b";"
-        elif kind == b"\xff\xd8\xff":
-            # An end-of-image marker must follow the last scan; coded samples contain neither.
-            data = file.read()
-            whole = data.rfind(b"\xff\xda") < data.rfind(b"\xff\xd9")
-        else:
-            return
-    if not whole:
-        raise SourceError(f"{path} is truncated: its end marker is missing")
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or first_line(error)
+    turned = {0: 1, 90: 6, 180: 3, 270: 8}.get(-int(frame.rotation) % 360, 1)
+    if picture is None:
+        return turned
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(picture) as opened:
+                stated = opened.getexif().get(_EXIF_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return turned  # not a picture that Pillow knows
+    return stated if stated in range(1, 9) else turned
 
 
 def _end(packet: Any, rate: Fraction) -> Fraction:
@@ -200,73 +257,3 @@ def _end(packet: Any, rate: Fraction) -> Fraction:
         return Fraction(0)
     duration = packet.duration * packet.time_base if packet.duration else 1 / rate
     return Fraction(packet.pts * packet.time_base + duration)
-
-
-def _declared_seconds(stream: VideoStream) -> Fraction | None:
-    if stream.duration and stream.time_base:
-        return Fraction(stream.duration * stream.time_base)
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if match:
-        return (int(match[1]) * 60 + int(match[2])) * 60 + Fraction(match[3])
-    return None
-
-
-def conversion_of(frame: VideoFrame, path: Path) -> str:
-    """Return the conversion that a frame's pixel format needs.
-
-    Args:
-        frame: The first frame.
-        path: Its file, for the error.
-
-    Returns:
-        A key of `CONVERSIONS`.
-
-    Raises:
-        SourceError: if the format is not supported.
-    """
-    format_ = frame.format
-    name = _REPACKED.get(format_.name, format_.name)
-    planar = _PLANAR.fullmatch(name)
-    if planar:
-        return NO_CONVERSION if planar[1] == "420" else CHROMA_BOX
-    if name in ("gray", "gray10le"):
-        return GREY if frame.color_range == _LIMITED_RANGE else RGB
-    bits = {c.bits for c in format_.components}
-    if (format_.is_rgb or format_.has_palette) and (bits == {8} or name == "gbrp10le"):
-        return RGB
-    if max(bits) not in (8, 10):
-        raise SourceError(f"{path} has {max(bits)} bits a sample; 8 and 10 are taken: convert it")
-    raise SourceError(f"{path} has pixel format {name}: convert it to yuv420p or rgb24")
-
-
-def _planes(frame: VideoFrame, bit_depth: int) -> YuvFrame:
-    """Convert a frame whose format `conversion_of` accepts."""
-    format_ = frame.format
-    if format_.name in _REPACKED:
-        frame = frame.reformat(format=_REPACKED[format_.name])
-        format_ = frame.format
-    planar = _PLANAR.fullmatch(format_.name)
-    if planar:
-        y, u, v = (_plane(frame, i, bit_depth) for i in range(3))
-        if planar[1] == "420":
-            return y, u, v
-        box = _BOXES[planar[1]]
-        return y, mean_chroma(u, *box), mean_chroma(v, *box)
-    if format_.name.startswith("gray"):
-        grey = _plane(frame, 0, bit_depth)
-        if frame.color_range == _LIMITED_RANGE:
-            return grey_to_420(grey, bit_depth)
-        return rgb_to_420(np.repeat(grey[..., None], 3, axis=2), bit_depth)
-    if format_.name == "gbrp10le":
-        green, blue, red = (_plane(frame, i, bit_depth) for i in range(3))
-        return rgb_to_420(np.stack([red, green, blue], axis=-1), bit_depth)
-    return rgb_to_420(frame.to_ndarray(format="rgb24"), bit_depth)
-
-
-def _plane(frame: VideoFrame, index: int, bit_depth: int) -> NDArray[Any]:
-    """Copy one plane out of a decoded frame, whose rows are padded."""
-    plane = frame.planes[index]
-    dtype = np.dtype("u1" if bit_depth == 8 else "<u2")
-    rows: NDArray[Any] = np.frombuffer(memoryview(plane), dtype)
-    rows = rows.reshape(-1, plane.line_size // dtype.itemsize)
-    return rows[: plane.height, : plane.width].copy()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from av1part.data.build.planar import RawFormat
+from av1part.data.build.coding import INTERLACED
+from av1part.data.build.layouts import LAYOUTS, RawFormat
 from av1part.partition import SIZES
 from av1part.system.errors import ConfigError
 
@@ -25,6 +26,7 @@ class BuildSettings:
         one_to_four: Allow the encoder HORZ_4 and VERT_4.
         frames: Frames to keep of each source at most; None for all.
         every: Keep each `every`-th frame, from the first.
+        interlaced: One of `INTERLACED`.
     """
 
     cq_levels: Sequence[int] = (20, 32, 43, 55)
@@ -33,6 +35,7 @@ class BuildSettings:
     one_to_four: bool = False
     frames: int | None = None
     every: int = 1
+    interlaced: str = "refuse"
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -49,12 +52,34 @@ class BuildSettings:
         if self.frames is not None:
             check_count("frames", self.frames)
         check_count("every", self.every)
+        if self.interlaced not in INTERLACED:
+            raise ConfigError(f"interlaced={self.interlaced}: give one of {', '.join(INTERLACED)}")
 
 
-def raw_format(width: object, height: object, bit_depth: object) -> RawFormat:
-    """Check the user's options on raw files; None leaves a value to the file's name."""
-    options = {"width": width, "height": height, "bit_depth": bit_depth}
-    return RawFormat(**{k: check_count(k, v) for k, v in options.items() if v is not None})
+def raw_format(
+    width: object, height: object, bit_depth: object, layout: object = None
+) -> RawFormat:
+    """Check the user's options on raw files; None leaves a value to the file's name.
+
+    Args:
+        width: A count.
+        height: A count.
+        bit_depth: A count.
+        layout: A key of `LAYOUTS`, which YAML may have read as a number.
+
+    Returns:
+        The format.
+
+    Raises:
+        ConfigError: naming the first option that is not valid.
+    """
+    counts = [
+        None if value is None else check_count(name, value)
+        for name, value in (("width", width), ("height", height), ("bit_depth", bit_depth))
+    ]
+    if layout is not None and str(layout) not in LAYOUTS:
+        raise ConfigError(f"layout={layout}: give one of {', '.join(LAYOUTS)}")
+    return RawFormat(*counts, layout=None if layout is None else str(layout))
 
 
 def check_count(name: str, value: object) -> int:

@@ -7,24 +7,35 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+from av1part.data.build.coding import INTERLACED, Coding
+from av1part.data.build.container import why_not_media
+from av1part.data.build.layouts import RAW_SUFFIXES, RawFormat
 from av1part.data.build.media import MediaReader
-from av1part.data.build.planar import RawFormat, RawReader, Y4mReader
+from av1part.data.build.raw import RawReader
+from av1part.data.build.y4m import Y4mReader
 from av1part.data.build.yuv import YuvFrame, check_format
 from av1part.data.store.schema import sequence_name
 from av1part.system.errors import ConfigError, SourceError
 from av1part.system.files import expanded, sha256_file
+from av1part.system.terminal import printable
 
-RAW_SUFFIX = ".yuv"
-_VIDEO = ".yuv .y4m .mp4 .m4v .mov .mkv .webm .avi .ivf .obu .264 .265 .h264 .h265 .hevc .ts .mxf"
-_PICTURE = ".png .jpg .jpeg .bmp .tif .tiff .webp .ppm .pgm .gif"
-SUFFIXES = frozenset(f"{_VIDEO} {_PICTURE}".split(" "))
-"""Suffixes of the files taken from a folder; a file named by the user may have any suffix."""
+log = logging.getLogger(__name__)
+
+_VIDEO = (
+    ".y4m .mp4 .m4v .mov .mkv .webm .avi .ivf .obu .264 .265 .266 .h264 .h265 .hevc .vvc .m1v .m2v "
+    ".mjpg .mjpeg .ts .mxf"
+)
+_PICTURE = ".png .jpg .jpeg .bmp .tif .tiff .webp .ppm .pgm .gif .avif .heic .heif"
+SUFFIXES = frozenset(f"{_VIDEO} {_PICTURE}".split(" ")) | RAW_SUFFIXES
+"""Suffixes of files that a folder surely means; others in it are opened to see what they are."""
+
+_MOST_LISTED = 20
 
 
 class Reader(Protocol):
@@ -34,8 +45,8 @@ class Reader(Protocol):
     height: int
     bit_depth: int
     frames: int
-    rate: Fraction
     conversion: str
+    coding: Coding
 
     def __iter__(self) -> Iterator[YuvFrame]: ...
 
@@ -68,7 +79,8 @@ class Source:
 def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders and globs to a sorted list of files, each once.
 
-    A folder stands for its own files with one of `SUFFIXES`, without those of subfolders.
+    A folder stands for its own videos and pictures, whatever their names end in, without those of
+    subfolders and without hidden files; a warning lists what else is in it.
 
     Args:
         arguments: Sources as the user typed them; `~` and `**` are expanded.
@@ -83,7 +95,7 @@ def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
     for argument in arguments:
         path = expanded(argument)
         if path.is_dir():
-            files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+            files = _in_folder(path)
             reason = "holds no video or picture: name the files themselves"
         elif path.exists():
             files, reason = [path], ""
@@ -99,12 +111,35 @@ def find_sources(arguments: Sequence[str | Path]) -> list[Path]:
     return sorted(sources.values(), key=lambda p: (p.name, str(p)))
 
 
-def open_sources(paths: Sequence[Path], raw: RawFormat | None = None) -> list[Source]:
-    """Open and check sources.
+def _in_folder(folder: Path) -> list[Path]:
+    """Return a folder's videos and pictures, and log what is left out."""
+    files, left_out = [], []
+    # Of hidden files, macOS leaves one beside each file (`._clip.mp4`).
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if path.is_dir():
+            left_out.append(f"{path.name}/ (a folder: name it too)")
+        elif path.is_file():
+            reason = None if path.suffix.lower() in SUFFIXES else why_not_media(path)
+            if reason is None:
+                files.append(path)
+            else:
+                left_out.append(f"{path.name} ({reason})")
+    if left_out and files:
+        shown = ", ".join(left_out[:_MOST_LISTED])
+        more = f", and {len(left_out) - _MOST_LISTED} more" if len(left_out) > _MOST_LISTED else ""
+        log.warning("%s: left out %s%s", folder, printable(shown), more)
+    return files
+
+
+def open_sources(
+    paths: Sequence[Path], raw: RawFormat | None = None, *, interlaced: str = "refuse"
+) -> list[Source]:
+    """Open and check sources; warn of those that may have been cut off.
 
     Args:
         paths: Files, at least one.
         raw: The user's options on raw files.
+        interlaced: One of `INTERLACED`.
 
     Returns:
         The sources, in the order of `paths`.
@@ -122,17 +157,46 @@ def open_sources(paths: Sequence[Path], raw: RawFormat | None = None) -> list[So
                 f"{path} and {other} would both be sequence {sequence_name(path.stem)}: rename one"
             )
     raw = raw or RawFormat()
-    if raw != RawFormat() and not any(p.suffix.lower() == RAW_SUFFIX for p in paths):
-        raise ConfigError("width, height and bit_depth describe raw .yuv files; there is none")
-    return [open_source(path, raw) for path in paths]
+    if raw != RawFormat() and not any(p.suffix.lower() in RAW_SUFFIXES for p in paths):
+        raise ConfigError(
+            "width, height, bit_depth and layout describe raw .yuv files; there is none"
+        )
+    sources = [open_source(path, raw, interlaced=interlaced) for path in paths]
+    doubtful = [s.path.name for s in sources if s.reader.coding.end == "unknown"]
+    if doubtful:
+        log.warning(
+            "%s: nothing in such a file says where it ends; if it was cut off, frames are missing",
+            printable(", ".join(doubtful[:_MOST_LISTED])),
+        )
+    for source in sources:
+        _log_left_out(source)
+    return sources
 
 
-def open_source(path: Path, raw: RawFormat | None = None) -> Source:
+def _log_left_out(source: Source) -> None:
+    """Warn of what a source holds beside its frames."""
+    coding = source.reader.coding
+    if coding.skipped_packets:
+        log.warning(
+            "%s: %d coded frames before the first that can be shown are left out",
+            source.path,
+            coding.skipped_packets,
+        )
+    if coding.other_streams:
+        log.warning(
+            "%s: of %d videos in it, only the main one is read",
+            source.path,
+            coding.other_streams + 1,
+        )
+
+
+def open_source(path: Path, raw: RawFormat | None = None, *, interlaced: str = "refuse") -> Source:
     """Open and check one source.
 
     Args:
         path: The file.
         raw: The user's options, if the file is raw.
+        interlaced: One of `INTERLACED`.
 
     Returns:
         The source.
@@ -146,13 +210,18 @@ def open_source(path: Path, raw: RawFormat | None = None) -> Source:
             raise SourceError(f"{path} {reason}")
         if path.stat().st_size == 0:
             raise SourceError(f"{path} is empty")
-        if path.suffix.lower() == RAW_SUFFIX:
+        if path.suffix.lower() in RAW_SUFFIXES:
             reader: Reader = RawReader(path, raw or RawFormat())
         elif _starts_with(path, Y4mReader.MAGIC):
             reader = Y4mReader(path)
         else:
             reader = MediaReader(path)
         check_format(path, reader.width, reader.height, reader.bit_depth)
+        if reader.coding.scan == "interlaced" and interlaced == INTERLACED[0]:
+            raise SourceError(
+                f"{path} is interlaced: deinterlace it first (ffmpeg's bwdif filter, for example); "
+                "if its frames are whole pictures all the same, give interlaced=weave"
+            )
         return Source(path, sequence_name(path.stem), sha256_file(path), reader)
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror})") from None

@@ -80,6 +80,15 @@ def mean_chroma(plane: NDArray[Any], rows: int, cols: int) -> NDArray[Any]:
     return mean.astype(plane.dtype)
 
 
+def to_420(luma: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> YuvFrame:
+    """Average chroma planes of any subsampling down to half the luma's rows and columns."""
+    rows, cols = ((side + 1) // 2 for side in luma.shape)
+    box = -(-u.shape[0] // rows), -(-u.shape[1] // cols)
+    if box == (1, 1):
+        return luma, u, v
+    return luma, mean_chroma(u, *box), mean_chroma(v, *box)
+
+
 def _box_sums(plane: NDArray[Any], rows: int, cols: int) -> NDArray[np.int32]:
     height, width = plane.shape
     padded = np.pad(plane.astype(np.int32), ((0, -height % rows), (0, -width % cols)), mode="edge")
@@ -145,11 +154,14 @@ def _weighted(
     return weights[0] * red + weights[1] * green + weights[2] * blue
 
 
-def y4m_header(width: int, height: int, bit_depth: int, rate: Fraction) -> bytes:
-    """Return the header line of a 4:2:0 y4m stream."""
+def y4m_header(width: int, height: int, bit_depth: int) -> bytes:
+    """Return the header line of a 4:2:0 y4m stream of 30 frames a second.
+
+    The rate is always the same: at a constant quantiser it changes no decision of the encoder,
+    whose time base does not hold every rate there is.
+    """
     colour = "C420jpeg" if bit_depth == 8 else f"C420p{bit_depth} XYSCSS=420P{bit_depth}"
-    fps = f"{rate.numerator}:{rate.denominator}"
-    return f"YUV4MPEG2 W{width} H{height} F{fps} Ip A1:1 {colour}\n".encode()
+    return f"YUV4MPEG2 W{width} H{height} F30:1 Ip A1:1 {colour}\n".encode()
 
 
 def write_y4m_frame(file: BinaryIO, planes: YuvFrame) -> None:

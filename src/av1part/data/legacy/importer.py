@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from av1part import __version__
-from av1part.data.build.planar import RawFormat
+from av1part.data.build.layouts import RawFormat
 from av1part.data.build.settings import raw_format
 from av1part.data.legacy import partition_frames, raw_blocks, v6_pt
 from av1part.data.legacy.contents import Contents

@@ -22,6 +22,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.data.build.planar import RawFormat, raw_format_of
-from av1part.data.build.sources import RAW_SUFFIX, Source, open_source
+from av1part.data.build.layouts import RAW_SUFFIXES, RawFormat, raw_format_of
+from av1part.data.build.sources import Source, open_source
 from av1part.data.build.tree import UNIT
 from av1part.data.legacy.contents import (
     BIT_DEPTH,
@@ -136,15 +137,15 @@ def _find_yuv(folder: Path, settings: ImportSettings) -> tuple[Path, RawFormat]:
     """
     path = None if settings.yuv is None else expanded(settings.yuv)
     if path is None:
-        beside = [p for p in _in(folder) if p.suffix.lower() == RAW_SUFFIX]
+        beside = [p for p in _in(folder) if p.suffix.lower() in RAW_SUFFIXES]
         if len(beside) != 1:
             raise SourceError(f"{folder} holds {len(beside)} .yuv files: name the clip with yuv=")
         path = check_own(beside[0], folder)
-    if path.suffix.lower() != RAW_SUFFIX:
-        raise SourceError(f"{path} is not a raw {RAW_SUFFIX} file, which this layout needs")
+    if path.suffix.lower() not in RAW_SUFFIXES:
+        raise SourceError(f"{path} is not a raw .yuv file, which this layout needs")
     raw = settings.raw
     depth = raw.bit_depth or raw_format_of(path).bit_depth or BIT_DEPTH
-    return path, RawFormat(raw.width, raw.height, depth)
+    return path, replace(raw, bit_depth=depth)
 
 
 def _frame_files(folder: Path, source: Source) -> dict[int, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from av1part.data.build.planar import RawFormat
+from av1part.data.build.layouts import RawFormat
 from av1part.data.build.settings import SIZES_TEXT, check_list
 from av1part.partition import SIZES
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,9 @@ QINDEXES = 256
 BIT_DEPTHS = range(8, 17)
 """Bits per sample that a plane may have."""
 
+_LONGEST_NAME = 120
+"""Characters; encrypted file systems take 143 bytes, and a work file's name gets 20 more."""
+
 SEQUENCE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 """Names of sequences; they become file names."""
 
@@ -55,10 +59,17 @@ SEQUENCE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 def sequence_name(stem: str) -> str:
     """Return the sequence name of a source's file stem: `[A-Za-z0-9_.-]`, others made `_`.
 
+    A longer name than a file system takes with the endings it gets is shortened, and ends with a
+    hash of all of it.
+
     >>> sequence_name("park joy (1080p)")
     'park_joy__1080p_'
     """
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", stem)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - 9]}-{digest}"
 
 
 def node_counts(nodes: pl.DataFrame) -> dict[str, dict[str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -128,11 +127,10 @@ def test_ffmpeg_reads_our_y4m(bit_depth: int, pixels: str, tmp_path: Path) -> No
         for _ in range(3)
     ]
     with (tmp_path / "a.y4m").open("wb") as file:
-        file.write(y4m_header(13, 9, bit_depth, Fraction(30000, 1001)))
+        file.write(y4m_header(13, 9, bit_depth))
         for planes in frames:
             write_y4m_frame(file, planes)
     with av.open(str(tmp_path / "a.y4m")) as container:
-        assert container.streams.video[0].average_rate == Fraction(30000, 1001)
         read = list(container.decode(video=0))
     assert [f.format.name for f in read] == [pixels] * 3
     for frame, planes in zip(read, frames, strict=True):

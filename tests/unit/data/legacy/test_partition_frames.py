@@ -122,7 +122,12 @@ def test_the_clip_may_be_named_and_described(folder: Path, tmp_path: Path) -> No
     said = {"width": SIDE, "height": SIDE}
     store = import_dataset("partition-frames", folder, tmp_path / "out", yuv=clip, **said)
     assert store.sequences == ("elsewhere",)
-    assert store.manifest["settings"] == {"sizes": [64, 32, 16, 8], **said, "bit_depth": None}
+    assert store.manifest["settings"] == {
+        "sizes": [64, 32, 16, 8],
+        **said,
+        "bit_depth": None,
+        "layout": None,
+    }
     for depth, word in ((8, "more than 8 bits|8 bits"), (12, "12 bits")):
         with pytest.raises(SourceError, match=word):
             import_dataset(
