@@ -77,9 +77,10 @@ def raw_format(
         None if value is None else check_count(name, value)
         for name, value in (("width", width), ("height", height), ("bit_depth", bit_depth))
     ]
-    if layout is not None and str(layout) not in LAYOUTS:
+    name = None if layout is None else str(layout)
+    if name is not None and name not in LAYOUTS:
         raise ConfigError(f"layout={layout}: give one of {', '.join(LAYOUTS)}")
-    return RawFormat(*counts, layout=None if layout is None else str(layout))
+    return RawFormat(counts[0], counts[1], counts[2], name)
 
 
 def check_count(name: str, value: object) -> int:

@@ -395,7 +395,7 @@ def test_a_video_that_starts_before_its_key_frame_is_read_from_there(tmp_path: P
 
 
 def test_packets_that_give_no_frame_are_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
+    path = tmp_path / "a.ivf"
     grey = np.full((64, 64, 3), 90, dtype=np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libsvtav1", rate=25)
