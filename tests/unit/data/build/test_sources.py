@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from av1part.data.build.layouts import RawFormat
@@ -23,6 +24,7 @@ from av1part.data.build.yuv import (
     write_y4m_frame,
     y4m_header,
 )
+from av1part.data.store.schema import sequence_name
 from av1part.system.errors import ConfigError, SourceError
 
 
@@ -51,10 +53,18 @@ def write_y4m(path: Path, frames: list[YuvFrame], bit_depth: int = 8) -> Path:
     return path
 
 
-def write_video(path: Path, codec: str, pixels: str, *, frames: int = 8, **options: str) -> Path:
+def write_video(
+    path: Path,
+    codec: str,
+    pixels: str,
+    *,
+    frames: int = 8,
+    format_: str | None = None,
+    **options: str,
+) -> Path:
     """A moving picture of 64x48, encoded by FFmpeg."""
     rgb = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-    with av.open(str(path), "w", options=options) as container:
+    with av.open(str(path), "w", format=format_, options=options) as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         for i in range(frames):
@@ -507,3 +517,120 @@ def test_a_name_is_a_file_s_whatever_it_looks_like(
         Image.new("RGB", (8, 8)).save(tmp_path / f"a{number}.png")  # what a%d could stand for
     Image.new("RGB", (24, 16)).save(name)
     assert open_source(Path(name)).reader.width == 24
+
+
+# --- folders, streams and options as users have them
+
+
+def test_a_folder_is_taken_whole_and_what_is_left_out_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, codec, format_ in (
+        ("a.mpg", "mpeg2video", "mpeg"),
+        ("b.MTS", "mpeg2video", "mpegts"),
+        ("c.3gp", "mpeg4", "mp4"),
+        ("d.wmv", "wmv2", "asf"),
+        ("e.flv", "flv", "flv"),
+        ("f.odd", "mpeg4", "avi"),
+    ):
+        write_video(tmp_path / name, codec, "yuv420p", format_=format_)
+    write_video(tmp_path / "g.pdf", "mjpeg", "yuvj420p", format_="mjpeg")
+    (tmp_path / "._a.mpg").write_bytes(bytes(4096))
+    (tmp_path / "notes.txt").write_text("a text\n" * 40)
+    (tmp_path / "art.nfo").write_bytes(b"\x1b[31mhello\x1b[0m\r\n" * 40)
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n\n")
+    (tmp_path / "more").mkdir()
+    found = [path.name for path in find_sources([tmp_path])]
+    assert found == ["a.mpg", "b.MTS", "c.3gp", "d.wmv", "e.flv", "f.odd"]
+    (message,) = [record.getMessage() for record in caplog.records]
+    for words in (
+        "a.srt (has no video stream)",
+        "art.nfo (is not a video or picture)",
+        "g.pdf (may be a bare video stream: name it itself)",
+        "more/ (a folder: name it too)",
+        "notes.txt (is not a video or picture)",
+    ):
+        assert words in message
+    assert "._a" not in message
+
+
+def test_interlaced_frames_can_be_taken_as_coded(tmp_path: Path) -> None:
+    data = b"YUV4MPEG2 W16 H16 F25:1 It\nFRAME\n" + raw_bytes(draw(16, 16, frames=1))
+    (tmp_path / "a.y4m").write_bytes(data)
+    with pytest.raises(SourceError, match="give interlaced=weave"):
+        open_source(tmp_path / "a.y4m")
+    source = open_source(tmp_path / "a.y4m", interlaced="weave")
+    assert source.reader.coding.scan == "interlaced"
+    assert_frames(source, draw(16, 16, frames=1))
+
+
+def test_the_main_video_of_a_file_is_read_and_not_its_cover(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for stream, side in zip(streams, (16, 64), strict=True):
+            stream.width, stream.height, stream.pix_fmt = side, side, "gray"
+        streams[1].disposition = Disposition.default
+        for stream, frames in zip(streams, (1, 5), strict=True):
+            grey = np.full((stream.height, stream.width), 50, dtype=np.uint8)
+            for _ in range(frames):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="gray")))
+            container.mux(stream.encode(None))
+    (source,) = open_sources([path])
+    assert (source.reader.width, source.reader.frames) == (64, 5)
+    assert source.reader.coding.other_streams == 1
+    assert "of 2 videos in it, only the main one is read" in caplog.text
+
+
+def test_a_file_that_says_no_end_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_video(tmp_path / "a.ts", "mpeg2video", "yuv420p", format_="mpegts")
+    (source,) = open_sources([path])
+    assert source.reader.coding.end == "unknown"
+    assert "a.ts: nothing in such a file says where it ends" in caplog.text
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SourceError, match="before its last transport packet does"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("layout", ["420", "gray"])
+def test_a_layout_that_is_given_decides(tmp_path: Path, layout: str) -> None:
+    path = tmp_path / "gray_wolf_16x16.yuv"
+    path.write_bytes(bytes(range(256)) * 3)
+    with pytest.raises(SourceError, match="3 frames of gray by its name or 2 of 4:2:0"):
+        open_source(path)
+    source = open_source(path, RawFormat(layout=layout))
+    assert len(list(source.frames())) == source.reader.frames == (3 if layout == "gray" else 2)
+
+
+def test_a_number_of_frames_in_a_name_is_no_layout(tmp_path: Path) -> None:
+    path = tmp_path / "clip_8x8_444.yuv"
+    path.write_bytes(bytes(444 * 96))
+    with pytest.raises(SourceError, match="222 frames of 444 by its name or 444 of 4:2:0"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a_16x16_420_444.yuv", "layout 420 and 444 by its name: give layout="),
+        ("a_16x16_8bit_420p10.yuv", "bit_depth 10 and 8 by its name: give bit_depth="),
+        ("a_16x16_rgb24.yuv", "rgb24 by its name"),
+        ("a_16x16_v210.yuv", "v210 by its name"),
+        ("a_16x16_nv12.yuv", "in layout nv12: it is truncated"),
+    ],
+)
+def test_a_name_that_says_what_cannot_be_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(bytes(383))
+    with pytest.raises(SourceError, match=words):
+        open_source(tmp_path / name)
+
+
+def test_a_long_name_is_shortened_to_one_of_its_own() -> None:
+    first, second = (sequence_name("x" * 250 + end) for end in "ab")
+    assert len(first) == len(second) == 120
+    assert first != second
+    assert sequence_name("x" * 120) == "x" * 120
