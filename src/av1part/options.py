@@ -51,6 +51,9 @@ DRAWN = ("by_sequence", "random_blocks")
 PRECISIONS: tuple[str, ...] = ("32-true", "bf16-mixed", "16-mixed")
 """Precisions to compute in, by the names of Lightning's Trainer; weights stay float32."""
 
+ACCELERATORS: tuple[str, ...] = ("cpu", "gpu", "cuda", "mps", "auto")
+"""Where to train, by the names of Lightning's Trainer."""
+
 MOST: Mapping[str, int] = {"context": 1 << 8, "eval_batch_size": 1 << 16}
 """What a run may ask of its data, and a checkpoint say of it: they decide a batch's memory."""
 

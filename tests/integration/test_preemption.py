@@ -68,7 +68,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sender | None], None]:
 
 MOMENTS = {
     "inside the first epoch": ("on_train_batch_start", 0, 2),
-    "inside an epoch": ("on_train_batch_end", 1, 3),
+    "inside an epoch": ("on_train_batch_end", 1, 1),
     "last batch": ("on_train_batch_end", 1, -1),
     "validation": ("on_validation_batch_start", 1, 0),
     "epoch's end": ("on_train_epoch_end", 1, None),
@@ -82,6 +82,12 @@ KINDS = {
     "plain": ("stage=stage1", "data.augment=symmetries"),
     "workers": ("stage=stage1", "data.num_workers=1"),
     "onecycle": ("stage=stage1", "scheduler=onecycle"),
+    "intervals": (
+        *("stage=stage1", "trainer.val_check_interval=2", "trainer.accumulate_grad_batches=2"),
+        *("data.mixup=0.3", "trainer.limit_train_batches=0.9", "trainer.limit_val_batches=0.5"),
+        *("data.eval_batch_size=8", "data.batch_size=64"),
+    ),
+    "steps": ("stage=stage1", "trainer.max_steps=8", "trainer.check_val_every_n_epoch=2"),
 }
 
 
@@ -91,8 +97,8 @@ def whole(
 ) -> tuple[tuple[str, ...], Path]:
     """The words of a training, and the folder of one that nothing has stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    words = ("train", *KINDS[kind], *on_small, "trainer.max_epochs=3")
-    words += ("callbacks.patience=null", "callbacks.verify_every=epoch", "data.batch_size=256")
+    words = ("train", *on_small, *KINDS[kind], "trainer.max_epochs=3")
+    words += ("callbacks.patience=null", "callbacks.verify_every=epoch")
     with contextlib.chdir(folder):
         assert main([*words, "name=whole"]) == 0
     return words, folder / "runs" / "whole"

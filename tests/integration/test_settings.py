@@ -72,7 +72,11 @@ def test_a_sweep_with_a_number_without_end_is_refused(av1part: Command) -> None:
         ("backbone", "width: 8", "backbone.weights is missing: give it a value"),
         ("loss", "gamma: 2.0", "loss.kind is missing"),
         ("scheduler", "eta_min: 0.1", "scheduler.kind is missing"),
-        ("data", "defaults: [default]\nbath_size: 64", "no data.bath_size: data has path, size"),
+        (
+            "data",
+            "defaults: [default]\nbath_size: 64",
+            "no data.bath_size, did you mean data.batch_size?",
+        ),
     ],
 )
 def test_a_file_of_ones_own_has_all_keys_and_no_other(

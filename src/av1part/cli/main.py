@@ -286,6 +286,7 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
 
     from av1part.config.check import check_values
     from av1part.config.store import register
+    from av1part.config.unknown import hydra_message
 
     register()
     failure: list[Exception] = []
@@ -317,7 +318,9 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
             if failure:
                 raise failure[0]
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(f"{error} (see av1part {name} --help)") from error
+            known = {**options_of(verb.config), **(options_of("train") if verb.forwards else {})}
+            message = hydra_message(error, known)
+            raise ConfigError(f"{message} (see av1part {name} --help)") from error
 
 
 def _print_help(name: str, verb: Verb, rest: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from av1part import embedded
 from av1part.config.schema import GROUPS, Option, options_of
+from av1part.config.unknown import no_such_key
 from av1part.options import DRAWN, RENAMED_KEYS
 from av1part.system.errors import ConfigError
 
@@ -107,9 +109,10 @@ def _check_value(key: str, value: Any, known: Option | None) -> None:
     if known.low is not None and known.high is not None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not known.low <= value <= known.high:
-            raise ConfigError(
-                f"{key} must be a number from {known.low:g} to {known.high:g}, got {value!r}"
-            )
+            limits = f"from {known.low:g} to {known.high:g}"
+            if known.high >= sys.float_info.max:
+                limits = f"of at least {known.low:g}"
+            raise ConfigError(f"{key} must be a number {limits}, got {value!r}")
 
 
 def _check_split_seed(data: DictConfig) -> None:
@@ -152,8 +155,7 @@ def _check_keys(
         # What holds other keys, or lies below one, is judged with those.
         within = any(key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in defaults)
         if group in GROUPS and GROUPS[group].closed and not (known or within):
-            names = [k.removeprefix(f"{group}.") for k in defaults if k.startswith(f"{group}.")]
-            raise ConfigError(f"there is no {key}: {group} has {', '.join(names)}")
+            raise ConfigError(no_such_key(key, defaults))
     for key in defaults:
         group, _, name = key.partition(".")
         own = GROUPS[group].own if group in GROUPS else _DEMO_OWN.get(group)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from av1part.options import (
+    ACCELERATORS,
     AUGMENTATIONS,
     CALIBRATION_SOURCES,
     CONDITIONINGS,
@@ -341,8 +342,9 @@ class Data:
     protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
     split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
     split_list: str | None = option(None, "CSV sequence,split for by_sequence", path=True)
-    # BatchNorm needs two values.
-    batch_size: int = option(128, "blocks of a training step", low=2, high=_MOST)
+    batch_size: int = option(
+        128, "blocks of a training batch; BatchNorm needs two", low=2, high=_MOST
+    )
     eval_batch_size: int = option(1024, "in evaluation", low=1, high=MOST["eval_batch_size"])
     num_workers: int = option(0, "processes that make batches", low=0, high=1024)
     planes: str = option("host", "device: planes lie in the GPU's memory", choices=PLANES)
@@ -375,15 +377,40 @@ class Cache:
 
 @dataclass
 class Trainer:
-    """Arguments of Lightning's Trainer, and two of torch's own."""
+    """Arguments of Lightning's Trainer, and two of torch's own; null is Lightning's default.
 
-    accelerator: str = option("cpu", "cpu | gpu | auto")
+    Its further arguments are in `config.unknown.NOT_TAKEN`.
+    """
+
+    accelerator: str = option("cpu", "where to train", choices=ACCELERATORS)
     devices: Any = option(1, "how many, or auto")
+    num_nodes: int | None = option(None, "machines", low=1, high=_MOST)
+    strategy: str | None = option(None, "ddp: several processes", choices=("auto", "ddp"))
     max_epochs: int = option(50, "epochs", low=1, high=_MOST)
+    max_steps: int | None = option(None, "end after so many; -1: none", low=-1, high=_MOST)
+    max_time: str | None = option(None, "end after DD:HH:MM:SS of training")
+    min_epochs: int | None = option(None, "before patience or max_time end it", low=1, high=_MOST)
+    min_steps: int | None = option(None, "likewise", low=1, high=_MOST)
+    limit_train_batches: Any = option(None, "an epoch: a number of batches, or a share as 0.1")
+    limit_val_batches: Any = option(None, "a validation: likewise")
+    check_val_every_n_epoch: int | None = option(
+        None, "validate after every n-th epoch, and the last", low=1, high=_MOST
+    )
+    val_check_interval: Any = option(None, "validate every so many batches, or share of an epoch")
+    accumulate_grad_batches: int | None = option(None, "batches a step", low=1, high=_MOST)
     precision: str = option("32-true", "to compute in; weights stay float32", choices=PRECISIONS)
-    deterministic: Any = option(True, "warn: allow CUDA kernels that are not")
-    gradient_clip_val: float | None = option(None, "largest norm of the gradient")
-    log_every_n_steps: int = option(50, "steps between log lines")
+    deterministic: Any = option(
+        True, "warn: allow CUDA kernels that are not", choices=(True, False, "warn")
+    )
+    benchmark: bool | None = option(None, "cuDNN times its algorithms first")
+    gradient_clip_val: float | None = option(
+        None, "largest norm, or value, of the gradient", low=0, high=_MOST
+    )
+    gradient_clip_algorithm: str | None = option(
+        None, "what gradient_clip_val limits", choices=("norm", "value")
+    )
+    detect_anomaly: bool | None = option(None, "name the operation that gives NaN; slow")
+    log_every_n_steps: int = option(50, "steps between log lines", low=0, high=_MOST)
     profiler: str | None = option(
         None, "where the time goes", choices=(None, "simple", "advanced", "pytorch")
     )
@@ -397,7 +424,7 @@ class Trainer:
 class Callbacks:
     """Early stopping, verified checkpoints, plots."""
 
-    patience: int | None = option(5, "epochs without a better val macro-F1", low=1, high=_MOST)
+    patience: int | None = option(5, "validations without a better macro-F1", low=1, high=_MOST)
     verify_every: str = option(
         "improvement", "epoch: every one in full", choices=("improvement", "epoch")
     )
@@ -612,7 +639,7 @@ GROUPS: Mapping[str, Group] = {
     "data": Group({"default": Data()}, closed=True),
     "injection": Group({"none": Injection()}, closed=True),
     "cache": Group({"auto": Cache()}, closed=True),
-    "trainer": Group({"cpu": Trainer()}),
+    "trainer": Group({"cpu": Trainer()}, closed=True),
     "callbacks": Group({"default": Callbacks()}, closed=True),
     "logger": Group({"default": Logger()}, closed=True),
 }

@@ -24,6 +24,7 @@ from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.read import Run, StageRun, load_run
 from av1part.runs.schema import METRICS_FILE
 from av1part.runs.sweeps import START, SWEEP_FILE, TEST_FILE, read_test, sweep_problem
+from av1part.runs.tables import by_epoch
 from av1part.system.errors import ReportError
 from av1part.system.files import slug
 
@@ -44,7 +45,7 @@ class Member:
     @cached_property
     def curve(self) -> NDArray[np.float64]:
         """Macro-F1 on val after each epoch, fractions, shape (epochs,)."""
-        return self.run.history["macro_f1"].to_numpy()
+        return by_epoch(self.run.history, "macro_f1")
 
     @property
     def best(self) -> float:

@@ -66,6 +66,9 @@ def read_confusion(file: Path, names: tuple[str, ...]) -> NDArray[np.int64]:
     return data.drop("true").to_numpy().astype(np.int64)
 
 
+_MOST_EPOCHS = 1e6
+
+
 def read_history(file: Path) -> pl.DataFrame:
     """Read history.csv, as `check_history` returns it."""
     return check_history(file, _read_csv(file))
@@ -82,7 +85,8 @@ def check_history(file: Path, data: pl.DataFrame) -> pl.DataFrame:
         All of it as float64.
 
     Raises:
-        ReportError: if a column or all rows are missing, or one holds text.
+        ReportError: if a column or all rows are missing, one holds text, or the epochs are not
+            whole numbers in ascending order.
     """
     missing = set(HISTORY_COLUMNS) - set(data.columns)
     if missing or not data.height:
@@ -91,7 +95,24 @@ def check_history(file: Path, data: pl.DataFrame) -> pl.DataFrame:
     text = [c for c, t in data.schema.items() if not t.is_numeric() and t != pl.Null]
     if text:
         raise ReportError(f"{file} holds text in column {text[0]}: {REMEDY}")
-    return data.with_columns(pl.all().cast(pl.Float64))
+    data = data.with_columns(pl.all().cast(pl.Float64))
+    epochs = data["epoch"].to_numpy()
+    ascending = (np.diff(epochs, prepend=0) >= 0).all() and (epochs % 1 == 0).all()
+    if not ascending or epochs[-1] > _MOST_EPOCHS:
+        raise ReportError(f"{file} has epochs that do not ascend from 0: {REMEDY}")
+    return data
+
+
+def by_epoch(history: pl.DataFrame, column: str) -> NDArray[np.float64]:
+    """Return a column of history.csv as known after each epoch, shape (epochs,).
+
+    An epoch may have several rows, of which the last counts, or none: then the row before it
+    holds on, and the first row stands for the epochs before it.
+    """
+    last = history.group_by("epoch", maintain_order=True).last()
+    epochs = pl.DataFrame({"epoch": np.arange(last["epoch"][-1] + 1)})
+    known = epochs.join(last, on="epoch", how="left", maintain_order="left")[column]
+    return known.fill_null(strategy="forward").fill_null(strategy="backward").to_numpy()
 
 
 def read_predictions(file: Path, names: tuple[str, ...], are_ids: bool) -> Predictions:

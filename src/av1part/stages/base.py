@@ -103,6 +103,7 @@ class StageModule(pl.LightningModule):
         # Summed over the processes of a distributed run; every score is a function of it.
         self.val_confusion = MulticlassConfusionMatrix(num_classes=len(self.class_names))
         self.val_result: Scores = {}
+        self.max_steps: int | None = None  # steps that end the training, if set before it
         # Results of an epoch's steps. Lightning's own logging would take longer than a step.
         self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
         self._predictions: list[tuple[Tensor, Tensor]] = []
@@ -154,7 +155,7 @@ class StageModule(pl.LightningModule):
         self.classifier.set_epoch(self.current_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout from (seed, step), so that a resumed run draws the same numbers."""
+        """Seed dropout from seed and batch, so that a resumed run draws the same numbers."""
         # Only the generator in use: `torch.manual_seed` seeds those of all devices, which takes as
         # long as the rest of a short step.
         index = self.device.index or 0
@@ -163,7 +164,8 @@ class StageModule(pl.LightningModule):
             if self.device.type != "cuda"
             else torch.cuda.default_generators[index]
         )
-        generator.manual_seed((self.hparams["seed"] + 1) * 1_000_003 + self.global_step)
+        batch_of_run = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        generator.manual_seed((self.hparams["seed"] + 1) * 1_000_003 + batch_of_run)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -216,7 +218,9 @@ class StageModule(pl.LightningModule):
         # Lightning cannot clip gradients that a fused step has yet to unscale.
         fused = not (self.trainer.gradient_clip_val and "mixed" in str(self.trainer.precision))
         optimizer = build_optimizer(groups, **options, fused=fused)
-        return build_scheduler(optimizer, self.trainer, **self.hparams["scheduler"])
+        return build_scheduler(
+            optimizer, self.trainer, max_steps=self.max_steps, **self.hparams["scheduler"]
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the losses of an interrupted epoch; of several processes, only the first does."""

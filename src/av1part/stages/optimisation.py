@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ def build_scheduler(
     trainer: pl.Trainer,
     *,
     kind: str,
+    max_steps: int | None = None,
     eta_min: float = 0.0,
     pct_start: float = 0.3,
 ) -> Any:
@@ -60,6 +62,7 @@ def build_scheduler(
         trainer: With the numbers of epochs and steps.
         kind: `cosine` (CosineAnnealingLR over the epochs), `onecycle` (over the steps) or
             `constant`.
+        max_steps: Steps that end the run, if they come before its epochs do.
         eta_min: Final learning rate of `cosine`.
         pct_start: Share of `onecycle` that warms up.
 
@@ -75,14 +78,24 @@ def build_scheduler(
         epochs = trainer.max_epochs
         if epochs is None or epochs < 1:
             raise ConfigError("scheduler=cosine needs trainer.max_epochs of at least 1")
+        if max_steps is not None:
+            epochs, _ = _length(trainer, max_steps)
         cosine = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=eta_min)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "epoch"}}
     if kind == "onecycle":
         cycle = optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=int(trainer.estimated_stepping_batches),
+            total_steps=_length(trainer, max_steps)[1],
             pct_start=pct_start,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
     raise ConfigError(f"scheduler kind must be one of {SCHEDULES}, got {kind!r}")
+
+
+def _length(trainer: pl.Trainer, max_steps: int | None) -> tuple[int, int]:
+    """Return the epochs, the last one perhaps in part, and the steps of a run."""
+    steps = int(trainer.estimated_stepping_batches)  # first: it sets the number of batches
+    steps = steps if max_steps is None else min(steps, max_steps)
+    per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return math.ceil(steps / per_epoch), steps

@@ -155,7 +155,8 @@ def _check_one_process(settings: Mapping[str, Any]) -> None:
     alone = trainer["devices"] in (1, "1") or (
         isinstance(trainer["devices"], (list, tuple)) and len(trainer["devices"]) == 1
     )
-    if not alone or trainer.get("num_nodes", 1) != 1 or trainer.get("strategy", "auto") != "auto":
+    nodes, strategy = trainer.get("num_nodes") or 1, trainer.get("strategy") or "auto"
+    if not alone or nodes != 1 or strategy != "auto":
         raise ConfigError(
             "a sweep's jobs have one process each: use trainer.devices=1 with trainer=cpu or "
             "trainer=gpu (several run at once by the launcher), or train one run without -m"

@@ -15,6 +15,7 @@ from av1part.models.weights import load_pretrained
 from av1part.partition import taxonomy
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import ConfigError
+from av1part.training.limits import check_limits
 from av1part.training.stage2_errors import build_injection
 from av1part.training.trainer import Settings
 
@@ -124,9 +125,59 @@ def warn_of_late_thaw(module: StageModule, epochs: int) -> None:
     if late:
         log.warning(
             "%s would thaw only after the last of %d epochs, and so is never trained: lower "
-            "method.unfreeze or raise trainer.max_epochs",
+            "method.unfreeze or raise trainer.max_epochs (or max_steps)",
             ", ".join(late),
             epochs,
+        )
+
+
+def check_splits(data: BlockDataModule) -> None:
+    """Refuse data without nodes in train or val, before minutes of training.
+
+    Args:
+        data: The data of a run.
+
+    Raises:
+        StoreError: naming the stage and the split.
+    """
+    for split in ("train", "val"):
+        data.reader(split)
+
+
+def warn_of_missing_classes(data: BlockDataModule) -> None:
+    """Warn of classes that have no node in train or val."""
+    consequences = {"train": "it cannot be learnt", "val": "scores on val leave it out"}
+    for split, consequence in consequences.items():
+        counts = dict(zip(data.stage.classes, data.class_counts(split), strict=True))
+        for missing in (name for name, count in counts.items() if not count):
+            log.warning(
+                "%s: no node in the %s split is %s (%s): %s; add sources or choose another split",
+                data.stage_name,
+                split,
+                missing,
+                ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+                consequence,
+            )
+
+
+def check_batch_norm(module: StageModule, blocks: int, processes: int) -> None:
+    """Refuse too few training blocks for BatchNorm, which needs two in each batch of a process.
+
+    Args:
+        module: The stage.
+        blocks: Training blocks of an epoch.
+        processes: Processes that share them.
+
+    Raises:
+        ConfigError: if there are too few, and the method trains BatchNorm.
+    """
+    # BatchNorm is in the backbone alone, in eval mode where a layer is never trained.
+    trained = any(first is not None for first in module.classifier.thaw.values())
+    if trained and blocks < 2 * processes:
+        raise ConfigError(
+            f"{module.stage_name} has {blocks} training block{'s' * (blocks > 1)} for {processes} "
+            f"process{'es' * (processes > 1)}: method={module.hparams['method']} trains BatchNorm, "
+            "which needs two for each; add sources or use method=frozen"
         )
 
 
@@ -140,6 +191,7 @@ def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key.
     """
+    check_limits(settings["trainer"])
     if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
         raise ConfigError(
             f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "

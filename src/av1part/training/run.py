@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from av1part.data.serve.injection import describe
 from av1part.evaluation.evaluate import evaluate, stage_scores
 from av1part.evaluation.nodes import choose_samples, node_columns
 from av1part.metrics.intervals import intervals_json, metric_intervals
-from av1part.metrics.scores import Scores, baselines
+from av1part.metrics.scores import Scores, baselines, from_predictions
 from av1part.models.summary import count_parameters, count_trainable
 from av1part.runs.read import read_metrics
 from av1part.runs.samples import write_samples
@@ -48,12 +48,16 @@ from av1part.system.files import read_json
 from av1part.training.build import (
     build_datamodule,
     build_module,
+    check_batch_norm,
     check_settings,
+    check_splits,
     log_summary,
     warn_of_late_thaw,
+    warn_of_missing_classes,
 )
 from av1part.training.callbacks.timing import Timing
 from av1part.training.feature_cache import serve_features
+from av1part.training.limits import check_batches, max_steps, planned_epochs
 from av1part.training.trainer import Settings, build_trainer, fit
 
 log = logging.getLogger(__name__)
@@ -95,6 +99,7 @@ def train_stage(
     last = _resumable(settings, folder)
     pl.seed_everything(int(settings["seed"]), workers=True, verbose=False)
     data = build_datamodule(settings)
+    check_splits(data)
     facts = data.facts()
     check_settings(settings, facts)
     if facts["injection"] is not None:
@@ -110,6 +115,9 @@ def train_stage(
             return TrainResult(folder, best_checkpoint(folder), metrics)
     timing = Timing(folder / TIMING_FILE)
     trainer = build_trainer(settings, folder, timing)
+    batches = data.batch_counts(ranks=trainer.world_size)
+    check_batches(settings["trainer"], **batches)
+    check_batch_norm(module, data.training_blocks, trainer.world_size)
     if trainer.world_size > 1 and any(module.classifier.thaw.values()):
         raise ConfigError(
             f"method={settings['method']['name']} thaws layers while it trains, which several "
@@ -118,12 +126,14 @@ def train_stage(
     if last is None:
         write_config(folder, settings)
     log_summary(module, facts["size"] + 2 * facts["context"])
-    warn_of_late_thaw(module, int(settings["trainer"]["max_epochs"]))
+    warn_of_missing_classes(data)
+    warn_of_late_thaw(module, planned_epochs(settings["trainer"], batches["train"]))
     started = time.perf_counter()
     serve_features(settings["cache"], module, data, trainer)
     timing.features_seconds = time.perf_counter() - started
     if settings["trainer"]["compile"]:
         module.classifier.compile_trained()
+    module.max_steps = max_steps(settings["trainer"])
     fit(trainer, module, data, last)
     if not trainer.is_global_zero:
         return None
@@ -228,13 +238,22 @@ def _finish(
     timing: Timing,
     device: torch.device,
 ) -> TrainResult:
-    """Evaluate the best checkpoint, as read from disk, on all of val, and write the result."""
+    """Evaluate the best checkpoint, as read from disk, on all of val, and write the result.
+
+    Raises:
+        ConfigError: if the run was resumed after its time, which ended before a first validation.
+    """
     best = best_checkpoint(folder)
+    if not best.is_file():
+        raise ConfigError(
+            f"{folder}: trainer.max_time was over before the first validation: train again with "
+            "more time, under another name=..."
+        )
     record = read_checkpoint(best)
     module = load_stage(best).to(device)
     scores, arrays = split_scores(module, data, "val")
     if settings["trainer"]["precision"] == "32-true":  # these scores are computed in float32
-        _check_recorded(best, scores)
+        _check_recorded(best, scores, arrays, module.class_names)
     evaluation, labels = arrays["evaluation"], arrays["labels"]
     names = module.class_names
     write_confusion(folder, names, scores["confusion_matrix"])
@@ -257,8 +276,12 @@ def _finish(
     return TrainResult(folder, best, metrics)
 
 
-def _check_recorded(best: Path, scores: Scores) -> None:
+def _check_recorded(
+    best: Path, scores: Scores, arrays: Mapping[str, Any], names: Sequence[str]
+) -> None:
     """Compare the full validation of best.ckpt with what training recorded for it.
+
+    What a training with limited validation recorded is compared on the same, first nodes.
 
     Raises:
         CheckpointMismatchError: if they differ by more than the tolerance, or the record is gone.
@@ -266,9 +289,15 @@ def _check_recorded(best: Path, scores: Scores) -> None:
     record = read_json(sidecar_path(best))
     if record is None:
         raise CheckpointMismatchError(f"{sidecar_path(best)} cannot be read: train again")
-    delta = 100 * (scores["macro_f1"] - record["macro_f1_full"])
+    where, macro_f1, recorded = "all", scores["macro_f1"], record.get("macro_f1_full")
+    if recorded is None:
+        nodes, recorded = record["nodes_limited"], record["macro_f1_limited"]
+        predictions = arrays["evaluation"].predictions[:nodes]
+        macro_f1 = from_predictions(predictions, arrays["labels"][:nodes], names)["macro_f1"]
+        where = f"the first {nodes} nodes"
+    delta = 100 * (macro_f1 - recorded)
     if not abs(delta) <= record["tolerance_pp"]:
         raise CheckpointMismatchError(
-            f"{best} scores {100 * scores['macro_f1']:.2f} % on all of val, training recorded "
-            f"{100 * record['macro_f1_full']:.2f} %: {delta:+.2f} pp"
+            f"{best} scores {100 * macro_f1:.2f} % on {where} of val, training recorded "
+            f"{100 * recorded:.2f} %: {delta:+.2f} pp"
         )

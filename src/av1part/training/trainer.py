@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from rich.console import Console
@@ -28,9 +28,10 @@ from av1part.training.callbacks.freeze_guard import FreezeGuard
 from av1part.training.callbacks.history import BestEpochWarning, History
 from av1part.training.callbacks.preemption import Preemption
 from av1part.training.callbacks.rank_watch import RankWatch
-from av1part.training.callbacks.stopping import ResumableEarlyStopping
+from av1part.training.callbacks.stopping import FinalValidation, ResumableEarlyStopping
 from av1part.training.callbacks.timing import Timing
 from av1part.training.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
+from av1part.training.limits import max_steps, max_time
 
 # Lightning lists devices and advertises; the run logs what matters itself.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -46,6 +47,9 @@ _EXPECTED_WARNINGS = (
     r"The `srun` command is available on your system but is not used",  # a sweep's job, or a shell
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
 )
+
+_MAY_END_UNVALIDATED = ("max_steps", "max_time", "check_val_every_n_epoch", "val_check_interval")
+"""Arguments under which Lightning may end a run without a validation of its last weights."""
 
 _PROFILERS = {
     "simple": SimpleProfiler,
@@ -73,7 +77,7 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
     """
     live = LivePredictions(settings["callbacks"]["verify_batches"])
     history = History(folder / HISTORY_FILE)
-    callbacks = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
+    callbacks: list[Callback] = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
     callbacks += [DataGuard(), RankWatch(folder)]
     callbacks += _stopping_and_progress(settings)
     checkpoints = _checkpoints(settings, folder / CHECKPOINTS, live)
@@ -83,16 +87,29 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
 
 
 def fit(trainer: pl.Trainer, module: StageModule, data: BlockDataModule, last: Path | None) -> None:
-    """Train, from the checkpoint `last` if there is one, without the expected warnings."""
-    with _without_expected_warnings():
-        # In its own context: an interrupted validation must leave no convolution folded.
-        copy_context().run(
-            trainer.fit,
-            module,
-            datamodule=data,
-            ckpt_path=None if last is None else str(last),
-            weights_only=True,
-        )
+    """Train without the expected warnings.
+
+    Args:
+        trainer: The Trainer.
+        module: The stage.
+        data: Its data.
+        last: The checkpoint to resume from, if there is one.
+
+    Raises:
+        ConfigError: if Lightning refuses the combination of settings.
+    """
+    try:
+        with _without_expected_warnings():
+            # In its own context: an interrupted validation must leave no convolution folded.
+            copy_context().run(
+                trainer.fit,
+                module,
+                datamodule=data,
+                ckpt_path=None if last is None else str(last),
+                weights_only=True,
+            )
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {error}") from error
 
 
 @contextmanager
@@ -112,6 +129,11 @@ def _stopping_and_progress(settings: Settings) -> list[Callback]:
     # In a log file the bar would be thousands of lines; History logs a line an epoch there.
     if options["progress_bar"] and Console().is_terminal:
         callbacks.append(RichProgressBar())
+    duration = max_time(settings["trainer"])
+    if duration is not None:
+        callbacks.append(Timer(duration))
+    if any(settings["trainer"][key] is not None for key in _MAY_END_UNVALIDATED):
+        callbacks.append(FinalValidation(max_steps(settings["trainer"])))
     return callbacks
 
 
@@ -123,7 +145,14 @@ def _checkpoints(
     every_epoch = options["verify_every"] == "epoch"
     how = {"tolerance_pp": options["tolerance_pp"], "verify": options["verify"]}
     kinds = [
-        VerifiedCheckpoint(folder, "best", live, monitor=MONITOR, **how),
+        VerifiedCheckpoint(
+            folder,
+            "best",
+            live,
+            monitor=MONITOR,
+            at_validation=settings["trainer"]["val_check_interval"] is not None,
+            **how,
+        ),
         VerifiedCheckpoint(
             folder,
             "last",
@@ -143,10 +172,12 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
     Raises:
         ConfigError: if Lightning refuses an argument.
     """
-    arguments = dict(settings["trainer"])
+    arguments = {key: value for key, value in settings["trainer"].items() if value is not None}
     del arguments["compile"]  # of the module
+    for name in ("max_steps", "max_time"):  # of `FinalValidation`, and of a Timer before it
+        arguments.pop(name, None)
     torch.set_float32_matmul_precision(arguments.pop("matmul_precision"))
-    kind = arguments.pop("profiler")
+    kind = arguments.pop("profiler", None)
     try:
         return pl.Trainer(
             **arguments,

@@ -27,6 +27,7 @@ from av1part.runs.schema import CONFIG_FILE, check_run_name
 from av1part.runs.settings import flat_settings, read_text
 from av1part.system.errors import ConfigError
 from av1part.system.logs import run_log
+from av1part.training.build import build_datamodule, check_splits
 from av1part.training.run import TrainResult
 
 log = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ def train_plan(
 
     Raises:
         ConfigError: if `common` sets what the plan sets.
+        StoreError: if a stage has no nodes in train or val.
     """
     results: dict[str, TrainResult] = {}
     configs = {}
@@ -181,6 +183,11 @@ def train_plan(
         tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
         if cfg.stage.name in [stage.name for stage in tree.stages]:
             configs[name] = cfg
+    for cfg in configs.values():  # before minutes of training
+        settings = plain(cfg)
+        check_splits(
+            build_datamodule({**settings, "injection": {"source": "none", "stage2": None}})
+        )
     for name, cfg in configs.items():
         if results:
             cfg.stage1 = str(next(iter(results.values())).best)

@@ -179,9 +179,11 @@ class FeatureReader(Dataset[Batch]):
 class EpochBatches(Sampler[NDArray[np.int64]]):
     """Batches of positions, a function of (seed, epoch) alone: the same for any number of workers.
 
-    Every position is served once per epoch, in batches of nearly equal size: BatchNorm fails on a
-    last batch of one sample. With `weights`, positions are drawn with replacement instead. With
-    `foreign`, the epoch has further, foreign positions in random order among the others.
+    Every position is served once per epoch, in batches of nearly equal size. Since BatchNorm fails
+    on a batch of one, shuffled batches hold two positions at least where `batch_size` does: of an
+    odd number in batches of two, one batch has three. With `weights`, positions are drawn with
+    replacement instead. With `foreign`, the epoch has further, foreign positions in random order
+    among the others.
     """
 
     def __init__(
@@ -202,7 +204,7 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
 
         Args:
             count: Number of positions.
-            batch_size: Largest number of positions per batch.
+            batch_size: Largest number of positions per batch, but for the one of three.
             shuffle: A new order each epoch; else ascending.
             seed: Seed of the orders.
             weights: Probability of each position, for balanced sampling, shape (count,).
@@ -236,8 +238,13 @@ class EpochBatches(Sampler[NDArray[np.int64]]):
 
         Training ranks must take equally many steps: batches get smaller, so that no block repeats.
         """
-        needed = max(self.ranks, -(-(self.count + self.drawn) // self.batch_size))
-        return -(-needed // self.ranks) * self.ranks if self.shuffle else needed
+        positions = self.count + self.drawn
+        needed = max(self.ranks, -(-positions // self.batch_size))
+        if not self.shuffle:
+            return needed
+        wanted = -(-needed // self.ranks) * self.ranks
+        pairs = positions // min(2, self.batch_size) // self.ranks * self.ranks
+        return max(self.ranks, min(wanted, pairs))
 
     def __len__(self) -> int:
         """Return the number of batches per epoch on this rank."""
@@ -283,7 +290,8 @@ class BatchLoader(DataLoader[Batch]):
         """Yield the remaining batches of the sampler's epoch."""
         assert isinstance(self.sampler, EpochBatches)
         epoch, resumed = self.sampler.epoch, self._position
-        start = resumed["batches"] if resumed["epoch"] == epoch else 0
+        within = self.sampler.shuffle and resumed["epoch"] == epoch  # val may be read several times
+        start = resumed["batches"] if within else 0
         self.sampler.start = start
         for served, batch in enumerate(super().__iter__(), start + 1):
             self._position = {"epoch": epoch, "batches": served}

@@ -88,7 +88,7 @@ class BlockDataModule(pl.LightningDataModule):
             protocol: A key of `PROTOCOLS`.
             split_seed: Seed of the split; separate from `seed`, so that all seeds share one split.
             split_list: CSV `sequence,split` for `by_sequence`.
-            batch_size: Training blocks per batch.
+            batch_size: Training blocks per batch, see `EpochBatches`.
             eval_batch_size: Validation blocks per batch.
             num_workers: Loader processes; batches do not depend on it.
             planes: `host`, or `device` to keep them in the memory of the Trainer's device and cut
@@ -253,6 +253,19 @@ class BlockDataModule(pl.LightningDataModule):
         """Return the batches of the first of `ranks` processes, in node order, for evaluation."""
         return self._loader(split, training=False, rank=0, ranks=ranks)
 
+    @property
+    def training_blocks(self) -> int:
+        """Blocks of an epoch, with those of other classes that are injected."""
+        own = len(self.reader("train"))
+        return own + (0 if self.injection is None else self.injection.count(own))
+
+    def batch_counts(self, *, ranks: int = 1) -> dict[str, int]:
+        """Return the batches of the first of `ranks` processes: of an epoch, `train`, and `val`."""
+        return {
+            split: len(self._loader(split, training=split == "train", rank=0, ranks=ranks))
+            for split in ("train", "val")
+        }
+
     def train_dataloader(self) -> Any:
         """Return the training batches."""
         self._training = self._loader("train", training=True, in_fit=True, **self._share())
@@ -286,7 +299,10 @@ class BlockDataModule(pl.LightningDataModule):
         trainer = self.trainer
         if trainer is None or not trainer.training:
             return batch
-        epoch, step, rank = trainer.current_epoch, trainer.global_step, trainer.global_rank
+        epoch, rank = trainer.current_epoch, trainer.global_rank
+        # Batches, not the optimizer's steps, which may each accumulate several.
+        step = epoch * int(trainer.num_training_batches)
+        step += trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return self.augmenter(batch, epoch=epoch, step=step, rank=rank)
 
     def _cut_on(self, device: torch.device) -> DeviceBlocks:

@@ -75,7 +75,7 @@ def _what(run: StageRun) -> Section:
             f"{count(trainable)} trained of {count(total)} ({percent(trainable / total)}%)",
         ),
         *_foreign_blocks(run),
-        ("Epochs", f"{run.history.height}, best {best_epoch(run)} (counted from 0)"),
+        ("Epochs", f"{int(run.history['epoch'][-1]) + 1}, best {best_epoch(run)} (counted from 0)"),
         *(fact for fact in environment_facts(run) if fact[0] in ("Dataset", "Seed")),
     ]
     return Section("What was run", (Facts(tuple(facts)),))
@@ -126,7 +126,7 @@ def _training(run: StageRun, prefix: str) -> Section:
         "both guessers dotted, and the learning rate of each parameter group."
     )
     warnings: list[Item] = []
-    if run.history.height > 1 and best == run.history["epoch"][0]:
+    if run.history["epoch"][-1] > 0 and best == 0:
         warnings.append(
             Prose(
                 "The best epoch is the first: check whether the start is already as good as this "

@@ -19,6 +19,7 @@ from PIL import Image
 from av1part.report.draw.svg import BLUE, INK, MUTED, ORANGE, RULE
 from av1part.report.sweep import Member, Sweep
 from av1part.runs.schema import f1_column
+from av1part.runs.tables import by_epoch
 
 Layered = alt.LayerChart | alt.FacetChart
 """What Altair makes of layers."""
@@ -165,7 +166,7 @@ def _curves(sweep: Sweep) -> Layered:
         for name in (MACRO, *sweep.class_names):
             column = "macro_f1" if name == MACRO else f1_column(name)
             curves = [
-                100 * member.run.history[column].to_numpy()
+                100 * by_epoch(member.run.history, column)
                 for member in variant.members
                 if column in member.run.history.columns
             ]

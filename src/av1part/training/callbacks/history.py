@@ -1,4 +1,4 @@
-"""history.csv, a row an epoch, and a warning if the first epoch was the best."""
+"""history.csv, a row a validation, and a warning if the first epoch was the best."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class History(Callback):
-    """Writes history.csv: losses, metrics, F1 of each class and learning rates, an epoch a row.
+    """Writes history.csv: losses, metrics, F1 of each class and learning rates.
 
-    A resumed run keeps the rows of the epochs before it.
+    A row is a validation, of which each epoch has one by default; its training loss is the mean
+    since the row before. A resumed run keeps the rows that were there at its checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,19 +31,24 @@ class History(Callback):
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self._rates: dict[str, float] = {}
+        self._kept: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the learning rates of the current epoch, for a run that is resumed inside it."""
-        return {"rates": dict(self._rates)}
+        """Return the learning rates of the current epoch, and the number of rows."""
+        return {"rates": dict(self._rates), "rows": len(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the rates."""
+        """Restore the rates, and which rows stay."""
         self._rates = dict(state_dict["rates"])
+        self._kept = state_dict.get("rows")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Read the rows of the epochs that a resumed run does not repeat."""
-        self.rows = _read_rows(self.path) if trainer.current_epoch and self.path.exists() else []
-        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+        """Read the rows of what a resumed run does not repeat."""
+        resumed = trainer.ckpt_path is not None and self.path.exists()
+        rows = _read_rows(self.path) if resumed else []
+        if self._kept is None:  # a checkpoint of av1part 0.1
+            rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
+        self.rows = rows[: self._kept]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the learning rates of this epoch; 0 for a layer that is still frozen."""
@@ -54,12 +60,12 @@ class History(Callback):
             for group in optimizer.param_groups
         }
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's row.
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row of a validation.
 
         Args:
-            trainer: With the epoch's losses.
-            pl_module: The stage, with the epoch's validation result.
+            trainer: With the mean losses.
+            pl_module: The stage, with the validation's result.
 
         Raises:
             ConfigError: if the run has diverged; no checkpoint of it is saved.
@@ -89,7 +95,7 @@ class History(Callback):
         if trainer.is_global_zero:
             write_csv(self.path, self.rows)
             last = self.rows[-1]
-            # The progress bar is for a terminal; a log file has a line an epoch.
+            # The progress bar is for a terminal; a log file has a line a validation.
             log.info(
                 "epoch %d: train loss %.4f, val loss %.4f, macro-F1 %.2f %%, accuracy %.2f %%",
                 last["epoch"],
@@ -118,11 +124,14 @@ class BestEpochWarning(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn, and name the likely causes."""
-        scores = [row["macro_f1"] for row in self.history.rows]
-        if len(scores) > 1 and scores.index(max(scores)) == 0:
+        if not self.history.rows:
+            return
+        best = max(self.history.rows, key=lambda row: row["macro_f1"])["epoch"]
+        last = self.history.rows[-1]["epoch"]
+        if last > 0 and best == 0:
             log.warning(
                 "the best epoch is the first of %d: check (1) whether the start is already as "
                 "good as this method gets (compare method=frozen), (2) whether the learning rate "
                 "is too high (try a tenth), (3) whether the schedule fits the number of epochs",
-                len(scores),
+                last + 1,
             )

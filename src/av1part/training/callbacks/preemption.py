@@ -25,12 +25,21 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from av1part.system.signals import EXIT_CODE, SIGNALS, WARNINGS
+from av1part.training.callbacks.stopping import ends_here
 from av1part.training.callbacks.verified import VerifiedCheckpoint
 
 log = logging.getLogger(__name__)
 
 _SCONTROL = 60.0
 """Seconds to wait for SLURM's controller."""
+
+
+def _may_stop(trainer: pl.Trainer) -> bool:
+    """Return whether a checkpoint would hold all of the run's state, and the run goes on anyway.
+
+    The gradients of batches that are still accumulated are in no checkpoint.
+    """
+    return not (trainer.fit_loop.epoch_loop._should_accumulate() or ends_here(trainer))
 
 
 class Preempted(SystemExit):
@@ -42,10 +51,11 @@ class Preempted(SystemExit):
 
 
 class Preemption(Callback):
-    """Saves a checkpoint and ends the run at the next batch after one of `SIGNALS`.
+    """Saves a checkpoint and ends the run at the next step after one of `SIGNALS`.
 
-    Several processes all end at the same batch, whichever got the signal; their validation is not
-    interrupted. The callback must come after all others that have a state of the epoch.
+    Several processes all end at the same step, whichever got the signal; their validation is not
+    interrupted, nor is the one with which steps or time end a run. The callback must come after
+    all others that have a state of the epoch.
     """
 
     def __init__(self, last: VerifiedCheckpoint) -> None:
@@ -72,16 +82,18 @@ class Preemption(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop inside an epoch; after its last batch, the start of validation stops the run."""
-        if (
-            self._should_stop(trainer)
-            and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        ):
+        """Stop inside an epoch; where validation follows, or the epoch ends, that stops the run."""
+        loop = trainer.fit_loop.epoch_loop
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        # Lightning would not catch up on a validation that was due.
+        ends = loop.batch_progress.is_last_batch or loop._should_check_val_fx(fetcher)
+        if not ends and _may_stop(trainer) and self._should_stop(trainer):
             self._stop(trainer, save=True)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop before validation."""
-        if self._should_stop(trainer):
+        if _may_stop(trainer) and self._should_stop(trainer):
             self._stop(trainer, save=True)
 
     def on_validation_batch_end(
@@ -95,7 +107,7 @@ class Preemption(Callback):
     ) -> None:
         """Stop inside validation, which a resumed run repeats."""
         # Several processes have different numbers of batches here, so that they cannot agree.
-        if self._received is not None and trainer.world_size == 1:
+        if self._received is not None and trainer.world_size == 1 and _may_stop(trainer):
             self._stop(trainer, save=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

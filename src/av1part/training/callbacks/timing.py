@@ -89,16 +89,21 @@ class Timing(Callback):
         self._blocks += len(batch["node"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop an epoch's clock before validation."""
+        """Start the clock of a validation."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add up the validation of the live model, which is no part of the epoch's time."""
+        taken = time.perf_counter() - self._validation_start
+        self._validation_seconds += taken
+        self._epoch_start += taken
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop an epoch's clock."""
         if self._blocks:
             self._epoch_seconds.append(time.perf_counter() - self._epoch_start)
             self._epoch_blocks.append(self._blocks)
             self._blocks = 0
-        self._validation_start = time.perf_counter()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add up the validation of the live model."""
-        self._validation_seconds += time.perf_counter() - self._validation_start
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

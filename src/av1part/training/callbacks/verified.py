@@ -20,13 +20,14 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from av1part.checkpoints.load import load_stage
-from av1part.metrics.scores import from_predictions
+from av1part.metrics.scores import Scores, from_predictions
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
 from av1part.runs.schema import calibration_path, sidecar_path
@@ -45,12 +46,31 @@ MONITOR = "val/macro_f1"
 
 
 class LivePredictions(Callback):
-    """Keeps the live model's predictions for the first validation batches."""
+    """Keeps the live model's predictions for the first validation batches.
+
+    `current` is whether they are those of the present weights.
+    """
 
     def __init__(self, batches: int | None) -> None:
         """Keep the first `batches` batches, or all of them if None."""
         self.batches = batches
+        self.current = False
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def seen(self) -> int:
+        """Batches that are kept: fewer than asked for where a validation has fewer."""
+        return len(self._kept)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note that the weights are about to change."""
+        self.current = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that the predictions are complete."""
+        self.current = True
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop the predictions of the epoch before."""
@@ -94,6 +114,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         verify: Verification = "module",
         tolerance_pp: float = 1.0,
         keep_all: bool = False,
+        at_validation: bool = False,
     ) -> None:
         """Set up one kind of checkpoint.
 
@@ -102,13 +123,15 @@ class VerifiedCheckpoint(ModelCheckpoint):
             name: File stem, `best` or `last`.
             live: The live model's predictions.
             monitor: Metric to maximise; None saves every epoch.
-            level: `full` reloads and validates each file; `tensors` compares tensors only, and
-                validates the file that is there when training ends.
+            level: `full` reloads and validates each file whose weights the live model was
+                validated with; `tensors` compares tensors only, and validates the file that is
+                there when training ends.
             verify: Where a file is reloaded and validated: in a fresh `module` of this process,
                 or in a new `process`. Tensors alone are always compared in this one.
             tolerance_pp: Largest difference of macro-F1 between live and reloaded model, in
                 percentage points.
             keep_all: Keep a file of every epoch, `<name>-<epoch>`.
+            at_validation: Save after each validation instead of after each epoch.
         """
         super().__init__(
             dirpath=folder,
@@ -119,7 +142,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
             every_n_epochs=1,
             auto_insert_metric_name=False,
             enable_version_counter=False,
-            save_on_train_epoch_end=True,
+            save_on_train_epoch_end=not at_validation,
         )
         self.name = name
         self.live = live
@@ -154,7 +177,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
     def save_now(self, trainer: pl.Trainer) -> None:
         """Save from inside an epoch; only the tensors are compared.
 
-        The live model's predictions are of the epoch before, so scores cannot be.
+        The live model's predictions are of an earlier validation, so scores cannot be.
         """
         self._save(trainer, self._own_file, "tensors")
 
@@ -179,9 +202,14 @@ class VerifiedCheckpoint(ModelCheckpoint):
                 part.unlink(missing_ok=True)
         trainer.strategy.barrier()
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of an epoch; by a metric, only if the epoch has a validation."""
+        if self.monitor is None or self.live.current:
+            super().on_train_epoch_end(trainer, pl_module)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the file that was only read back while training went on."""
-        pending = self.level == "tensors" and self._saved_epoch >= 0
+        pending = self.level == "tensors" and self._saved_epoch >= 0 and self.live.current
         if pending and trainer.is_global_zero and self._own_file.is_file():
             self._verify_and_name(trainer, self._own_file, self._own_file, "full")
         trainer.strategy.barrier()
@@ -191,6 +219,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
     ) -> None:
         module = trainer.lightning_module
         assert isinstance(module, StageModule)
+        if not self.live.current:  # an epoch without validation
+            level = "tensors"
         started = time.perf_counter()
         try:
             record = self._verify(trainer, module, part, final, level)
@@ -254,7 +284,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
             "python": back.python,
         }
         if back.macro_f1 is not None:
-            record |= self._compare_scores(module, back.macro_f1, final)
+            record |= self._compare_scores(trainer, module, back.macro_f1, final)
         return {**record, "versions": versions()}
 
     def _in_new_process(self, level: CheckLevel) -> bool:
@@ -266,7 +296,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         if self._in_new_process(level):
             back = read_back_in_new_process(
                 part,
-                batches=self.live.batches,
+                batches=self.live.seen,
                 ranks=trainer.world_size,
                 device=str(live.device),
                 precision=str(trainer.precision),
@@ -286,11 +316,13 @@ class VerifiedCheckpoint(ModelCheckpoint):
             fresh.to(live.device),
             file_sha256,
             batches,
-            limit=self.live.batches,
+            limit=self.live.seen,
             precision=str(trainer.precision),  # that of the live model's score
         )
 
-    def _compare_scores(self, live: StageModule, reloaded: float, final: Path) -> dict[str, Any]:
+    def _compare_scores(
+        self, trainer: pl.Trainer, live: StageModule, reloaded: float, final: Path
+    ) -> dict[str, Any]:
         live_f1 = self.live.macro_f1(live)
         delta = 100 * (reloaded - live_f1)
         # `not <=` also refuses a difference that is not a number.
@@ -303,10 +335,25 @@ class VerifiedCheckpoint(ModelCheckpoint):
         return {
             "macro_f1_live": live_f1,
             "macro_f1_reloaded": reloaded,
-            "macro_f1_full": float(live.val_result["macro_f1"]),
             "delta_pp": delta,
             "tolerance_pp": self.tolerance_pp,
-            "batches": self.live.batches if self.live.batches is not None else "all",
+            **self._validated(trainer, live.val_result),
+        }
+
+    def _validated(self, trainer: pl.Trainer, result: Scores) -> dict[str, Any]:
+        """Return the live model's macro-F1 on all that was validated, and on how much of val.
+
+        A limited validation is of the first nodes: each process takes its first batches.
+        """
+        macro_f1, nodes = float(result["macro_f1"]), int(np.sum(result["confusion_matrix"]))
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if nodes == len(data.reader("val")):
+            asked = self.live.batches
+            return {"macro_f1_full": macro_f1, "batches": "all" if asked is None else asked}
+        return {
+            "macro_f1_limited": macro_f1,
+            "nodes_limited": nodes,
+            "batches": self.live.seen,
         }
 
 

@@ -41,7 +41,7 @@ class Run:
 
     @property
     def history(self) -> pl.DataFrame:
-        return pl.DataFrame({"macro_f1": self.curve})
+        return pl.DataFrame({"epoch": range(len(self.curve)), "macro_f1": self.curve})
 
     @property
     def timing(self) -> Fields:
