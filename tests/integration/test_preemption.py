@@ -76,8 +76,6 @@ MOMENTS = {
     "the end": ("on_train_end", 3, None),
 }
 
-FAST = ("inside the first epoch", "validation", "epoch's end")
-
 KINDS = {
     "plain": ("stage=stage1", "data.augment=symmetries"),
     "workers": ("stage=stage1", "data.num_workers=1"),
@@ -88,6 +86,12 @@ KINDS = {
         *("data.eval_batch_size=8", "data.batch_size=64"),
     ),
     "steps": ("stage=stage1", "trainer.max_steps=8", "trainer.check_val_every_n_epoch=2"),
+}
+
+FAST = {
+    "plain": ("inside the first epoch", "validation", "epoch's end"),
+    "intervals": ("inside an epoch",),
+    "steps": ("epoch's end",),
 }
 
 
@@ -107,7 +111,7 @@ def whole(
 @pytest.mark.parametrize(
     ("kind", "moment"),
     [
-        pytest.param(k, m, marks=[] if k == "plain" and m in FAST else pytest.mark.slow)
+        pytest.param(k, m, marks=[] if m in FAST.get(k, ()) else pytest.mark.slow)
         for k in KINDS
         for m in MOMENTS
     ],

@@ -86,7 +86,7 @@ class StageRun(Run):
 
     Attributes:
         stage: Its name, `stage1`, ...
-        history: history.csv, a row an epoch.
+        history: history.csv, a row a validation.
         verified: Per checkpoint (`best`, `last`), the record of its being read back.
     """
 

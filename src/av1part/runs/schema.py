@@ -2,7 +2,7 @@
 
     runs/<name>/
       config.yaml         the composed configuration            settings.py
-      history.csv         a row an epoch (training only)        write.py, read.py
+      history.csv         a row a validation (training)         write.py, read.py
       checkpoints/        best.ckpt, last.ckpt, each with <stem>.verified.json beside it
       metrics.json        scores, baselines, intervals          write.py, read.py
       confusion.csv       counts, rows true, columns predicted  write.py, read.py

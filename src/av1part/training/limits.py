@@ -93,6 +93,9 @@ def planned_epochs(trainer: Mapping[str, Any], train: int) -> int:
     Args:
         trainer: The config group `trainer`.
         train: Training batches of an epoch, of one process.
+
+    Returns:
+        The number of epochs.
     """
     epochs, steps = int(trainer["max_epochs"]), max_steps(trainer)
     if steps is None:

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from av1part import embedded
 from av1part.data.serve.blocks import Batch, BatchLoader, BlockReader, EpochBatches
@@ -202,6 +204,23 @@ def test_ranks_share_an_epoch() -> None:
     few = [list(EpochBatches(5, 10, rank=r, ranks=2)) for r in (0, 1)]
     assert [len(b) for part in few for b in part] == [3, 2]
     assert [len(s) for s in seen] == [len(EpochBatches(103, 10, rank=r, ranks=2)) for r in (0, 1)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(count=st.integers(2, 400), batch_size=st.integers(2, 9), ranks=st.integers(1, 3))
+def test_no_training_batch_has_one_block(count: int, batch_size: int, ranks: int) -> None:
+    """BatchNorm fails on one; a count that is odd has one batch of three instead."""
+    batches = [
+        batch
+        for rank in range(ranks)
+        for batch in EpochBatches(count, batch_size, shuffle=True, rank=rank, ranks=ranks)
+    ]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(count))
+    sizes = [len(batch) for batch in batches]
+    if count >= 2 * ranks:
+        assert min(sizes) >= 2
+        assert max(sizes) <= max(batch_size, 3 * ranks)
+    assert [len(b) for b in EpochBatches(3, 1, shuffle=True)] == [1, 1, 1], "as asked for"
 
 
 def test_a_loader_goes_on_inside_the_epoch_it_was_in(small_store: Path) -> None:
