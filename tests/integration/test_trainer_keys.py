@@ -207,6 +207,7 @@ def test_keys_that_lightning_alone_acts_on(train: Callable[..., Any], probe: Pro
         ("trainer.devices=-1", "trainer: `devices` selected"),
         ("trainer.devices=x", "trainer: `devices` selected"),
         ("trainer.devices=[]", "trainer: `Trainer(devices=[])`"),
+        ("trainer.num_nodes=2", "trainer.num_nodes=2 needs what starts the processes of the other"),
         ("trainer.num_nodes=0", "trainer.num_nodes must be a number of at least 1, got 0"),
         ("data.batch_size=1", "data.batch_size must be a number of at least 2, got 1"),
     ],

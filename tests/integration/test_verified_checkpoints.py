@@ -20,7 +20,7 @@ from av1part.stages.base import Stage1
 from av1part.system.errors import CheckpointError
 from av1part.system.files import sha256_file
 from av1part.training.callbacks import verified
-from av1part.training.callbacks.verified import LivePredictions
+from av1part.training.callbacks.live import LivePredictions
 
 from .conftest import Command
 

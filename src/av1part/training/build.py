@@ -15,7 +15,6 @@ from av1part.models.weights import load_pretrained
 from av1part.partition import taxonomy
 from av1part.stages.base import StageModule, stage_class
 from av1part.system.errors import ConfigError
-from av1part.training.limits import check_limits
 from av1part.training.stage2_errors import build_injection
 from av1part.training.trainer import Settings
 
@@ -191,7 +190,6 @@ def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    check_limits(settings["trainer"])
     if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
         raise ConfigError(
             f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from av1part.checkpoints.load import load_stage, read_checkpoint
+from av1part.config.limits import check_batches, max_steps, planned_epochs
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
 from av1part.evaluation.evaluate import evaluate, stage_scores
@@ -57,7 +58,6 @@ from av1part.training.build import (
 )
 from av1part.training.callbacks.timing import Timing
 from av1part.training.feature_cache import serve_features
-from av1part.training.limits import check_batches, max_steps, planned_epochs
 from av1part.training.trainer import Settings, build_trainer, fit
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, RichProgressBar, Timer
@@ -19,6 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from rich.console import Console
 
+from av1part.config.limits import max_steps, max_time
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.runs.schema import CHECKPOINTS, HISTORY_FILE
 from av1part.stages.base import StageModule
@@ -26,12 +29,12 @@ from av1part.system.errors import ConfigError
 from av1part.training.callbacks.data_guard import DataGuard
 from av1part.training.callbacks.freeze_guard import FreezeGuard
 from av1part.training.callbacks.history import BestEpochWarning, History
+from av1part.training.callbacks.live import LivePredictions
 from av1part.training.callbacks.preemption import Preemption
 from av1part.training.callbacks.rank_watch import RankWatch
 from av1part.training.callbacks.stopping import FinalValidation, ResumableEarlyStopping
 from av1part.training.callbacks.timing import Timing
-from av1part.training.callbacks.verified import MONITOR, LivePredictions, VerifiedCheckpoint
-from av1part.training.limits import max_steps, max_time
+from av1part.training.callbacks.verified import MONITOR, VerifiedCheckpoint
 
 # Lightning lists devices and advertises; the run logs what matters itself.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -179,7 +182,7 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
     torch.set_float32_matmul_precision(arguments.pop("matmul_precision"))
     kind = arguments.pop("profiler", None)
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **arguments,
             profiler=None if kind is None else _PROFILERS[kind](folder, "profile"),
             callbacks=callbacks,
@@ -194,6 +197,23 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from None
+    _check_nodes(trainer)
+    return trainer
+
+
+def _check_nodes(trainer: pl.Trainer) -> None:
+    """Refuse several machines of which nothing starts the others: they would be waited for.
+
+    Raises:
+        ConfigError: naming the remedy.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    alone = isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ
+    if trainer.num_nodes > 1 and alone:
+        raise ConfigError(
+            f"trainer.num_nodes={trainer.num_nodes} needs what starts the processes of the other "
+            "machines: use srun in a SLURM job, or torchrun"
+        )
 
 
 def _loggers(settings: Settings, folder: Path) -> list[Logger]:

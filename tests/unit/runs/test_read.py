@@ -11,6 +11,8 @@ import pytest
 
 from av1part.report.page import run_names, write_report
 from av1part.runs.read import PipelineRun, StageRun, find_runs, load_run
+from av1part.runs.schema import HISTORY_COLUMNS
+from av1part.runs.tables import by_epoch, check_history
 from av1part.system.errors import ReportError
 
 Copy = Callable[[Path], Path]
@@ -214,3 +216,18 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         find_runs([tmp_path])
     with pytest.raises(ReportError, match="is not a folder"):
         find_runs([tmp_path / "nowhere"])
+
+
+def test_a_column_of_history_by_epoch() -> None:
+    """The last row of an epoch counts; one without a row has the value that was known then."""
+    rows = {"epoch": [1, 1, 3], "macro_f1": [0.1, 0.2, 0.3]}
+    history = check_history(Path("history.csv"), pl.DataFrame(_with_columns(rows)))
+    assert by_epoch(history, "macro_f1").tolist() == [0.2, 0.2, 0.2, 0.3]
+    for epochs in ([1, 0, 3], [0, 0.5, 1], [-1, 0, 1], [0, 1, float("nan")], [0, 1, 1e12]):
+        damaged = pl.DataFrame(_with_columns({**rows, "epoch": epochs}), strict=False)
+        with pytest.raises(ReportError, match="do not ascend"):
+            check_history(Path("history.csv"), damaged)
+
+
+def _with_columns(rows: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {**{name: [0.0] * 3 for name in HISTORY_COLUMNS}, **rows}

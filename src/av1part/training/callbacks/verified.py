@@ -22,12 +22,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from av1part.checkpoints.load import load_stage
-from av1part.metrics.scores import Scores, from_predictions
+from av1part.metrics.scores import Scores
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
 from av1part.runs.schema import calibration_path, sidecar_path
@@ -35,6 +34,7 @@ from av1part.stages.base import StageModule
 from av1part.system.environment import versions
 from av1part.system.errors import CheckpointError, CheckpointMismatchError
 from av1part.system.files import PART_SUFFIX, flush, naming, read_json, sha256_file, write_json
+from av1part.training.callbacks.live import LivePredictions
 from av1part.training.callbacks.readback import ReadBack, read_back_in_new_process
 
 log = logging.getLogger(__name__)
@@ -43,56 +43,6 @@ CheckLevel = Literal["full", "tensors"]
 
 MONITOR = "val/macro_f1"
 """The metric by which `best` is chosen."""
-
-
-class LivePredictions(Callback):
-    """Keeps the live model's predictions for the first validation batches.
-
-    `current` is whether they are those of the present weights.
-    """
-
-    def __init__(self, batches: int | None) -> None:
-        """Keep the first `batches` batches, or all of them if None."""
-        self.batches = batches
-        self.current = False
-        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    @property
-    def seen(self) -> int:
-        """Batches that are kept: fewer than asked for where a validation has fewer."""
-        return len(self._kept)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Note that the weights are about to change."""
-        self.current = False
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that the predictions are complete."""
-        self.current = True
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drop the predictions of the epoch before."""
-        self._kept = []
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep predictions and labels of a batch."""
-        if self.batches is None or batch_idx < self.batches:
-            self._kept.append((outputs["logits"].argmax(1).cpu(), outputs["labels"].cpu()))
-
-    def macro_f1(self, module: StageModule) -> float:
-        """Return the live model's macro-F1 on the kept batches, as a fraction."""
-        predictions, labels = (torch.cat(x).numpy() for x in zip(*self._kept, strict=True))
-        return float(from_predictions(predictions, labels, module.class_names)["macro_f1"])
 
 
 class VerifiedCheckpoint(ModelCheckpoint):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from av1part.config.limits import check_batches, check_limits, max_time, planned_epochs
 from av1part.config.schema import Trainer
 from av1part.system.errors import ConfigError
-from av1part.training.limits import check_batches, check_limits, max_time, planned_epochs
 
 
 def trainer(**changed: Any) -> dict[str, Any]:
