@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from av1part.cli.main import share_cores
+from av1part.cli.startup import share_cores
 
 share_cores()  # before torch is imported, as the console script does
 

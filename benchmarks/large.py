@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from av1part.cli.main import share_cores
+from av1part.cli.startup import share_cores
 
 share_cores()
 

@@ -14,16 +14,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from av1part import __version__
+from av1part.cli.startup import check_surroundings, finish, forget_ranks, prepare
 from av1part.config.schema import options_of
-from av1part.config.words import exists, quote_paths, rename_keys
-from av1part.system.errors import Av1partError, ConfigError
+from av1part.config.words import exists, quote_words, rename_keys
+from av1part.runs.schema import check_run_name
+from av1part.system.errors import Av1partError, ConfigError, first_line
 from av1part.system.files import no_empty_folder
 from av1part.system.terminal import printable
 
@@ -113,24 +116,8 @@ _OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w./@:-]*=.*|~[A-Za-z_][\w.@]*", r
 
 def entry() -> None:
     """Run the console script."""
-    share_cores()
-    sys.exit(main(sys.argv[1:]))
-
-
-_IDLE_LOAD = 0.5
-"""Processes that ran in the last minute, on average, on a machine that has nothing else to do."""
-
-
-def share_cores() -> None:
-    """Set how long waiting threads spin before they sleep; call it before torch is imported.
-
-    On a machine that does anything else besides, spinning on made training 20 times slower; not to
-    spin at all costs a third of the speed of small batches. Where nothing else runs the moment is
-    longer: that brings a fifth at batch 128, and would double a step on a busy machine.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    idle = hasattr(os, "getloadavg") and os.getloadavg()[0] < _IDLE_LOAD
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000" if idle else "1000")  # GNU's, torch's on Linux
+    prepare()
+    sys.exit(finish(main(sys.argv[1:])))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -143,12 +130,16 @@ def main(argv: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        return _dispatch(list(argv))
+        code = _dispatch(list(argv))
+        sys.stdout.flush()
+        return code
     except Av1partError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         print("av1part: interrupted", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        return 1  # `head` has read enough
     except OSError as error:
         # A full disk, a folder without permission: the system's words name thing and reason.
         where = f"{error.filename}: " if error.filename else ""
@@ -158,8 +149,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    # A message may quote a file that is not to be trusted.
-    print(f"av1part: {printable(' '.join(message.split()))}", file=sys.stderr)
+    # A message may quote a file that is not to be trusted. It may go to a pipe that is closed.
+    with suppress(OSError):
+        print(f"av1part: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
@@ -172,21 +164,26 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, rest = _find_verb(argv)
     verb = VERBS[name]
+    if not verb.plain:
+        check_surroundings(argv)
+    end = rest.index("--") if "--" in rest else len(rest)  # what follows is positional
+    rest, after = rest[:end], rest[end + 1 :]
     rest = rename_keys([verb.switches.get(word, word) for word in rest])
     if {"-h", "--help"} & set(rest):
         _print_help(name, verb, [word for word in rest if word not in ("-h", "--help")])
         return 0
-    words, rest = split_positionals(rest, verb.positionals)
+    words, rest = split_positionals(rest, verb.positionals, after)
     if len(words) < verb.positionals[0] and not _asks_hydra(rest):
         raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}")
     if verb.forwards:
         if {"-m", "--multirun"} & set(rest):
             raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
         own = {"hydra", *options_of(verb.config)}
-        words = [w for w in quote_paths(rest) if _OVERRIDE.fullmatch(w) and _key(w) not in own]
+        words = [w for w in quote_words(rest) if _OVERRIDE.fullmatch(w) and _key(w) not in own]
         rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or _key(w) in own]
     if verb.plain and not rest:
-        importlib.import_module(f"av1part.cli.commands.{verb.command}").run(name, None, words)
+        forget_ranks()
+        _command(verb).run(name, None, words)
     else:
         _run_verb(name, verb, words, rest)
     return 0
@@ -221,7 +218,7 @@ def _asks_hydra(rest: Sequence[str]) -> bool:
 
 
 def split_positionals(
-    words: Sequence[str], limits: tuple[int, int | None]
+    words: Sequence[str], limits: tuple[int, int | None], after: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
     """Separate positional words from overrides and flags.
 
@@ -231,33 +228,39 @@ def split_positionals(
     Args:
         words: Words after the verb.
         limits: Least and most positional words; None is any number.
+        after: Words after `--`, which are positional whatever they look like.
 
     Returns:
-        Positional words, and all others, each in their order.
+        Positional words; and overrides, then flags with their values, each in their order.
 
     Raises:
         ConfigError: if there are more positional words than the verb takes.
     """
     least, most = limits
     positional: list[str] = []
-    rest: list[str] = []
+    overrides: list[str] = []
+    flags: list[str] = []
     remaining = iter(words)
+    before = ""
     for word in remaining:
         if word.startswith("-"):
-            rest.append(word)
+            flags.append(word)
             if word in _FLAGS_WITH_VALUE:
-                rest += islice(remaining, 1)  # none: it lacks its value
-        elif rest and rest[-1] in ("--info", "-i") and word in _INFO:
-            rest.append(word)
-        elif _is_positional(word, most=most, wanted=len(positional) < least):
+                flags += islice(remaining, 1)  # none: it lacks its value
+        elif before in ("--info", "-i") and word in _INFO:
+            flags.append(word)
+        elif _is_positional(word, most=most, wanted=len(positional) + len(after) < least):
             positional.append(word)
         else:
-            rest.append(word)
+            overrides.append(word)
+        before = word
+    positional += after
     if most is not None and len(positional) > most:
         raise ConfigError(
             f"unexpected {positional[most]!r}: options are key=value, and paths with = are quoted"
         )
-    return positional, rest
+    # Hydra's parser wants all overrides in one place.
+    return positional, [*overrides, *flags]
 
 
 def _is_positional(word: str, *, most: int | None, wanted: bool) -> bool:
@@ -276,19 +279,35 @@ def config_folder() -> Path:
     return packaged if packaged.is_dir() else package.parents[1] / "conf"
 
 
+def _command(verb: Verb) -> ModuleType:
+    """Import the module of a verb.
+
+    Raises:
+        ConfigError: if something outside of av1part keeps a library from being imported.
+    """
+    try:
+        return importlib.import_module(f"av1part.cli.commands.{verb.command}")
+    except Exception as error:
+        raise ConfigError(
+            f"a library cannot be imported ({type(error).__name__}: {first_line(error)}): "
+            "`av1part doctor` finds the cause"
+        ) from error
+
+
 def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     # Torch and Lightning are imported with a command, not for a usage line.
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from av1part.config.check import check_values
+    from av1part.config.check import check_values, is_distributed
     from av1part.config.store import register
     from av1part.config.unknown import hydra_message
 
     register()
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     failure: list[Exception] = []
     words_given = list(sys.argv)
     multirun = bool({"-m", "--multirun"} & set(rest))
@@ -296,11 +315,14 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     def task(cfg: DictConfig) -> Any:
         # Lightning starts the other processes of DDP with the words of this one.
         sys.argv = list(words_given)
+        # With hydra.job.chdir=true paths would mean another place than where they were typed.
+        os.chdir(HydraConfig.get().runtime.cwd)
         try:
             with no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
                 check_values(cfg, verb.config)
-                command = importlib.import_module(f"av1part.cli.commands.{verb.command}")
-                return command.run(name, cfg, words)
+                if not is_distributed(cfg):
+                    forget_ranks()
+                return _command(verb).run(name, cfg, words)
         except (Av1partError, OSError, HydraException, OmegaConfBaseException) as error:
             # Hydra would print lines of its own; a sweep's launcher needs the exception.
             if multirun:
@@ -312,7 +334,7 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
         version_base="1.3", config_path=str(config_folder()), config_name=verb.config
     )
     _check_flags(name, rest)
-    with _hydra_argv(f"av1part {name}", quote_paths(rest)):
+    with _hydra_argv(f"av1part {name}", quote_words(rest)):
         try:
             main_(task)()
             if failure:
@@ -320,7 +342,20 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
         except (HydraException, OmegaConfBaseException) as error:
             known = {**options_of(verb.config), **(options_of("train") if verb.forwards else {})}
             message = hydra_message(error, known)
-            raise ConfigError(f"{message} (see av1part {name} --help)") from error
+            own = _own_error(error)
+            raise own or ConfigError(f"{message} (see av1part {name} --help)") from error
+
+
+def _own_error(error: BaseException | None) -> Av1partError | None:
+    """Return the error of ours that one of OmegaConf's was raised for, by a resolver."""
+    while error is not None and not isinstance(error, Av1partError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _run_name(name: Any) -> Any:
+    """Check a name before Hydra makes a folder of it; `check_values` refuses other types."""
+    return check_run_name(name) if isinstance(name, str) else name
 
 
 def _print_help(name: str, verb: Verb, rest: Sequence[str]) -> None:
@@ -340,7 +375,7 @@ def _print_help(name: str, verb: Verb, rest: Sequence[str]) -> None:
 
     register()
     flags = _check_flags(name, rest)
-    overrides = [word for word in quote_paths(flags.overrides) if _OVERRIDE.fullmatch(word)]
+    overrides = [word for word in quote_words(flags.overrides) if _OVERRIDE.fullmatch(word)]
     if verb.forwards:
         own = {"hydra", *options_of(verb.config)}
         overrides = [word for word in overrides if _key(word) in own]
@@ -367,6 +402,8 @@ def _check_flags(name: str, rest: Sequence[str]) -> argparse.Namespace:
     """
     from hydra._internal.utils import get_args_parser
 
+    from av1part.config.check import check_own_files
+
     def refuse(message: str) -> NoReturn:
         raise ConfigError(f"{message} (see av1part {name} --help)")
 
@@ -375,6 +412,8 @@ def _check_flags(name: str, rest: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(list(rest))
     if args.multirun and (args.cfg or args.info):
         refuse("--multirun runs, --cfg and --info print: give one of them")
+    if args.config_dir is not None:
+        check_own_files(Path(args.config_dir))
     return args
 
 

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -35,11 +36,35 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(k): v for k, v in values.items()}
 
 
+def check_own_files(folder: Path) -> None:
+    """Check the encoding of the configuration files in a folder of the user's.
+
+    Hydra does not see the `# @package` line of a file that starts with a byte order mark, and would
+    put its keys in another place without a word.
+
+    Args:
+        folder: What `--config-dir` names.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    for file in sorted(folder.rglob("*.yaml")):
+        content = file.read_bytes()
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            raise ConfigError(f"{file} is not UTF-8 text: save it as UTF-8") from None
+        if text.startswith("\ufeff"):
+            raise ConfigError(
+                f"{file} starts with a byte order mark: save it as UTF-8 without one (BOM)"
+            )
+
+
 def check_values(cfg: DictConfig, config: str) -> None:
     """Check that all keys are there, with values of their type and in their range.
 
-    A number where a path belongs becomes text, in `cfg` itself: a folder may be called 2026. So do
-    keys that a file of one's own has under their old names.
+    A whole number where a path belongs becomes text, in `cfg` itself: a folder may be called 2026.
+    So do keys that a file of one's own has under their old names.
 
     Args:
         cfg: The composed configuration.
@@ -72,6 +97,17 @@ def check_values(cfg: DictConfig, config: str) -> None:
         _check_split_seed(cfg.data)
 
 
+def is_distributed(cfg: DictConfig) -> bool:
+    """Return whether a composed configuration trains in several processes."""
+    trainer = cfg.get("trainer")
+    if trainer is None:
+        return False
+    devices = trainer.get("devices")
+    one = devices in (1, "1") or (isinstance(devices, ListConfig) and len(devices) == 1)
+    one = one or (devices == "auto" and trainer.get("accelerator") == "cpu")
+    return not one or trainer.get("num_nodes", 1) != 1
+
+
 def _rename_keys(cfg: DictConfig) -> None:
     for old, new in RENAMED_KEYS.items():
         group, _, name = old.rpartition(".")
@@ -90,17 +126,24 @@ def _paths(key: str, value: Any, *, many: bool) -> str | list[str]:
     """
     listed = many and isinstance(value, ListConfig)
     paths = list(value) if listed else [value]
-    if not all(type(path) in _KINDS["str"][0] for path in paths):
+    if not all(type(path) in (str, int) for path in paths):
         expected = "a path or a list of paths" if many else "one path"
-        raise ConfigError(f"{key} must be {expected}, got {value!r}")
+        raise ConfigError(f"{key} must be {expected}, got {value!r}{_quotes(paths[0])}")
     return [str(path) for path in paths] if listed else str(value)
+
+
+def _quotes(value: Any) -> str:
+    """Return the remedy for text that YAML reads as something else: 1_1_1 is 111, yes is true."""
+    scalar = isinstance(value, (bool, int, float))
+    return ": put it in quotes in the file that sets it" if scalar else ""
 
 
 def _check_value(key: str, value: Any, known: Option | None) -> None:
     if known is not None and known.kind in _KINDS:
         kinds, name = _KINDS[known.kind]
         if type(value) not in kinds:
-            raise ConfigError(f"{key} must be {name}, got {value!r}")
+            remedy = _quotes(value) if known.kind == "str" else ""
+            raise ConfigError(f"{key} must be {name}, got {value!r}{remedy}")
     # A sweep writes its settings as JSON, which has no such numbers.
     if not (known is not None and known.infinite) and not _all_finite(value):
         raise ConfigError(f"{key} must be finite, got {value!r}")
@@ -198,7 +241,7 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
     "int": ((int,), "an integer"),
     "float": ((int, float), "a number"),
-    "str": ((str, int, float), "text"),  # a folder may be called 2026
+    "str": ((str,), "text"),
     "list": ((ListConfig,), "a list"),
 }
 """Annotation in the schema to the types it admits, and their name in an error."""

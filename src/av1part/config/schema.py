@@ -51,7 +51,7 @@ class Option:
         low: Least value of a number, or of the numbers in a list.
         high: Greatest value, likewise.
         choices: All values it may have.
-        path: Whether it is a path, which the command line quotes for Hydra.
+        path: Whether it is a path.
         many: Whether it may be a list of paths instead of one.
         infinite: Whether it may be infinite; no such key changes a result.
         kind: Type by its annotation: `int`, `float`, `bool`, `str`, `list`, `dict` or `Any`.
@@ -690,7 +690,18 @@ def _walk(values: Any, prefix: str) -> list[tuple[str, Option]]:
     return found
 
 
-PATH_KEYS = frozenset(
-    key for config in VERB_KEYS for key, known in options_of(config).items() if known.path
-)
-"""Keys of any verb whose values are paths, which the command line quotes for Hydra."""
+
+def _text_options() -> dict[str, Option]:
+    """Return the options of all verbs whose values are text, by key; groups and folders of runs too."""
+    others = (*GROUPS, "experiment", "hydra.run.dir", "hydra.sweep.dir")
+    found = {key: Option("", kind="str", nullable=False) for key in others}
+    for config in VERB_KEYS:
+        for key, known in options_of(config).items():
+            if known.path or known.kind == "str":
+                nullable = known.nullable or (key in found and found[key].nullable)
+                found[key] = replace(known, nullable=nullable)
+    return found
+
+
+TEXT_OPTIONS = _text_options()
+"""Options of any verb whose values are text, which the command line quotes for Hydra."""

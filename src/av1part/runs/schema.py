@@ -63,6 +63,8 @@ _NESTED = ("per_class", "baselines", "intervals")
 """First parts of the dotted keys of format 1."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_LONGEST_NAME = 255
+"""Characters that file systems allow a folder's name."""
 _RATE = "lr."
 
 
@@ -76,8 +78,14 @@ def check_run_name(name: str) -> str:
         The name.
 
     Raises:
-        ConfigError: if it holds anything but `[A-Za-z0-9_.-]`, or is a dot name.
+        ConfigError: if it holds anything but `[A-Za-z0-9_.-]`, is a dot name, or is too long for
+            a folder.
     """
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"name={name[:20]}... has {len(name)} characters: a run name has at most "
+            f"{_LONGEST_NAME}"
+        )
     if not _NAME.fullmatch(name) or set(name) == {"."}:
         raise ConfigError(f"name={name!r}: run names are made of [A-Za-z0-9_.-] only")
     return name

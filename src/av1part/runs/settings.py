@@ -37,7 +37,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
         ConfigError: if the file is missing or damaged.
     """
     try:
-        then = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        then = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8-sig"))
         before, now = dict(_flat_settings(then)), dict(_flat_settings(dict(settings)))
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise ConfigError(f"{folder / 'config.yaml'} cannot be read ({error})") from None
@@ -123,7 +123,7 @@ def read_text(file: Path) -> str:
         ReportError: if it is missing or is no UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ReportError(f"{file} is missing: {REMEDY}") from None
     except (OSError, UnicodeDecodeError) as error:

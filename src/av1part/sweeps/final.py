@@ -90,7 +90,7 @@ def _scores(run: Path, device: str, precision: str) -> dict[str, Any]:
     data = attach_data(module)
     check_pixels(module, data, "test")
     scores, _ = split_scores(module, data, "test", precision=precision)
-    config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8-sig"))
     return {
         "checkpoint_sha256": state_sha256(module.state_dict()),
         "config_sha256": config_sha256(run, config),

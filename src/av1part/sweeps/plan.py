@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from av1part.config.words import rename_keys
+from av1part.config.words import quote_word, rename_keys
 from av1part.runs.schema import check_run_name
 from av1part.runs.sweeps import START
 from av1part.system.errors import ConfigError
@@ -121,11 +121,11 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
     if not isinstance(params, Mapping):
         raise ConfigError("hydra.sweeper.params must map keys to values, as in data.context: 0,4,8")
     return Plan(
-        {str(name): rename_keys(overrides) for name, overrides in variants.items()},
+        {str(name): _words(overrides) for name, overrides in variants.items()},
         {str(key): str(value) for key, value in params.items()},
         seeds,
-        folds,
-        start,
+        {str(name): _words(overrides) for name, overrides in folds.items()},
+        None if start is None else _words(start),
         own_starts,
         baseline,
     )
@@ -149,7 +149,8 @@ def expand(plan: Plan, arguments: Sequence[str], parser: OverridesParser) -> lis
         ConfigError: if an argument is no override, or contradicts the plan.
     """
     set_keys = {_key(override) for override in arguments}
-    arguments = [*(f"{k}={v}" for k, v in plan.params.items() if k not in set_keys), *arguments]
+    params = _words([f"{k}={v}" for k, v in plan.params.items() if k not in set_keys])
+    arguments = [*params, *arguments]
     if plan.seeds is not None and "seed" in set_keys:
         raise ConfigError("the experiment names its seeds: use hydra.sweeper.seeds=[...]")
     for key in ("stage1", "backbone.weights"):
@@ -296,6 +297,11 @@ def _lists_values(override: str, parser: OverridesParser) -> bool:
 def _overrides(*parts: Any) -> tuple[str, ...]:
     *overrides, seed = parts
     return (*itertools.chain(*overrides), *([] if seed is None else [f"seed={seed}"]))
+
+
+def _words(overrides: Sequence[str]) -> list[str]:
+    """Return overrides of a file as those of a command line are handed to Hydra."""
+    return [quote_word(word, multirun=True) for word in rename_keys(overrides)]
 
 
 def _check_overrides(key: str, overrides: Any) -> None:

@@ -186,7 +186,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def load_json(file: Path) -> Any:
-    """Read a JSON file of UTF-8, where the caller reports why it cannot be read; see `read_json`.
+    """Read a JSON file of UTF-8, with or without a byte order mark, where the caller reports why it cannot be read; see `read_json`.
 
     Args:
         file: The file.
@@ -198,7 +198,7 @@ def load_json(file: Path) -> Any:
         OSError: if the file cannot be read.
         ValueError: if it is not UTF-8 or not JSON.
     """
-    return parse_json(file.read_text(encoding="utf-8"))
+    return parse_json(file.read_text(encoding="utf-8-sig"))
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

@@ -6,8 +6,10 @@ A node's split depends only on its place in the source, never on its type, its q
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +23,15 @@ from numpy.typing import NDArray
 from av1part.options import PROTOCOLS
 from av1part.system.errors import StoreError, first_line
 from av1part.system.files import expanded
+from av1part.system.terminal import printable
 
 SPLITS = ("train", "val", "test")
 """Names of the splits; a node's split is the index, or `OUTSIDE`."""
 OUTSIDE = -1
 """Split index of nodes in a gap between segments."""
+
+_MOST_SHOWN = 80
+"""Characters of a wrong line that an error shows."""
 
 SHARES = (0.70, 0.15, 0.15)
 
@@ -119,6 +125,9 @@ def sequence_codes(nodes: pl.DataFrame, names: Iterable[str]) -> NDArray[Any]:
 def read_split_list(path: str | Path) -> dict[str, str]:
     """Read a split list: CSV with the header `sequence,split` and values train, val or test.
 
+    As spreadsheets write it too: with a byte order mark, with semicolons or tabs, with spaces
+    around cells, with empty lines.
+
     Args:
         path: The file; `~` is expanded.
 
@@ -129,22 +138,48 @@ def read_split_list(path: str | Path) -> dict[str, str]:
         StoreError: if the file is missing or not of this form.
     """
     path = expanded(path)
+    form = f"split list {path}: needs `sequence,split` with train|val|test"
+    table: dict[str, str] = {}
+    rows = _rows(path)
+    if not rows or rows[0] != ["sequence", "split"]:
+        raise StoreError(form)
+    for row in rows[1:]:
+        if len(row) != 2 or row[1] not in SPLITS:
+            raise StoreError(f"{form}, got {printable(','.join(row), _MOST_SHOWN)}")
+        if row[0] in table:
+            raise StoreError(f"split list {path} names {row[0]} twice")
+        table[row[0]] = row[1]
+    return table
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the cells of a CSV file, without empty lines and the empty cells that end a line.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
     try:
         # A checkpoint may name the list, too; a device or pipe would be read without end.
         if path.exists() and not path.is_file():
             raise StoreError(f"split list {path} is not a file: name a CSV with sequence,split")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or NUL in the name
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise StoreError(f"split list {path} is UTF-16: save it as CSV in UTF-8")
+        text = content.decode("utf-8-sig")
+        head = text.lstrip().partition("\n")[0]
+        delimiter = next((d for d in ",;\t" if d in head), ",")
+        lines = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+        rows = [[cell.strip() for cell in line] for line in lines]
+    except UnicodeDecodeError as error:
+        raise StoreError(
+            f"split list {path} cannot be read ({first_line(error)}): save it as CSV in UTF-8"
+        ) from None
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: NUL in the name
         raise StoreError(f"split list {path} cannot be read ({first_line(error)})") from None
-    table: dict[str, str] = {}
     for row in rows:
-        if set(row) != {"sequence", "split"} or row["split"] not in SPLITS:
-            raise StoreError(f"split list {path}: needs `sequence,split` with train|val|test")
-        if row["sequence"] in table:
-            raise StoreError(f"split list {path} names {row['sequence']} twice")
-        table[row["sequence"]] = row["split"]
-    return table
+        while row and not row[-1]:
+            row.pop()
+    return [row for row in rows if row]
 
 
 def check_protocol(protocol: str, offered: Sequence[str] | None, name: str) -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from av1part.cli.main import share_cores
+from av1part.cli.startup import share_cores
 
 
 @pytest.mark.parametrize(("load", "spins"), [(0.0, "5000"), (0.49, "5000"), (0.5, "1000")])
