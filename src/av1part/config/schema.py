@@ -690,9 +690,8 @@ def _walk(values: Any, prefix: str) -> list[tuple[str, Option]]:
     return found
 
 
-
 def _text_options() -> dict[str, Option]:
-    """Return the options of all verbs whose values are text, by key; groups and folders of runs too."""
+    """Return the options of all verbs whose values are text, by key, with Hydra's own."""
     others = (*GROUPS, "experiment", "hydra.run.dir", "hydra.sweep.dir")
     found = {key: Option("", kind="str", nullable=False) for key in others}
     for config in VERB_KEYS:

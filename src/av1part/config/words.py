@@ -1,7 +1,7 @@
 """The words of a command line, made ready for Hydra: renamed keys, quoted text.
 
-Hydra reads values by a grammar of its own: 1_1_1 is a number, a comma lists values, many letters are
-errors. Where the schema has text (a name, a path, a choice) what was typed is meant.
+Hydra reads values by a grammar of its own: 1_1_1 is a number, a comma lists values, many letters
+are errors. Where the schema has text (a name, a path, a choice), what was typed is meant.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|extend_list)\(.*\)", re.DOTALL)
+_FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
 """What Hydra computes values with."""
 
 _LIST = re.compile(r"\[[^\[\]]*\]", re.DOTALL)
+"""One list, without another in it."""
 
 
 def rename_keys(words: Sequence[str]) -> list[str]:

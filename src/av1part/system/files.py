@@ -186,10 +186,10 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def load_json(file: Path) -> Any:
-    """Read a JSON file of UTF-8, with or without a byte order mark, where the caller reports why it cannot be read; see `read_json`.
+    """Read a JSON file of UTF-8, where the caller reports why it cannot be read; see `read_json`.
 
     Args:
-        file: The file.
+        file: The file, with or without a byte order mark.
 
     Returns:
         The value.

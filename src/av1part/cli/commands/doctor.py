@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,10 +14,11 @@ from av1part.cli.doctor.probes import (
     memory_and_cores,
     programs,
     space,
+    surroundings,
     text_encoding,
 )
 from av1part.cli.doctor.stack import gpus, packages, try_imports
-from av1part.system.errors import ConfigError
+from av1part.system.errors import ConfigError, first_line
 from av1part.system.terminal import printable
 
 
@@ -48,17 +49,29 @@ def run(verb: str, cfg: Any, words: Sequence[str]) -> None:
 
 
 def examine() -> list[ProbeResult]:
-    """Run all probes; the results are in the order of the table."""
+    """Run all probes, whatever the environment; the results are in the order of the table."""
     imports = try_imports()
-    return [
-        packages(imports),
-        gpus(imports),
-        programs(),
-        space(),
-        memory_and_cores(imports.get("threads")),
-        text_encoding(),
-        embedded_store(),
-    ]
+    probes: dict[str, Callable[[], ProbeResult]] = {
+        "versions": lambda: packages(imports),
+        "GPUs": lambda: gpus(imports),
+        "surroundings": surroundings,
+        "programs": programs,
+        "disk space": space,
+        "memory and cores": lambda: memory_and_cores(imports.get("threads")),
+        "text": text_encoding,
+        "embedded dataset": embedded_store,
+    }
+    return [_examined(title, probe) for title, probe in probes.items()]
+
+
+def _examined(title: str, probe: Callable[[], ProbeResult]) -> ProbeResult:
+    """Run a probe; an error that ends it is a problem, and the other probes go on."""
+    try:
+        return probe()
+    except Exception as error:
+        reason = f"this cannot be examined ({type(error).__name__}: {first_line(error)})"
+        problem = Problem(title, reason, "mend what is reported beside it, or report this line")
+        return ProbeResult(title, ((title, "not examined"),), (problem,))
 
 
 def _results_table(results: Sequence[ProbeResult]) -> Table:

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 from av1part.cli.doctor import ProbeResult, Problem, in_gb, limits
+from av1part.cli.startup import check_surroundings
+from av1part.system.errors import ConfigError, first_line
 from av1part.system.files import cache_folder
 
 _RUN_BYTES = 1e9
@@ -20,6 +22,17 @@ _SHARED_BYTES = 256e6
 """Shared memory for the batches of a few DataLoader workers; containers often have 64 MB."""
 _MEMORY_BYTES = 3e9
 """Memory of a training at full width, PyTorch's own code included."""
+
+
+def surroundings() -> ProbeResult:
+    """Check what every command relies on: the current folder, its name, Python's options."""
+    try:
+        check_surroundings([])
+    except ConfigError as error:
+        reason, _, remedy = str(error).rpartition(": ")
+        problem = Problem("every other command", reason, remedy, fatal=True)
+        return ProbeResult("surroundings", (("shell", "unfit"),), (problem,))
+    return ProbeResult("surroundings", (("current folder", str(Path.cwd())),))
 
 
 def programs() -> ProbeResult:
@@ -68,11 +81,16 @@ def space() -> ProbeResult:
         "cache": "free space, set AV1PART_CACHE to another folder, or use cache=off",
         "temporary files": "free space, or set TMPDIR to another folder",
     }
+    cache = "cached features, make libaom"
     places = {
         "runs": (Path("runs"), "av1part train", _RUN_BYTES),
-        "cache": (cache_folder(), "cached features, make libaom", _CACHE_BYTES),
         "temporary files": (_temporary(), "av1part data build", 0.0),
     }
+    try:
+        places["cache"] = (cache_folder(), cache, _CACHE_BYTES)
+    except ConfigError as error:
+        rows.append(("cache", "unknown"))
+        problems.append(Problem(cache, first_line(error), remedies["cache"]))
     for name, (folder, feature, needed) in places.items():
         free, error = free_space(folder)
         rows.append((name, f"{folder.absolute()}, {error or f'{in_gb(free)} free'}"))
@@ -158,11 +176,12 @@ def text_encoding() -> ProbeResult:
         "terminal": str(getattr(sys.stdout, "encoding", None) or "unknown"),
     }
     wrong = [f"{name} are {codec}" for name, codec in encodings.items() if not _is_utf8(codec)]
-    problem = Problem(
-        "names with letters beyond ASCII, and tables",
-        f"text is not UTF-8 ({', '.join(wrong)})",
-        "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
-    )
+    feature, remedy = "names with letters beyond ASCII", "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+    if len(wrong) == 1 and not _is_utf8(encodings["terminal"]):
+        feature = "letters beyond ASCII on the terminal, which shows escapes for them"
+        if "PYTHONIOENCODING" in os.environ:
+            remedy = "unset PYTHONIOENCODING"
+    problem = Problem(feature, f"text is not UTF-8 ({', '.join(wrong)})", remedy)
     value = ", ".join(f"{name} {codec}" for name, codec in encodings.items())
     return ProbeResult("text", (("encoding", value),), (problem,) if wrong else ())
 

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from typing import Any
 
@@ -21,7 +22,7 @@ PACKAGES = (
 )
 MODULES = (
     *("numpy", "polars", "torch", "torchvision", "torchmetrics", "pytorch_lightning"),
-    *("omegaconf", "hydra", "av"),
+    *("omegaconf", "hydra", "av", "matplotlib", "altair"),
 )
 """Modules that are imported; those that need a broken one are listed with its error."""
 _SETUP = "run `make setup`, or install av1part anew"
@@ -37,7 +38,7 @@ for name in sys.argv[1:]:
         __import__(name)
     except BaseException as error:
         imports["errors"][name] = f"{type(error).__name__}: {error}"
-if "torch" not in imports["errors"]:
+if "torch" in sys.modules:
     import torch
     imports["cuda"], imports["threads"] = torch.version.cuda, torch.get_num_threads()
     try:
@@ -76,7 +77,8 @@ def packages(imports: dict[str, Any]) -> ProbeResult:
         broken.setdefault(" ".join(error.split())[:300], []).append(name)
     for error, names in broken.items():
         reason = f"{', '.join(names)} cannot be imported ({error})"
-        problems.append(Problem("training", reason, _SETUP, fatal=True))
+        remedy = f"unset {imports['variable']}" if "variable" in imports else _SETUP
+        problems.append(Problem("training", reason, remedy, fatal=True))
     for line in out_of_bounds():
         problems.append(Problem("what was not tested", line, _SETUP))
     return ProbeResult("versions", tuple(rows), tuple(problems))
@@ -138,14 +140,39 @@ def try_imports() -> dict[str, Any]:
     """Import what training needs in a new process.
 
     Returns:
-        `errors`, package to the error of its import; and, where torch imports, `cuda` (the version
-        it was built for, or None), `threads`, `gpus` (name, bytes, capability) and, if CUDA does
-        not start, `cuda_error`.
+        `errors`, package to the error of its import; `variable`, the name of the environment
+        variable that keeps them from being imported, if one alone does; and, where torch imports,
+        `cuda` (the version it was built for, or None), `threads`, `gpus` (name, bytes, capability)
+        and, if CUDA does not start, `cuda_error`.
     """
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    imports = _imports(os.environ)
+    if imports["errors"] and (variable := _culprit(tuple(imports["errors"]))):
+        imports["variable"] = variable
+    return imports
+
+
+def _culprit(modules: tuple[str, ...]) -> str | None:
+    """Return the environment variable without which modules can be imported, if there is one.
+
+    Variables are halved until one is left: with a hundred of them, eight imports.
+    """
+    suspects = sorted(os.environ)
+    if _imports({}, modules)["errors"]:
+        return None
+    while len(suspects) > 1:
+        half = suspects[: len(suspects) // 2]
+        guilty = _imports({name: os.environ[name] for name in half}, modules)["errors"]
+        suspects = half if guilty else suspects[len(half) :]
+    without = {name: value for name, value in os.environ.items() if name not in suspects}
+    return None if _imports(without, modules)["errors"] else suspects[0]
+
+
+def _imports(variables: Mapping[str, str], modules: Sequence[str] = MODULES) -> dict[str, Any]:
+    """Import modules in a new process with these environment variables; see `try_imports`."""
+    environment = {**variables, "PYTHONSAFEPATH": "1"}
     try:
         child = subprocess.run(
-            [sys.executable, "-c", _CHILD, *MODULES],
+            [sys.executable, "-c", _CHILD, *modules],
             capture_output=True,
             text=True,
             errors="replace",

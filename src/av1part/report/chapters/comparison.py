@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from av1part.report.chapters.common import joined
+from av1part.report.chapters.datasets import data_table, dataset_names, datasets_caveat
 from av1part.report.chapters.guessers import (
     RUN_COLUMNS,
     Score,
@@ -52,6 +54,8 @@ def comparison_chapter(
     pipelines = [run for run in runs if isinstance(run, PipelineRun)]
     stages = sorted({run.stage for run in runs if isinstance(run, StageRun)})
     notes: list[Item] = []
+    if caveat := datasets_caveat(runs):
+        notes.append(Prose(caveat, warns=True))
     if unfinished:
         names = ", ".join(f"`{name}`" for name in unfinished)
         notes.append(Prose(f"Begun but not finished, so without a result: {names}.", warns=True))
@@ -59,7 +63,8 @@ def comparison_chapter(
         notes.append(Prose(note))
     sections = [Section("All runs", tuple(notes))] if notes else []
     if pipelines:
-        sections.append(Section("Pipelines", (comparison_table(pipelines, "Pipelines"),)))
+        items = joined(comparison_table(pipelines, "Pipelines"), data_table(pipelines))
+        sections.append(Section("Pipelines", items))
     for stage in stages:
         of_stage = [run for run in runs if isinstance(run, StageRun) and run.stage == stage]
         sections.append(Section(f"Runs of {stage}", tuple(_stage_items(stage, of_stage))))
@@ -100,24 +105,28 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
         what: What the caption calls them.
 
     Returns:
-        The table, a row a run.
+        The table, a row a run; with a column for the dataset if there are several.
     """
+    names = dataset_names(runs)
+    several = len(set(names)) > 1
     rows = [
         (
             run.name,
+            *([name] if several else []),
             _method(run),
             _seed(run),
             count(run.confusion.sum()),
             *run_cells(run_scores(run)),
         )
-        for run in runs
+        for run, name in zip(runs, names, strict=True)
     ]
+    columns = (_COLUMNS[0], *(["<Dataset"] if several else []), *_COLUMNS[1:])
     caption = (
         f"{what} in percent: accuracy and macro-F1, each beside the best constant and the "
         "class-prior guesser; the margin of macro-F1 over the stronger of the two in percentage "
         "points, with its 95% interval."
     )
-    return table(caption, _COLUMNS, rows)
+    return table(caption, columns, rows)
 
 
 def _method(run: Run) -> str:
@@ -128,7 +137,7 @@ def _method(run: Run) -> str:
 
 
 def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
-    items: list[Item] = [comparison_table(runs, f"Runs of {stage}")]
+    items: list[Item] = [*joined(comparison_table(runs, f"Runs of {stage}"), data_table(runs))]
     settings = differing_settings(runs)
     if settings:
         shown = settings[:_MOST_SETTINGS]

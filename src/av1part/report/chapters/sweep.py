@@ -11,6 +11,7 @@ from av1part.metrics.intervals import Interval
 from av1part.metrics.statistics import mean_of
 from av1part.report.chapters import sweep_findings as findings
 from av1part.report.chapters import sweep_tables as tables
+from av1part.report.chapters.datasets import datasets_caveat
 from av1part.report.chapters.guessers import Score, mean_score, read_score
 from av1part.report.chapters.scores import margins_picture, mixing_caveat
 from av1part.report.chapters.stage import stage_frame
@@ -214,9 +215,10 @@ def sweep_verdict(sweep: Sweep) -> str:
 
 
 def caveats(sweep: Sweep) -> list[str]:
-    """Return a warning for each protocol that puts parts of a picture on both sides."""
+    """Return warnings: of several datasets, of protocols that put a picture on both sides."""
     protocols = [str(protocol) for protocol in sweep.dataset_facts("split")]
-    return [caveat for caveat in map(mixing_caveat, protocols) if caveat]
+    several = datasets_caveat([m.run for variant in sweep.variants for m in variant.members])
+    return [caveat for caveat in (several, *map(mixing_caveat, protocols)) if caveat]
 
 
 def write_sweep_files(sweep: Sweep, out: Path) -> Mapping[str, Path]:

@@ -24,6 +24,7 @@ def test_a_damaged_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "torch.py").write_text("raise OSError('libtorch.so:\\n no such file')")
     (tmp_path / "torchvision.py").write_text("import torch")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(stack, "_culprit", lambda _: None)
     imports = stack.try_imports()
     assert set(imports["errors"]) == {"torch", "torchvision"}
     (problem,) = (p for p in stack.packages(imports).problems if p.fatal)
@@ -31,6 +32,18 @@ def test_a_damaged_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         "training: torch, torchvision cannot be imported (OSError: libtorch.so: no such file): "
         "run `make setup`, or install av1part anew"
     )
+
+
+def test_the_variable_that_breaks_an_import_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('not the one of Python')")
+    assert stack._culprit(("no_such_module",)) is None
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert stack._culprit(("colorsys",)) == "PYTHONPATH"
+    imports = {**WHOLE, "errors": {"torch": "RuntimeError"}, "variable": "PYTHONPATH"}
+    (problem,) = (p for p in stack.packages(imports).problems if p.fatal)
+    assert problem.remedy == "unset PYTHONPATH"
 
 
 @pytest.mark.parametrize("code", ["import os; os._exit(7)", "print('hello')"])
@@ -41,6 +54,7 @@ def test_a_package_that_ends_python(
     (tmp_path / "numpy.py").write_text(code)
     (tmp_path / "torch.py").write_text("raise ImportError('x')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(stack, "_culprit", lambda _: None)
     assert "torch" in stack.try_imports()["errors"]
 
 

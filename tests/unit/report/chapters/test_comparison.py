@@ -159,3 +159,42 @@ def test_folders_of_equal_names_are_told_apart(stage_folder: Path) -> None:
     names = page.run_names([Path("/x/a/s2"), Path("/x/b/s2")])
     assert sorted(names.values()) == ["a/s2", "b/s2"]
     assert page.run_names([stage_folder]) == {stage_folder: "s2"}
+
+
+def test_runs_of_several_datasets_name_them(
+    runs: list[StageRun], examples: ModuleType, tmp_path: Path
+) -> None:
+    other = {"path": "/elsewhere/example", "manifest_sha256": "ef" * 32, "qindex": [80]}
+    examples.write_stage_run(tmp_path / "other", epochs=2, dataset=other)
+    both = [runs[0], load_run(tmp_path / "other")]
+    chapter = comparison_chapter(both, [])
+    assert "2 datasets (`example (abababab)`, `example (efefefef)`)" in str(chapter.sections[0])
+    compared, data, *_ = tables(both)
+    assert compared.columns[:2] == ("<Run", "<Dataset")
+    assert [row[1] for row in compared.rows] == ["example (abababab)", "example (efefefef)"]
+    assert data.columns == ("<Run", "<Dataset", "<qindex")
+    assert data.rows[1] == ("other", "example (efefefef)", "80")
+    assert "<Dataset" not in comparison_table(runs, "Runs").columns
+
+
+@pytest.mark.parametrize(
+    ("dataset", "column", "value"),
+    [
+        ({"size": 32}, "<Block size", "32"),
+        ({"taxonomy": "v6_1to4"}, "<Taxonomy", "v6_1to4"),
+        ({"split": "random_blocks"}, "<Protocol", "random_blocks"),
+        ({"split_sha256": "12" * 32}, "<Division", "12121212"),
+    ],
+)
+def test_what_else_differs_in_the_data_is_shown(
+    dataset: dict[str, Any],
+    column: str,
+    value: str,
+    runs: list[StageRun],
+    examples: ModuleType,
+    tmp_path: Path,
+) -> None:
+    examples.write_stage_run(tmp_path / "other", epochs=2, dataset=dataset)
+    data = tables([runs[0], load_run(tmp_path / "other")])[1]
+    assert data.columns == ("<Run", column)
+    assert data.rows[1] == ("other", value)
