@@ -195,7 +195,7 @@ def _trainer(settings: Settings, folder: Path, callbacks: list[Callback]) -> pl.
             # SLURM gives the ranks; `Preemption` handles its signals.
             plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
         )
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from None
     _check_nodes(trainer)
     return trainer

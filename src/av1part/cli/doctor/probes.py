@@ -88,9 +88,9 @@ def space() -> ProbeResult:
     }
     try:
         places["cache"] = (cache_folder(), cache, _CACHE_BYTES)
-    except ConfigError as error:
+    except ConfigError as unknown_home:
         rows.append(("cache", "unknown"))
-        problems.append(Problem(cache, first_line(error), remedies["cache"]))
+        problems.append(Problem(cache, first_line(unknown_home), remedies["cache"]))
     for name, (folder, feature, needed) in places.items():
         free, error = free_space(folder)
         rows.append((name, f"{folder.absolute()}, {error or f'{in_gb(free)} free'}"))

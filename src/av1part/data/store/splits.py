@@ -168,7 +168,7 @@ def _rows(path: Path) -> list[list[str]]:
         text = content.decode("utf-8-sig")
         head = text.lstrip().partition("\n")[0]
         delimiter = next((d for d in ",;\t" if d in head), ",")
-        lines = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+        lines = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
         rows = [[cell.strip() for cell in line] for line in lines]
     except UnicodeDecodeError as error:
         raise StoreError(

@@ -7,10 +7,12 @@ import shutil
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from av1part import embedded
+from av1part.cli.commands.doctor import _examined
 from av1part.cli.doctor import ProbeResult, limits, probes
 
 Usage = namedtuple("Usage", "total used free")
@@ -110,6 +112,31 @@ def test_text_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = failing(probes.text_encoding()).values()
     assert "file names are ascii" in line
     assert "set LC_ALL=C.UTF-8" in line
+
+
+def test_a_terminal_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(encoding="ascii"))
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (problem,) = probes.text_encoding().problems
+    assert "escapes" in problem.feature
+    assert problem.remedy == "unset PYTHONIOENCODING"
+
+
+def test_a_cache_in_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AV1PART_CACHE", "~no-such-user/x")
+    assert "~no-such-user/x" in failing(probes.space())["cached features, make libaom"]
+
+
+def test_a_folder_that_was_removed_ends_no_probe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (problem,) = probes.surroundings().problems
+    assert problem.fatal
+    assert problem.remedy == "change to another one"
+    assert "FileNotFoundError" in failing(_examined("disk space", probes.space))["disk space"]
 
 
 def test_the_embedded_dataset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

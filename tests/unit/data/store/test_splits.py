@@ -218,3 +218,26 @@ def test_split_lists_that_cannot_be_read_are_one_line(tmp_path: Path, name: str)
     with pytest.raises(StoreError, match=r"cannot be read|is not a file") as caught:
         read_split_list(tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffsequence,split\r\ngröße,val\r\nb,test\r\n".encode(),
+        "\ufeffsequence;split\r\ngröße;val\r\nb;test\r\n".encode(),
+        "sequence\tsplit\ngröße\tval\nb\ttest".encode(),
+        '\n"sequence","split"\n\n"größe" , val \nb,test,,\n,,\n'.encode(),
+        "sequence,split\rgröße,val\rb,test\r".encode(),
+    ],
+)
+def test_split_lists_as_spreadsheets_write_them(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "\ufefflist.csv"
+    file.write_bytes(content)
+    assert read_split_list(file) == {"größe": "val", "b": "test"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_split_lists_in_other_encodings_are_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.csv").write_bytes("sequence,split\ngröße,val\n".encode(encoding))
+    with pytest.raises(StoreError, match="save it as CSV in UTF-8"):
+        read_split_list(tmp_path / "list.csv")
