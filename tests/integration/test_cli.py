@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av1part import embedded
-from av1part.cli.main import VERBS, split_positionals
+from av1part.cli.arguments import split_positionals
+from av1part.cli.main import VERBS
 from av1part.config.words import quote_word
 from av1part.data.legacy.importer import LAYOUTS
 from av1part.data.store.store import Store

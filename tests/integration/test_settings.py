@@ -23,7 +23,6 @@ from .test_cli import refused
         (("train", "data.split_list=[a]"), "data.split_list must be one path"),
         (("train", "injection=confusion", "injection.stage2=[a]"), "injection.stage2 must be one"),
         (("train", "stage=stage2", "stage1=x", "cache.folder=[a]"), "cache.folder must be one"),
-        (("train", "-m", "stage1=true,false"), "stage1 must be one path, got True"),
         (("validate", "x.ckpt", "out=[a]"), "out must be one path"),
         (("report", "x", "out=[a]"), "out must be one path"),
         (("report", "x", "publish=[a]"), "publish must be one path"),

@@ -11,20 +11,19 @@ import difflib
 import errno
 import importlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 from av1part import __version__
+from av1part.cli.arguments import OVERRIDE, asks_hydra, key_of, split_positionals
 from av1part.cli.startup import check_surroundings, finish, forget_ranks, prepare
 from av1part.config.schema import options_of
-from av1part.config.words import exists, quote_words, rename_keys
+from av1part.config.words import quote_words, rename_keys
 from av1part.runs.schema import check_run_name
 from av1part.system.errors import Av1partError, ConfigError, first_line
 from av1part.system.files import no_empty_folder
@@ -97,22 +96,6 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb("", "what would fail on this machine", "doctor", "doctor", plain=True),
 }
 
-_FLAGS_WITH_VALUE = {
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--config-dir",
-    "-cd",
-    "--experimental-rerun",
-}
-_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
-_OVERRIDE = re.compile(r"(\+{0,2}|~)[A-Za-z_][\w./@:-]*=.*|~[A-Za-z_][\w.@]*", re.DOTALL)
-
 
 def entry() -> None:
     """Run the console script."""
@@ -173,25 +156,20 @@ def _dispatch(argv: list[str]) -> int:
         _print_help(name, verb, [word for word in rest if word not in ("-h", "--help")])
         return 0
     words, rest = split_positionals(rest, verb.positionals, after)
-    if len(words) < verb.positionals[0] and not _asks_hydra(rest):
+    if len(words) < verb.positionals[0] and not asks_hydra(rest):
         raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}")
     if verb.forwards:
         if {"-m", "--multirun"} & set(rest):
             raise ConfigError(f"av1part {name} runs its plan once; av1part train -m sweeps")
         own = {"hydra", *options_of(verb.config)}
-        words = [w for w in quote_words(rest) if _OVERRIDE.fullmatch(w) and _key(w) not in own]
-        rest = [w for w in rest if not _OVERRIDE.fullmatch(w) or _key(w) in own]
+        words = [w for w in quote_words(rest) if OVERRIDE.fullmatch(w) and key_of(w) not in own]
+        rest = [w for w in rest if not OVERRIDE.fullmatch(w) or key_of(w) in own]
     if verb.plain and not rest:
         forget_ranks()
         _command(verb).run(name, None, words)
     else:
         _run_verb(name, verb, words, rest)
     return 0
-
-
-def _key(word: str) -> str:
-    """Return the first part of an override's key."""
-    return re.split(r"[.=@/]", word.lstrip("+~"), maxsplit=1)[0]
 
 
 def _find_verb(argv: list[str]) -> tuple[str, list[str]]:
@@ -209,67 +187,6 @@ def _usage() -> str:
     lines = [f"av1part {__version__}: predict AV1 block partitions, and trust the result", ""]
     lines += [f"  av1part {f'{name} {v.usage}':44s} {v.does}" for name, v in VERBS.items()]
     return "\n".join([*lines, "", "`av1part <verb> --help` lists a verb's options."])
-
-
-def _asks_hydra(rest: Sequence[str]) -> bool:
-    """Return whether Hydra itself answers: `--cfg`, `--info`, `--hydra-help` and the like."""
-    asks = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc")
-    return any(word.split("=")[0] in asks for word in rest)
-
-
-def split_positionals(
-    words: Sequence[str], limits: tuple[int, int | None], after: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
-    """Separate positional words from overrides and flags.
-
-    A verb's first words are positional as far as it needs them, whatever they look like; further
-    ones if they exist as a path or do not look like an override. Flags and their values are not.
-
-    Args:
-        words: Words after the verb.
-        limits: Least and most positional words; None is any number.
-        after: Words after `--`, which are positional whatever they look like.
-
-    Returns:
-        Positional words; and overrides, then flags with their values, each in their order.
-
-    Raises:
-        ConfigError: if there are more positional words than the verb takes.
-    """
-    least, most = limits
-    positional: list[str] = []
-    overrides: list[str] = []
-    flags: list[str] = []
-    remaining = iter(words)
-    before = ""
-    for word in remaining:
-        if word.startswith("-"):
-            flags.append(word)
-            if word in _FLAGS_WITH_VALUE:
-                flags += islice(remaining, 1)  # none: it lacks its value
-        elif before in ("--info", "-i") and word in _INFO:
-            flags.append(word)
-        elif _is_positional(word, most=most, wanted=len(positional) + len(after) < least):
-            positional.append(word)
-        else:
-            overrides.append(word)
-        before = word
-    positional += after
-    if most is not None and len(positional) > most:
-        raise ConfigError(
-            f"unexpected {positional[most]!r}: options are key=value, and paths with = are quoted"
-        )
-    # Hydra's parser wants all overrides in one place.
-    return positional, [*overrides, *flags]
-
-
-def _is_positional(word: str, *, most: int | None, wanted: bool) -> bool:
-    if not _OVERRIDE.fullmatch(word):
-        return True
-    if most == 0:
-        return False
-    # An override never has a slash before its `=`, except for a group in a package.
-    return exists(word) or (wanted and "/" in word.partition("=")[0])
 
 
 def config_folder() -> Path:
@@ -315,8 +232,9 @@ def _run_verb(name: str, verb: Verb, words: list[str], rest: list[str]) -> None:
     def task(cfg: DictConfig) -> Any:
         # Lightning starts the other processes of DDP with the words of this one.
         sys.argv = list(words_given)
-        # With hydra.job.chdir=true paths would mean another place than where they were typed.
-        os.chdir(HydraConfig.get().runtime.cwd)
+        if HydraConfig.get().job.chdir:
+            # Paths would mean another place than where they were typed.
+            os.chdir(HydraConfig.get().runtime.cwd)
         try:
             with no_empty_folder(Path(HydraConfig.get().runtime.output_dir)):
                 check_values(cfg, verb.config)
@@ -375,10 +293,10 @@ def _print_help(name: str, verb: Verb, rest: Sequence[str]) -> None:
 
     register()
     flags = _check_flags(name, rest)
-    overrides = [word for word in quote_words(flags.overrides) if _OVERRIDE.fullmatch(word)]
+    overrides = [word for word in quote_words(flags.overrides) if OVERRIDE.fullmatch(word)]
     if verb.forwards:
         own = {"hydra", *options_of(verb.config)}
-        overrides = [word for word in overrides if _key(word) in own]
+        overrides = [word for word in overrides if key_of(word) in own]
     folders = create_config_search_path(str(config_folder()))
     if flags.config_dir is not None:
         folder = f"file://{Path(flags.config_dir).resolve()}"

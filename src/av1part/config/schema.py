@@ -697,8 +697,7 @@ def _text_options() -> dict[str, Option]:
     for config in VERB_KEYS:
         for key, known in options_of(config).items():
             if known.path or known.kind == "str":
-                nullable = known.nullable or (key in found and found[key].nullable)
-                found[key] = replace(known, nullable=nullable)
+                found[key] = replace(known, nullable=True)  # `check_values` judges a null
     return found
 
 

@@ -59,9 +59,16 @@ def data_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def data_table(runs: Sequence[Run]) -> Table | None:
-    """Return the table of what differs in the data of runs; None if nothing does."""
+    """Return the table of what differs in the data of runs.
+
+    Args:
+        runs: Those of one comparison, which names their datasets itself.
+
+    Returns:
+        The table; None if nothing but the dataset differs.
+    """
     columns = data_differences(runs)
-    if not columns:
+    if not columns.keys() - {"Dataset"}:
         return None
     caption = (
         "What these runs were trained and evaluated on, where it differs. Only scores on the same "

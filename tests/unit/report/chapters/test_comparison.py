@@ -175,6 +175,8 @@ def test_runs_of_several_datasets_name_them(
     assert data.columns == ("<Run", "<Dataset", "<qindex")
     assert data.rows[1] == ("other", "example (efefefef)", "80")
     assert "<Dataset" not in comparison_table(runs, "Runs").columns
+    examples.write_stage_run(tmp_path / "alike", epochs=2, dataset={"manifest_sha256": "ef" * 32})
+    assert len(tables([runs[0], load_run(tmp_path / "alike")])) == len(tables(both)) - 1
 
 
 @pytest.mark.parametrize(
