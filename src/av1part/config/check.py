@@ -105,7 +105,7 @@ def is_distributed(cfg: DictConfig) -> bool:
     devices = trainer.get("devices")
     one = devices in (1, "1") or (isinstance(devices, ListConfig) and len(devices) == 1)
     one = one or (devices == "auto" and trainer.get("accelerator") == "cpu")
-    return not one or trainer.get("num_nodes", 1) != 1
+    return not one or trainer.get("num_nodes") not in (None, 1)
 
 
 def _rename_keys(cfg: DictConfig) -> None:

@@ -301,7 +301,9 @@ def _overrides(*parts: Any) -> tuple[str, ...]:
 
 def _words(overrides: Sequence[str]) -> list[str]:
     """Return overrides of a file as those of a command line are handed to Hydra."""
-    return [quote_word(word, multirun=True) for word in rename_keys(overrides)]
+    words = rename_keys(overrides)
+    # An experiment may refer to other keys: injection.stage2=runs/x/seed-${seed}/best.ckpt.
+    return [word if "${" in word else quote_word(word, multirun=True) for word in words]
 
 
 def _check_overrides(key: str, overrides: Any) -> None:

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from av1part.cli.main import VERBS, config_folder
-from av1part.config.check import check_values, leaves, plain
+from av1part.config.check import check_values, is_distributed, leaves, plain
 from av1part.config.help import help_text
 from av1part.config.schema import GROUPS, VERB_KEYS
 from av1part.config.store import register
@@ -245,3 +245,19 @@ def test_experiments_say_question_and_launch() -> None:
         assert "# Question:" in text, file
         assert "# Launch:" in text, file
     assert Path(CONF / "experiment" / "exp11a" / "v1.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "several"),
+    [
+        ([], False),
+        (["trainer.devices=2"], True),
+        (["trainer.devices=[1]"], False),
+        (["trainer=ddp"], True),
+        (["trainer=ddp", "trainer.accelerator=cpu"], False),
+        (["trainer.num_nodes=2"], True),
+    ],
+)
+def test_which_runs_take_several_processes(words: list[str], several: bool) -> None:
+    assert is_distributed(compose("train", words)) is several
+    assert not is_distributed(compose("report", []))
