@@ -67,7 +67,7 @@ def test_a_start_of_another_size_has_the_same_split(av1part: Command, tmp_path: 
     splits = (
         "data.split_seed=1",
         f"data.split_list={embedded.SPLIT_LIST}",
-        "data.protocol=by_segment",
+        "data.protocol=random_blocks",
     )
     for number, other in enumerate(splits):
         ran = av1part(*later, other, f"name=other{number}")

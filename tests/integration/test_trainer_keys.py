@@ -197,7 +197,7 @@ def test_keys_that_lightning_alone_acts_on(train: Callable[..., Any], probe: Pro
         ("trainer.limit_val_batches=0", "trainer.limit_val_batches must be a number of batches"),
         ("trainer.limit_val_batches=0.01", "leaves none of 1 batches"),
         ("trainer.val_check_interval=99", "more than the 3 batches of an epoch"),
-        ("trainer.max_time={minutes: 1}", "trainer.max_time must be a value"),
+        ("trainer.max_time={minutes: 1}", "trainer.max_time must be days:hours:minutes:seconds"),
         ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must be a number of at least"),
         ("trainer.accelerator=tpu", "trainer.accelerator must be one of cpu, gpu, cuda, mps, auto"),
         ("trainer.strategy=fsdp", "trainer.strategy must be one of auto, ddp"),
