@@ -25,6 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_FEW_CHANNELS = 16
+"""Width of an AVX-512 register in float32."""
+
 MOST_PIXELS = 4
 """Largest map, in pixels, that is computed by a matrix: on 4x4 most of it would be zeros."""
 
@@ -108,10 +111,12 @@ def convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
 
 
 def convolve_trained(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Compute `conv(x)` with a gradient that is also correct in bfloat16 on a CPU.
+    """Compute `conv(x)` with a gradient that is also correct on a CPU, where oneDNN's is not.
 
-    There oneDNN (seen in torch 2.8 and 2.15) does not initialise the weights' gradient of a strided
-    convolution of one pixel. On one pixel the result does not depend on the stride.
+    Seen in torch 2.8 and 2.15: in bfloat16 the weights' gradient of a strided convolution of one
+    pixel is not initialised; on one pixel the result does not depend on the stride. With AVX-512
+    that of a strided 1x1 convolution of few channels on a large map is written beyond its end; the
+    result is that of the pixels which the stride meets.
 
     Args:
         conv: Zero-padded such that it halves a map.
@@ -122,6 +127,10 @@ def convolve_trained(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     if x.is_cpu and x.shape[2:] == (1, 1) and torch.is_autocast_enabled("cpu"):
         return functional.conv2d(x, conv.weight, conv.bias, padding=conv.padding)
+    if x.is_cpu and conv.kernel_size == (1, 1) and conv.in_channels < _FEW_CHANNELS:
+        return functional.conv2d(
+            x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.weight, conv.bias
+        )
     y: Tensor = conv(x)
     return y
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -279,3 +281,24 @@ def test_the_gradient_of_a_strided_pixel_is_right_in_bfloat16(kernel: int, lora:
         del left
         x = torch.randn(32, 32, 1, 1)
         assert apart(gradient(x, half=True), gradient(x, half=False)) < 0.05
+
+
+def test_a_strided_convolution_of_few_channels_stays_within_its_memory() -> None:
+    """In a process of its own: oneDNN's gradient of it damages the heap, with AVX-512."""
+    code = """
+import torch
+from torch import nn
+from av1part.models.folded import convolve_trained
+
+torch.manual_seed(0)
+for channels in (4, 8):
+    conv = nn.Conv2d(channels, 16, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(8, channels, 64, 64).to(memory_format=torch.channels_last).requires_grad_()
+    for _ in range(4):
+        y = convolve_trained(conv, x)
+        y.square().sum().backward()
+    assert torch.allclose(y, conv(x), atol=1e-5)
+    assert x.grad.isfinite().all() and conv.weight.grad.isfinite().all()
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
