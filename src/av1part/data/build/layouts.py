@@ -50,22 +50,32 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 """Name of a layout, as in `layout=`, to its order of samples."""
 
-_DEPTH_OF = {"p010": 10, "p210": 10}
+_DEPTH_OF = {"p010": 10, "p210": 10, "i010": 10, "i210": 10}
 
-_SUBSAMPLED = re.compile(r"(yuvj?|ycbcr|i)?(4[0-4][0-4])(?:p(8|9|10|12|14|16)?)?(?:le|be)?")
-_GREY = re.compile(r"(gray|grey|mono|y800|y8)(8|10|12|16)?(?:le|be)?")
-_NAMED = re.compile(r"(i420|iyuv|yv12|nv12|nv21|nv16|p010|p210)(?:le)?")
+_SUBSAMPLED = re.compile(r"(yuvj?|ycbcr|i|y)?(4[0-4][0-4])(?:p(8|9|10|12|14|16)?)?(?:le|be)?")
+_GREY = re.compile(r"(gr[ae]y(?:scale)?|mono(?:chrome)?|luma|yonly|y800|y8)(8|10|12|16)?(?:le|be)?")
+_NAMED = re.compile(
+    r"(i420|iyuv|yu12|yv12|nv12|nv21|nv16|y42b|yu16|yu24|i010|i210|p010|p210)(?:le)?"
+)
+_ALIAS = {"i420": "420", "iyuv": "420", "yu12": "420", "y42b": "422", "yu16": "422", "yu24": "444"}
+_ALIAS |= {"i010": "420", "i210": "422"}
 _OTHER = re.compile(
-    r"(?:(?:rgb|bgr)a?(?:p|24|32|48|64|555|565)?|argb|abgr|gbra?p|yuyv(?:422)?|yuy2|yvyu(?:422)?|"
-    r"uyvy(?:422)?|v?ayuv|vyuy|v210|v216|v308|v408|v410|y210|y212|y410|y412|p012|p016|p212|p216|"
-    r"p410|nv20|nv24|nv42|yuv41[01]p?|yuv9|yvu9|yuv4(?:20|22)sp|xyz12|bayer)"
-    r"(?:p?(?:10|12|16))?(?:le|be)?"
+    r"(?:(?:rgb|bgr|gbr)[ax]?(?:p|24|30|32|36|48|64|444|555|565)?|argb|abgr|yuyv(?:422)?|yuy2|"
+    r"yvyu(?:422)?|uyvy(?:422)?|v?ayuv(?:64)?|vyuy|v210|v216|v308|v408|v410|y210|y212|y410|y412|"
+    r"y41b|p012|p016|p212|p216|p410|nv15|nv20|nv24|nv42|nv61|yv16|yv24|(?:yuvj?)?41[01]p?|"
+    r"yuv9|yvu9|yuva4[0-4][0-4]p?|yuv4[0-4][0-4](?:sp|i)|4[0-4][0-4](?:sp|spl|i|packed)|"
+    r"packed4[0-4][0-4]|10le(?:32|40)|xyz12|bayer)(?:p?(?:10|12|16))?(?:le|be)?"
 )
 """Layouts that are known and not read: packed, RGB, more than 10 bits."""
 
 _PLANAR = {"400": "gray", "420": "420", "422": "422", "440": "440", "444": "444"}
 _SIZE = re.compile(r"(?<!\d)(\d{1,5})x(\d{1,5})(?!\d)")
-_DEPTH = re.compile(r"(?<!\d)(\d{1,2})(?:[-_ ]?bits?|(le|be))(?![a-z0-9])")
+_DEPTH = re.compile(
+    r"(?<!\d)(?:(\d{1,2})(?:[-_ ]?bits?(?:le)?|[-_ ]?bp[cp]|le)|(8|10|12|16)b)(?![a-z0-9])"
+)
+_BIG_ENDIAN = re.compile(r"(?:\d|gray|grey|bits?[-_ ]?)be(?![a-z0-9])|big[-_ ]?endian")
+_RATIO = re.compile(r"(?<!\d)(4)[-_.:]([0-4])[-_.:]([0-4])(?!\d)")
+"""4:2:0 as file systems allow it."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +113,18 @@ def raw_format_of(path: Path, given: RawFormat | None = None) -> RawFormat:
         The format.
 
     Raises:
-        SourceError: if the name says big endian, a layout that is not read, or several.
+        SourceError: if the name says big endian, a layout that is not read, or two different
+            values.
     """
     given = given or RawFormat()
     stem = path.stem.lower()
-    size = _SIZE.search(stem)
-    width, height = (int(size[1]), int(size[2])) if size else (None, None)
-    depth = _DEPTH.search(stem)
-    if re.search(r"(?:\d|gray|grey)be(?![a-z0-9])", stem):
+    width, height = given.width, given.height
+    if width is None or height is None:
+        sizes: set[str | None] = {f"{int(w)}x{int(h)}" for w, h in _SIZE.findall(stem)}
+        if size := _only(path, "size", sizes, "width= and height="):
+            w, h = (int(side) for side in size.split("x"))
+            width, height = width or w, height or h
+    if _BIG_ENDIAN.search(stem):
         raise SourceError(f"{path} is big endian by its name: little endian is taken; convert it")
     words = words_of(path) if given.layout is None else []
     for word in words:
@@ -121,15 +135,13 @@ def raw_format_of(path: Path, given: RawFormat | None = None) -> RawFormat:
             )
     formats = [layout_of(word) for word in words]
     layout = _only(path, "layout", {layout for layout, _ in formats})
-    depths: set[int | None] = {int(depth[1])} if depth else set()
+    depths: set[int | None] = {int(a or b) for a, b in _DEPTH.findall(stem)}
     depths |= {_DEPTH_OF.get(given.layout or "")} | {bits for _, bits in formats}
     bit_depth = given.bit_depth or _only(path, "bit_depth", depths)
-    return RawFormat(
-        given.width or width, given.height or height, bit_depth, given.layout or layout
-    )
+    return RawFormat(width, height, bit_depth, given.layout or layout)
 
 
-def _only(path: Path, key: str, values: set[_T | None]) -> _T | None:
+def _only(path: Path, key: str, values: set[_T | None], options: str = "") -> _T | None:
     """Return the one value beside None, or None.
 
     Raises:
@@ -137,13 +149,16 @@ def _only(path: Path, key: str, values: set[_T | None]) -> _T | None:
     """
     several = sorted(str(value) for value in values if value is not None)
     if len(several) > 1:
-        raise SourceError(f"{path} has {key} {' and '.join(several)} by its name: give {key}=")
+        raise SourceError(
+            f"{path} has {key} {' and '.join(several)} by its name: give {options or f'{key}='}"
+        )
     return next((value for value in values if value is not None), None)
 
 
 def words_of(path: Path) -> list[str]:
     """Return the words of a raw file's name without its size, and the ending that is one."""
-    words = re.findall(r"[a-z0-9]+", _SIZE.sub(" ", path.stem.lower()))
+    stem = _RATIO.sub(r"\1\2\3", _SIZE.sub(" ", path.stem.lower()))
+    words = re.findall(r"[a-z0-9]+", stem)
     suffix = path.suffix.lower()
     return words if suffix == ".yuv" else [*words, suffix[1:]]
 
@@ -151,8 +166,7 @@ def words_of(path: Path) -> list[str]:
 def layout_of(word: str) -> tuple[str | None, int | None]:
     """Return the layout and bit depth that a word of a name gives."""
     if named := _NAMED.fullmatch(word):
-        layout = {"i420": "420", "iyuv": "420"}.get(named[1], named[1])
-        return layout, _DEPTH_OF.get(layout)
+        return _ALIAS.get(named[1], named[1]), _DEPTH_OF.get(named[1])
     if grey := _GREY.fullmatch(word):
         return "gray", int(grey[2]) if grey[2] else None
     planar = _SUBSAMPLED.fullmatch(word)

@@ -91,8 +91,8 @@ class RawReader:
     def _refuse_doubtful(self, name: str) -> None:
         """Refuse a layout by a word of the name that may mean something else.
 
-        `gray` may be what is to be seen, `444` a number of frames: they count only where the file
-        cannot be 4:2:0, or has another number of frames.
+        `gray` may be what is to be seen, `400` a bit rate, `444` a number of frames: they count
+        only where the file cannot be 4:2:0, or has another number of frames (not for `400`).
 
         Raises:
             SourceError: if the name is ambiguous.
@@ -100,7 +100,8 @@ class RawReader:
         frames, rest = divmod(self.path.stat().st_size, self._frame_bytes(LAYOUTS["420"]))
         words = [word for word in words_of(self.path) if layout_of(word)[0] == name]
         doubtful = not rest and any(
-            word.isalpha() or (word.isdigit() and frames == int(word)) for word in words
+            word.isalpha() or word == "400" or (word.isdigit() and frames == int(word))
+            for word in words
         )
         if doubtful and name != "420":
             raise SourceError(
@@ -117,7 +118,8 @@ class RawReader:
         with self.path.open("rb") as file:
             start = np.frombuffer(file.read(1 << 20), dtype=np.uint8)
         high = start[1::2]
-        if start.any() and int(high.max(initial=0)) < 4 and int(start[::2].max()) > 3:
+        most = 16  # of 12 bits
+        if start.any() and int(high.max(initial=0)) < most <= int(start[::2].max()):
             raise SourceError(f"{self.path} looks like more than 8 bits a sample: give bit_depth=")
 
     def __iter__(self) -> Iterator[YuvFrame]:

@@ -47,21 +47,22 @@ class Y4mReader:
         words = [word for word in line.decode("ascii", "replace").split()[1:] if word]
         fields = {word[0]: word[1:] for word in words if word[0] != "X"}
         further = [word[1:].upper() for word in words if word[0] == "X"]
-        chroma = self._CHROMA.fullmatch(fields.get("C", "420").lower())
+        # A header without C may say it the way that mjpegtools once did.
+        kind = fields.get("C", _value(further, "YSCSS") or "420")
+        chroma = self._CHROMA.fullmatch(kind.lower())
         try:
             self.width, self.height = int(fields["W"]), int(fields["H"])
         except (KeyError, ValueError):
             raise SourceError(f"{path} has a broken y4m header: convert it again") from None
         if not line.endswith(b"\n") or chroma is None:
-            kind = f"C{fields.get('C', '')[:20]}"
-            raise SourceError(f"{path} is y4m of kind {kind}, not taken: convert it to 4:2:0")
+            raise SourceError(f"{path} is y4m of kind C{kind[:20]}, not taken: convert it to 4:2:0")
         self.bit_depth = int(chroma[2] or 8)
         check_format(path, self.width, self.height, self.bit_depth)
         self._layout = chroma[1]
         self.conversion = {"420": NO_CONVERSION, "mono": GREY}.get(self._layout, CHROMA_BOX)
         self.frames = self._count()
         self.coding = Coding(
-            pixel_format=f"C{fields.get('C', '420')}",
+            pixel_format=f"C{kind}",
             range=_range(further),
             scan=_SCANS.get(fields.get("I", "?").lower(), "unstated"),
         )
@@ -106,9 +107,11 @@ class Y4mReader:
                 yield to_420(luma, u, v)
 
 
+def _value(further: list[str], key: str) -> str | None:
+    """Return the value of an X word of the header, such as `COLORRANGE=FULL`."""
+    return next((w.partition("=")[2] for w in further if w.startswith(f"{key}=")), None)
+
+
 def _range(further: list[str]) -> Range:
-    for word in further:
-        key, _, value = word.partition("=")
-        if key == "COLORRANGE" and value in ("FULL", "LIMITED"):
-            return "full" if value == "FULL" else "limited"
-    return "unstated"
+    ranges: dict[str | None, Range] = {"FULL": "full", "LIMITED": "limited"}
+    return ranges.get(_value(further, "COLORRANGE"), "unstated")

@@ -11,7 +11,7 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from av1part.data.build.layouts import RawFormat
+from av1part.data.build.layouts import RawFormat, raw_format_of
 from av1part.data.build.sources import Source, find_sources, open_source, open_sources
 from av1part.data.build.yuv import (
     CHROMA_BOX,
@@ -166,8 +166,6 @@ def test_a_raw_format_can_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_raw_names(name: str, depth: int | None) -> None:
-    from av1part.data.build.layouts import raw_format_of
-
     format_ = raw_format_of(Path(f"{name}.yuv"))
     assert format_.bit_depth == depth
     assert f"{format_.width}x{format_.height}" in name
@@ -634,3 +632,89 @@ def test_a_long_name_is_shortened_to_one_of_its_own() -> None:
     assert len(first) == len(second) == 120
     assert first != second
     assert sequence_name("x" * 120) == "x" * 120
+
+
+# --- more of each kind
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "depth"),
+    [
+        ("a_352x288_y444", "444", None),
+        ("a_352x288_Y42B", "422", None),
+        ("a_352x288_I422_10LE", "422", 10),
+        ("a_352x288_i010", "420", 10),
+        ("a_352x288_YU12", "420", None),
+        ("a_352x288_4-2-2", "422", None),
+        ("a_4.4.4_352x288", "444", None),
+        ("a_grayscale_352x288", "gray", None),
+        ("a_monochrome_352x288", "gray", None),
+        ("a_352x288_10b_420", "420", 10),
+        ("a_352x288_420p_10bitle", "420", 10),
+        ("a_352x288_420_10bpp", "420", 10),
+        ("a_352x288_8b", None, 8),
+        ("ParkScene_1920x1080_24", None, None),
+        ("PeopleOnStreet_2560x1600_30_crop", None, None),
+        ("sc_desktop_1920x1080_60_8bit_444", "444", 8),
+        ("EBULupoCandlelight_1920x1080_50_10bit_444", "444", 10),
+        ("Tango_4096x2160_60fps_10bit_420_jvet", "420", 10),
+        ("Campfire_3840x2160_30fps_10bit_420_bt709_videoRange", "420", 10),
+    ],
+)
+def test_names_of_public_test_sets(name: str, layout: str | None, depth: int | None) -> None:
+    format_ = raw_format_of(Path(f"{name}.yuv"))
+    assert (format_.layout, format_.bit_depth) == (layout, depth)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a_1920x1080_to_960x540", "size 1920x1080 and 960x540 by its name: give width="),
+        ("a_352x288_411", "411 by its name"),
+        ("a_352x288_yuva420p", "yuva420p by its name"),
+        ("a_352x288_GBR", "gbr by its name"),
+        ("a_352x288_RGB444", "rgb444 by its name"),
+        ("a_352x288_NV61", "nv61 by its name"),
+        ("a_352x288_yv24", "yv24 by its name"),
+        ("a_352x288_420sp", "420sp by its name"),
+        ("a_352x288_nv12_10le32", "10le32 by its name"),
+        ("a_352x288_10bit_be", "big endian by its name"),
+    ],
+)
+def test_names_that_are_not_read(name: str, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        raw_format_of(Path(f"{name}.yuv"))
+
+
+def test_a_size_that_is_given_settles_two_in_a_name() -> None:
+    format_ = raw_format_of(Path("a_1920x1080_to_960x540.yuv"), RawFormat(960, 540))
+    assert (format_.width, format_.height) == (960, 540)
+
+
+def test_400_is_grey_only_if_the_size_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "A_400_16x16.yuv"
+    path.write_bytes(bytes(range(256)) * 3)
+    with pytest.raises(SourceError, match="3 frames of gray by its name or 2 of 4:2:0"):
+        open_source(path)
+    path.write_bytes(bytes(range(256)) * 4)
+    assert (open_source(path).reader.frames, open_source(path).reader.conversion) == (4, GREY)
+
+
+def test_twelve_bits_taken_for_eight_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "clip_16x16.yuv"
+    path.write_bytes(raw_bytes(draw(16, 16, 12, frames=2)))
+    with pytest.raises(SourceError, match="give bit_depth="):
+        open_source(path)
+
+
+@pytest.mark.parametrize(("kind", "chroma"), [("444", (16, 16)), ("420JPEG", (8, 8))])
+def test_y4m_may_say_its_chroma_as_mjpegtools_did(
+    tmp_path: Path, kind: str, chroma: tuple[int, int]
+) -> None:
+    size = 256 + 2 * chroma[0] * chroma[1]
+    data = (b"FRAME\n" + bytes(size)) * 2
+    (tmp_path / "a.y4m").write_bytes(f"YUV4MPEG2 W16 H16 XYSCSS={kind}\n".encode() + data)
+    assert open_source(tmp_path / "a.y4m").reader.frames == 2
+    (tmp_path / "a.y4m").write_bytes(b"YUV4MPEG2 W16 H16 XYSCSS=411\n" + data)
+    with pytest.raises(SourceError, match="y4m of kind C411, not taken"):
+        open_source(tmp_path / "a.y4m")
