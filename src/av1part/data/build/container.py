@@ -40,7 +40,10 @@ def open_container(path: Path) -> Any:
     """
     try:
         # Always as a file, whatever its name looks like, never over the network.
-        container = av.open(f"file:{path}", container_options=_OPTIONS)
+        # Titles and comments are in whatever encoding the writer used.
+        container = av.open(
+            f"file:{path}", container_options=_OPTIONS, metadata_errors="backslashreplace"
+        )
     except (av.FFmpegError, ValueError) as error:
         raise SourceError(f"{path} is not a video or picture ({reason_of(error)})") from None
     format_ = container.format.name

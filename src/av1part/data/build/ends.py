@@ -14,11 +14,13 @@ its end belong to something else and are ignored.
 | MPEG-TS | packets of 188, 192 or 204 bytes; nothing says how many |
 | GIF | blocks up to the trailer (GIF89a, section 27) |
 | PNG | chunks up to IEND (ISO 15948, section 5.6) |
-| JPEG | segments up to EOI (ITU-T T.81, annex B) |
+| JPEG, JPEG-LS | segments up to EOI (ITU-T T.81, annex B) |
+| QOI | the end marker |
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -46,8 +48,9 @@ _TS_PACKET = 188
 _TS_STRIDES = (_TS_PACKET, 192, 204)
 """Bytes from one sync byte to the next: plain, with a time stamp, with parity."""
 
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""All but those of restarts, which stand within a scan."""
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""All but those of restarts, which stand within a scan, as do FF01 to FF7F in JPEG-LS."""
+_QOI_END = bytes(7) + b"\1"
 
 
 class _CutOffError(Exception):
@@ -108,6 +111,8 @@ def _walker_of(start: bytes) -> Callable[[BinaryIO, int], End] | None:
         return _png
     if start.startswith(b"\xff\xd8\xff"):
         return _jpeg
+    if start.startswith(b"qoif"):
+        return _qoi
     if start[4:8] in _ISO_BOXES:
         return _iso
     if start[:4] == _EBML.to_bytes(4):
@@ -251,16 +256,22 @@ def _png(file: BinaryIO, size: int) -> End:
 
 
 def _jpeg(file: BinaryIO, size: int) -> End:
-    data = file.read()
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     position = 2
     while marker := _JPEG_MARKER.search(data, position):  # coded samples contain none
         position = marker.end()
         kind = data[position - 1]
         if kind == 0xD9:  # end of image
             return "declared"
-        if kind not in (0x01, 0xD8):  # all others begin a segment with its length
+        if kind != 0xD8:  # all others begin a segment with its length
             position += struct.unpack(">H", data[position : position + 2])[0]
     raise _CutOffError
+
+
+def _qoi(file: BinaryIO, size: int) -> End:
+    if mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).rfind(_QOI_END) < 0:
+        raise _CutOffError
+    return "declared"
 
 
 _CONTAINERS: dict[Callable[[BinaryIO, int], End], str] = {
@@ -272,4 +283,5 @@ _CONTAINERS: dict[Callable[[BinaryIO, int], End], str] = {
     _gif: "GIF trailer",
     _png: "PNG's IEND chunk",
     _jpeg: "JPEG's end marker",
+    _qoi: "QOI end marker",
 }

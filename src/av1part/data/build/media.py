@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +38,8 @@ _PROGRESSIVE = (0, 1)
 """AVFieldOrder: unknown and progressive; all others are interlaced."""
 
 _EXIF_ORIENTATION = 0x0112
+_LENIENT = {"pcx"}
+"""Codecs of pictures that FFmpeg decodes from a part of the file without an error."""
 _STILLS = re.compile(r"image2|\w+_pipe")
 _OF_ALL_STREAMS = {"flv"}
 _DECLARING = {"ivf", "mxf", "mxf_opatom", *_OF_ALL_STREAMS}
@@ -49,11 +52,13 @@ class _Packets:
 
     Attributes:
         shown: Presentation times of those that are to be shown; None where it has none.
+        count: Number of all of them; what comes behind them in the file is something else.
         leading: Number of those before the first key frame, which cannot be decoded.
         end: How well it is known that they are all there.
     """
 
     shown: list[int | None]
+    count: int
     leading: int
     end: End
 
@@ -88,10 +93,7 @@ class MediaReader:
         self.bit_depth = max(c.bits for c in first.format.components)
         self._format = first.format.name
         self.conversion = conversion_of(first, self._codec, path)
-        times = {t for t in self._packets.shown if t is not None}
-        shown = {t for t in times if first.pts is None or t >= first.pts}
-        self._timed = bool(times)
-        self.frames = len(shown) if times else len(self._packets.shown)
+        self.frames, self._timed = _count_shown(self._packets.shown, first.pts)
         skipped = len(self._packets.shown) - self.frames if self._codec not in _MAY_HIDE else 0
         self.coding = self._coding(first, skipped + self._packets.leading)
 
@@ -155,6 +157,8 @@ class MediaReader:
                     last = max(last, _end(packet, rate))
                     if packet.stream.index != stream.index:
                         continue
+                    if count and self._still:
+                        break  # another picture behind this one
                     if packet.is_corrupt:
                         if stream.frames and count >= stream.frames:
                             break  # bytes behind the last frame
@@ -167,10 +171,11 @@ class MediaReader:
             except av.FFmpegError as error:
                 raise SourceError(f"{self.path} is damaged ({reason_of(error)})") from None
             self._field_order = int(context.field_order)
-            if end is None:
+            # A bare stream of JPEGs has an end after each.
+            if end is None or (container.format.name == "mjpeg" and count > 1):
                 end = self._declared_end(container, stream, count, last, rate)
         leading = keys[0] if keys else 0
-        return _Packets(shown[leading:], leading, end)
+        return _Packets(shown[leading:], count, leading, end)
 
     def _declared_end(
         self, container: Any, stream: VideoStream, count: int, last: Fraction, rate: Fraction
@@ -181,8 +186,8 @@ class MediaReader:
             SourceError: if packets are missing.
         """
         format_ = container.format.name
-        if self._still:
-            return "declared"  # the decoder needs all of it
+        if self._still:  # most decoders need all of it
+            return "unknown" if self._codec in _LENIENT else "declared"
         if format_ not in _DECLARING or not last:
             return "unknown"
         if format_ == "ivf" and not stream.frames:
@@ -206,10 +211,12 @@ class MediaReader:
         with container:
             waits = self._packets.leading > 0
             try:
-                for packet in container.demux(stream):
+                packets = (packet for packet in container.demux(stream) if packet.size)
+                for packet in itertools.islice(packets, self._packets.count):
                     waits = waits and not packet.is_keyframe
                     if not waits:
                         yield from packet.decode()
+                yield from stream.codec_context.decode(None)
             except (av.FFmpegError, ValueError) as error:
                 raise SourceError(f"{self.path} cannot be decoded ({reason_of(error)})") from None
 
@@ -231,6 +238,30 @@ class MediaReader:
         must_show = self._timed and self._codec not in _MAY_HIDE
         if must_show and count < self.frames:
             raise SourceError(f"{self.path} is damaged: {count} of {self.frames} frames decode")
+
+
+def _count_shown(packets: Sequence[int | None], first: int | None) -> tuple[int, bool]:
+    """Count the frames that packets show, as far as their times tell.
+
+    Args:
+        packets: Presentation times from a key frame on; None where a packet has none.
+        first: The time of the first frame that was decoded.
+
+    Returns:
+        Their number, and whether each frame has a time of its own.
+    """
+    if first is None or all(time is None for time in packets):
+        return len(packets), False
+    late = next((i for i, t in enumerate(packets) if t is not None and t > first), len(packets))
+    # MPEG-PS gives some packets a time; elsewhere, one without cannot be shown.
+    sparse = None in packets[late:]
+    # A hidden frame has the time of the one beside it.
+    times = [time for time, _ in itertools.groupby(packets) if time is not None]
+    if not sparse and len(set(times)) == len(times):
+        return sum(time >= first for time in times), True
+    # Files put together repeat their times: only frames at the start can be too early.
+    early = sum(not sparse if time is None else time < first for time in packets[:late])
+    return len(packets) - early, False
 
 
 def _orientation(frame: VideoFrame, picture: Path | None) -> int:

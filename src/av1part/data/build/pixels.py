@@ -69,6 +69,8 @@ def conversion_of(frame: VideoFrame, codec: str, path: Path) -> str:
     bits = {c.bits for c in format_.components}
     if max(bits) not in (8, 10) and not format_.has_palette:
         raise SourceError(f"{path} has {max(bits)} bits a sample; 8 and 10 are taken: convert it")
+    if any(plane.line_size < 0 for plane in frame.planes):
+        raise SourceError(f"{path} has its rows from bottom to top: convert it")
     if planar:
         return NO_CONVERSION if planar[1] == "420" else CHROMA_BOX
     if name in _GREY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -718,3 +719,93 @@ def test_y4m_may_say_its_chroma_as_mjpegtools_did(
     (tmp_path / "a.y4m").write_bytes(b"YUV4MPEG2 W16 H16 XYSCSS=411\n" + data)
     with pytest.raises(SourceError, match="y4m of kind C411, not taken"):
         open_source(tmp_path / "a.y4m")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_a_title_in_another_encoding_is_no_damage(tmp_path: Path, name: str) -> None:
+    path = write_video(tmp_path / name, "mpeg4", "yuv420p")
+    wanted = list(open_source(path).frames())
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"L\xe4vf"))
+    assert_frames(open_source(path), wanted)
+
+
+def times_of(path: Path) -> list[int | None]:
+    with av.open(str(path)) as container:
+        return [p.pts for p in container.demux(video=0) if p.size]
+
+
+def test_frames_are_counted_where_few_packets_have_a_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mpg", "libx264", "yuv420p", frames=20)
+    assert None in times_of(path)[1:]
+    source = open_source(path)
+    assert source.reader.frames == len(list(source.frames())) == 20
+    assert source.reader.coding.skipped_packets == 0
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "mpeg4"), ("a.mpg", "mpeg2video")])
+def test_frames_are_counted_where_times_start_anew(tmp_path: Path, name: str, codec: str) -> None:
+    path = write_video(tmp_path / name, codec, "yuv420p")
+    wanted = list(open_source(path).frames())
+    path.write_bytes(path.read_bytes() * 2)
+    source = open_source(path)
+    assert_frames(source, wanted * 2)
+    assert source.reader.coding.skipped_packets == 0
+
+
+def test_bytes_after_the_last_frame_of_an_ivf_are_ignored(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ivf", "libvpx-vp9", "yuv420p")
+    wanted = list(open_source(path).frames())
+    path.write_bytes(path.read_bytes() + bytes(range(100)))
+    assert_frames(open_source(path), wanted)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_what_is_behind_a_picture_is_ignored(tmp_path: Path, kind: str) -> None:
+    path, data = tmp_path / f"a.{kind.lower()}", io.BytesIO()
+    Image.effect_noise((32, 24), 50).convert("RGB").save(data, kind)
+    path.write_bytes(data.getvalue())
+    wanted = list(open_source(path).frames())
+    for more in (data.getvalue(), b"\0\0\0\4tEXtabcd\0\0\0\0"):
+        path.write_bytes(data.getvalue() + more)
+        assert_frames(open_source(path), wanted)
+
+
+def test_a_bare_stream_of_jpegs_does_not_end_with_the_first(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mjpg", "mjpeg", "yuvj420p", format_="mjpeg")
+    assert (open_source(path).reader.frames, open_source(path).reader.coding.end) == (8, "unknown")
+
+
+def test_a_truncated_qoi_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.qoi"
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("qoi", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "rgb24"
+        noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert open_source(path).reader.coding.end == "declared"
+    for cut in (1, 9, len(data) // 2):
+        path.write_bytes(data[:-cut])
+        with pytest.raises(SourceError, match="it ends before its QOI end marker does"):
+            open_source(path)
+
+
+def test_a_jpeg_ls_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.jls"
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("jpegls", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "gray"
+        noise = np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="gray")))
+        container.mux(stream.encode(None))
+    assert (next(iter(open_source(path).frames()))[0] == noise).all()
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(SourceError, match="JPEG's end marker"):
+        open_source(path)
+
+
+def test_frames_with_rows_from_bottom_to_top_are_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", "amv", "yuvj420p")
+    with pytest.raises(SourceError, match="rows from bottom to top"):
+        open_source(path)
