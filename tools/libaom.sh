@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Sees to libaom's two programs: `aomenc`, which encodes, and `inspect`, which prints the block
-# sizes of a stream. Distributions ship the first and not the second, so `inspect` is built once,
-# as a decoder with -DCONFIG_INSPECTION=1, into ${AV1PART_CACHE:-~/.cache/av1part}/libaom/bin.
+# Sees to libaom's programs: `aomenc`, which encodes, `inspect`, which prints the block sizes of a
+# stream, and `aomenc-av1part`, an encoder that takes hints (docs/encoder.md). Distributions ship the
+# first alone. `inspect` is built once, as a decoder with -DCONFIG_INSPECTION=1, and then
+# aomenc-av1part from the same source with libaom.patch, into
+# ${AV1PART_CACHE:-~/.cache/av1part}/libaom/bin; the latter anew where the patch has changed.
 #
 #   AV1PART_CACHE     where to build into
 #   AV1PART_INSPECT   an inspect of your own: nothing is built
@@ -13,6 +15,7 @@
 # for no password.
 set -euo pipefail
 
+patch=$(dirname "${BASH_SOURCE[0]}")/libaom.patch
 cache=${AV1PART_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/av1part}/libaom
 bin=$cache/bin
 log=$cache/build.log
@@ -152,21 +155,39 @@ CONF
   die "no version of aom could be fetched (see $log): set AOM_SOURCE to a checkout of libaom"
 }
 
-# build TARGET BUILT_FILE CMAKE_OPTION...: build one program and give it its name in $bin.
+# build NAME TARGET BUILT_FILE CMAKE_OPTION...: build one program as $bin/NAME.
 build() {
-  local target=$1 built=$2 jobs
-  shift 2
+  local name=$1 target=$2 built=$3 jobs
+  shift 3
   jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-  say "building $target ($jobs jobs, log in $log)"
+  say "building $name ($jobs jobs, log in $log)"
   # libyuv (scaling) and WebM are not needed, and Debian's source has its libyuv taken out.
-  logged cmake -S "$source" -B "$work/$target" -DCMAKE_BUILD_TYPE=Release \
+  logged cmake -S "$source" -B "$work/$name" -DCMAKE_BUILD_TYPE=Release \
     -DENABLE_TESTS=0 -DENABLE_DOCS=0 -DENABLE_TOOLS=0 \
     -DCONFIG_LIBYUV=0 -DCONFIG_WEBM_IO=0 "$@" &&
-    logged cmake --build "$work/$target" --target "$target" --parallel "$jobs" ||
-    die "building $target failed: read the end of $log"
+    logged cmake --build "$work/$name" --target "$target" --parallel "$jobs" ||
+    die "building $name failed: read the end of $log"
   mkdir -p "$bin"
-  cp "$work/$target/$built" "$bin/.$target.$$"
-  mv -f "$bin/.$target.$$" "$bin/$target"
+  cp "$work/$name/$built" "$bin/.$name.$$"
+  mv -f "$bin/.$name.$$" "$bin/$name"
+}
+
+# Build the encoder that takes hints, and note which patch it has.
+build_patched() {
+  need patch patch
+  say "patching a copy of the source"
+  cp -R "$source/." "$work/patched"
+  logged patch -d "$work/patched" -p1 --no-backup-if-mismatch -i "$(realpath "$patch")" ||
+    die "libaom.patch does not fit this source (tried: 3.6 and 3.14): read the end of $log"
+  source=$work/patched
+  build aomenc-av1part aomenc aomenc -DCONFIG_AV1_DECODER=0
+  cksum <"$patch" >"$bin/aomenc-av1part.patch"
+}
+
+# Whether aomenc-av1part is there, has today's patch and runs here.
+patched_works() {
+  is_program "$bin/aomenc-av1part" && cksum <"$patch" | cmp -s - "$bin/aomenc-av1part.patch" &&
+    works "$bin/aomenc-av1part" "$1"
 }
 
 is_program() { [ -f "$1" ] && [ -x "$1" ]; }
@@ -220,6 +241,7 @@ main() {
     say "$bin/inspect does not run here: building it again"
     missing=inspect
   fi
+  patched_works "$inspect" || missing="$missing patched"
 
   if [ -n "$missing" ]; then
     need_build_tools
@@ -232,17 +254,21 @@ main() {
       source=$work/source
     fi
     case $missing in
-      *inspect*) build inspect examples/inspect -DCONFIG_INSPECTION=1 -DCONFIG_AV1_ENCODER=0 ;;
+      *inspect*) build inspect inspect examples/inspect -DCONFIG_INSPECTION=1 -DCONFIG_AV1_ENCODER=0 ;;
     esac
     case $missing in
-      *aomenc*) build aomenc aomenc && aomenc=$bin/aomenc ;;
+      *aomenc*) build aomenc aomenc aomenc && aomenc=$bin/aomenc ;;
     esac
+    case $missing in *patched*) build_patched ;; esac
   fi
 
   works "$aomenc" "$inspect" ||
     die "$inspect cannot read what $aomenc writes (see $log): name others or remove $bin"
-  say "aomenc  $aomenc"
-  say "inspect $inspect"
+  patched_works "$inspect" ||
+    die "$bin/aomenc-av1part does not run here (see $log): remove it and try again"
+  say "aomenc         $aomenc"
+  say "inspect        $inspect"
+  say "aomenc-av1part $bin/aomenc-av1part"
 }
 
 # Not when a test sources this for one function. With its exit, so that bash reads no further: the

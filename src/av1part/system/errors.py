@@ -38,6 +38,14 @@ class EncoderError(Av1partError):
     """aomenc or inspect is missing, or their output contradicts itself."""
 
 
+class HintsError(Av1partError):
+    """A hint file, counts or costs that are damaged, foreign, or for another source."""
+
+
+class BundleError(Av1partError):
+    """A file of a predictor that is damaged, foreign, or unfit for its use."""
+
+
 class StoreError(Av1partError):
     """A dataset folder that is missing, damaged, foreign, or unfit for its use."""
 

@@ -1,0 +1,1 @@
+"""One interface to every predictor of partitions: a plane and a qindex in, distributions out."""
