@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from av1part import embedded
 from av1part.cli.main import config_folder
-from av1part.config.schema import GROUPS
+from av1part.config.schema import groups_of
 
 from .conftest import TINY, Command
 
@@ -23,7 +23,9 @@ FILES = {
 }
 EXPERIMENTS = sorted(word for word in FILES if word.startswith("experiment="))
 OPTIONS = FILES - set(EXPERIMENTS)
-OPTIONS |= {f"{group}={name}" for group in GROUPS for name in GROUPS[group].choices}
+OPTIONS |= {
+    f"{group}={name}" for group, spec in groups_of("train").items() for name in spec.choices
+}
 
 SCRATCH = "method=scratch"
 ADAPTER = "stage=stage2 method=adapter"

@@ -62,7 +62,12 @@ class CascadePredictor:
         self.ensemble = ensemble
         self._device = modules[0].device
         self._precision = precision
-        self._batch_size = batch_size
+        self.batch_size = batch_size
+        data = modules[0].hparams["data"]
+        self.size, self.context = int(data["size"]), int(data["context"])
+        self.bit_depth = int(data["bit_depth"])
+        trained = data.get("qindex") or [0, 255]
+        self.qindexes = int(min(trained)), int(max(trained))
         self._trunk = SharedTrunk([module.classifier for module in modules])
         index = iter(range(len(modules)))
         self._indices = {name: [next(index) for _ in stage] for name, stage in members.items()}
@@ -172,8 +177,8 @@ class CascadePredictor:
     def _batches(
         self, block: Tensor, qindex: Tensor
     ) -> Iterator[tuple[slice, SharedBlocks, Tensor]]:
-        for start in range(0, len(block), self._batch_size):
-            rows = slice(start, start + self._batch_size)
+        for start in range(0, len(block), self.batch_size):
+            rows = slice(start, start + self.batch_size)
             blocks = self._trunk.blocks(block[rows].to(self._device))
             yield rows, blocks, qindex[rows].to(self._device)
 

@@ -83,6 +83,12 @@ VERBS: dict[str, Verb] = {
         (0, None),
     ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
+    "predict": Verb(
+        "SOURCE... stage1=CKPT ... out=DIR",
+        "probabilities of every node, hint files",
+        *("predict", "predict"),
+        (1, None),
+    ),
     "report": Verb(
         "RUN_OR_SWEEP... [--thesis]",
         "tables, plots, one page; --thesis: a section on a sweep",

@@ -12,7 +12,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import ListConfig
 
 from av1part.config.check import leaves, own_keys
-from av1part.config.schema import GROUPS, MISSING, Option, options_of
+from av1part.config.schema import MISSING, Option, groups_of, options_of
 
 _WIDTH = 100
 
@@ -37,10 +37,12 @@ def help_text(config: str, overrides: Sequence[str]) -> str:
     given = {key[:end] for key in values for end, char in enumerate(f"{key}.") if char == "."}
     missing = [key for key in options if key not in given and _is_asked_for(key, config)]
     lines = []
-    if config == "train":
+    groups = groups_of(config)
+    if groups:
         lines += ["Groups, choose by group=choice (* is chosen):", ""]
-        lines += [line for group in GROUPS for line in _group_lines(group, chosen.get(group))]
-        lines += _wrapped(f"  {'experiment':<12} ", sorted(_choices("experiment")))
+        lines += [line for group in groups for line in _group_lines(group, chosen.get(group))]
+        if config == "train":
+            lines += _wrapped(f"  {'experiment':<12} ", sorted(_choices("experiment")))
         lines.append("")
     lines += ["Keys, change by key=value:" if values or missing else "It has no keys.", ""]
     lines += [f"  {key:<26} {MISSING:<14} {options[key].text}" for key in missing]
@@ -55,7 +57,7 @@ def help_text(config: str, overrides: Sequence[str]) -> str:
 
 def _is_asked_for(key: str, config: str) -> bool:
     """Return whether a key without a value must be given, and is no other choice's of a group."""
-    return not (config == "train" and key.partition(".")[0] in GROUPS)
+    return key.partition(".")[0] not in groups_of(config)
 
 
 def _group_lines(group: str, chosen: str | None) -> list[str]:

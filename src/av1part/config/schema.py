@@ -27,6 +27,7 @@ from av1part.options import (
     OBJECTIVES,
     PLACEMENTS,
     PLANES,
+    POLICIES,
     PRECISIONS,
     PROTOCOLS,
     SAMPLINGS,
@@ -445,6 +446,38 @@ class Logger:
     names: list[str] = option(["csv", "tensorboard"], "any of csv, tensorboard")
 
 
+# Groups of `av1part predict`
+
+
+@dataclass
+class CumulatedPolicy:
+    """A node's most probable types whose probabilities add up to tau."""
+
+    kind: str = option("cumulated", "", choices=POLICIES)
+    tau: Any = option(0.9, "probability, or one a size: {16: 0.9, 32: 0.8}; sizes left out: none")
+    keep: bool = option(True, "the encoder's own pruning holds too; false: it is replaced")
+    sizes: list[int] | None = option(None, "node sizes that get hints; null: all predicted ones")
+
+
+@dataclass
+class TopPolicy:
+    """A node's k most probable types."""
+
+    kind: str = option("top", "", choices=POLICIES)
+    k: int = option(2, "how many", low=1, high=10)
+    keep: bool = option(True, "the encoder's own pruning holds too; false: it is replaced")
+    sizes: list[int] | None = option(None, "node sizes that get hints; null: all predicted ones")
+
+
+@dataclass
+class OneTypePolicy:
+    """One type at every node: NONE or SPLIT."""
+
+    kind: str = option("none", "", choices=POLICIES)
+    keep: bool = option(True, "the encoder's own pruning holds too; false: it is replaced")
+    sizes: list[int] | None = option(None, "node sizes that get hints; null: all predicted ones")
+
+
 # Keys of the verbs
 
 
@@ -500,6 +533,34 @@ class Pipeline:
     data: OtherData = field(default_factory=OtherData)
     split: str = option("val", "val | test; test is only used when asked for")
     name: str = option("pipeline", "of the result folder, runs/<name>")
+    device: str = option("cpu", "or cuda")
+    precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
+
+
+@dataclass
+class Predict:
+    """Keys of `av1part predict`."""
+
+    out: str = option(MISSING, "folder to make, with a table a source", path=True)
+    stage1: Any = checkpoint(None, "checkpoint of a cascade, or a list: an ensemble")
+    stage2: Any = checkpoint(None, "likewise; Stage 1's taxonomy says which stages there are")
+    stage3_rect: Any = checkpoint(None, "likewise")
+    stage3_ab: Any = checkpoint(None, "likewise; not at 8x8")
+    stage3_1to4: Any = checkpoint(None, "likewise; for taxonomy v6_1to4, not at 8x8")
+    ensemble: str = option("mean", "how several checkpoints answer", choices=ENSEMBLES)
+    calibration: str = option(
+        "auto", "auto: stored beside the checkpoints, if there", choices=("auto", "stored", "none")
+    )
+    cq_levels: Any = option([20, 32, 43, 55], "aomenc's --cq-level, 0 to 63")
+    qindex: Any = option(None, "list of base_q_idx, 0 to 255, instead of cq_levels")
+    hints: bool = option(False, "write the hint files of the policy too")
+    frames: Any = option(None, "keep the first so many frames; null: all")
+    every: Any = option(1, "of so many frames, keep one")
+    width: Any = option(None, "of raw YUV whose name does not say")
+    height: Any = option(None, "likewise")
+    bit_depth: Any = option(None, "likewise")
+    layout: Any = option(None, "likewise: 420, 422, 444, 440, gray, nv12, p010 and others")
+    interlaced: Any = option("refuse", "weave: take both fields as one frame, as coded")
     device: str = option("cpu", "or cuda")
     precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
 
@@ -578,11 +639,13 @@ class Group:
             where it must have all of them.
         closed: Whether a key that none of the choices has is refused here; elsewhere the models
             or Lightning do so.
+        verbs: Primary configurations that it belongs to.
     """
 
     choices: Mapping[str, Any]
     own: tuple[str, ...] | None = None
     closed: bool = False
+    verbs: tuple[str, ...] = ("train",)
 
 
 GROUPS: Mapping[str, Group] = {
@@ -631,6 +694,17 @@ GROUPS: Mapping[str, Group] = {
         own=("kind",),
     ),
     "optimizer": Group({"adamw": AdamW()}, closed=True),
+    "policy": Group(
+        {
+            "cumulated": CumulatedPolicy(),
+            "top": TopPolicy(),
+            "none": OneTypePolicy("none"),
+            "split": OneTypePolicy("split"),
+        },
+        own=("kind",),
+        closed=True,
+        verbs=("predict",),
+    ),
     "scheduler": Group(
         {"cosine": Cosine(), "onecycle": OneCycle(), "constant": Constant()},
         own=("kind",),
@@ -650,12 +724,18 @@ VERB_KEYS: Mapping[str, Any] = {
     "calibrate": Calibrate(),
     "pipeline": Pipeline(),
     "validate": Validate(),
+    "predict": Predict(),
     "data_build": DataBuild(),
     "data_import": DataImport(),
     "report": Report(),
     "demo": Demo(),
 }
 """Primary configuration to its keys outside of groups."""
+
+
+def groups_of(config: str) -> dict[str, Group]:
+    """Return the groups of a primary configuration."""
+    return {name: group for name, group in GROUPS.items() if config in group.verbs}
 
 
 def options_of(config: str) -> dict[str, Option]:
@@ -669,7 +749,7 @@ def options_of(config: str) -> dict[str, Option]:
         choices share a key, that of the first.
     """
     found = dict(_walk(VERB_KEYS[config], "")) if config in VERB_KEYS else {}
-    for group, spec in GROUPS.items() if config == "train" else ():
+    for group, spec in groups_of(config).items():
         for choice in spec.choices.values():
             for key, known in _walk(choice, f"{group}."):
                 found.setdefault(key, known)

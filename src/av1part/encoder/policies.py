@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from av1part.encoder.hints import KEEP
 from av1part.options import POLICIES, PolicyKind
-from av1part.partition import SIZES, Partition
+from av1part.partition import SIZES, Partition, legal_partitions
 from av1part.predictors.interface import TYPES
 from av1part.system.errors import ConfigError
 
@@ -59,12 +59,17 @@ class Policy:
         named = not isinstance(self.tau, Mapping) or self.kind != "cumulated" or size in self.tau
         return named and (self.sizes is None or size in self.sizes)
 
-    def masks(self, probabilities: NDArray[np.float32], size: int) -> NDArray[np.uint16]:
+    def masks(
+        self, probabilities: NDArray[np.float32], size: int, known: Iterable[int] = range(TYPES)
+    ) -> NDArray[np.uint16]:
         """Return the masks of the nodes of a size that `has_hints`.
+
+        Types that the predictor does not know are left to the encoder where its own pruning holds.
 
         Args:
             probabilities: float `[..., TYPES]`.
             size: Node size.
+            known: Types that the predictor knows at this size.
 
         Returns:
             uint16, of the shape of `probabilities` without its last axis.
@@ -86,4 +91,7 @@ class Policy:
                 taken[..., 0] = True
             bits = np.where(taken, np.uint16(1) << order.astype(np.uint16), np.uint16(0))
             masks = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
-        return masks | np.uint16(KEEP if self.keep else 0)
+        if not self.keep:
+            return masks
+        unknown = set(legal_partitions(size)) - set(known)
+        return masks | np.uint16(KEEP | sum(1 << type_ for type_ in unknown))

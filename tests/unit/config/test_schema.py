@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from av1part.cli.main import VERBS, config_folder
 from av1part.config.check import check_values, is_distributed, leaves, plain
 from av1part.config.help import help_text
-from av1part.config.schema import GROUPS, VERB_KEYS
+from av1part.config.schema import GROUPS, VERB_KEYS, groups_of
 from av1part.config.store import register
 from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmenter
@@ -172,7 +172,7 @@ def test_the_backbone_s_rate_follows_from_the_method(
 @pytest.mark.parametrize("config", VERB_KEYS)
 def test_every_default_is_of_its_type_and_in_its_range(config: str) -> None:
     """Also those of choices that no primary configuration takes."""
-    choices = [f"{g}={name}" for g in GROUPS for name in GROUPS[g].choices if config == "train"]
+    choices = [f"{g}={name}" for g, spec in groups_of(config).items() for name in spec.choices]
     for word in choices or [None]:
         check_values(compose(config, [word] if word else []), config)
 

@@ -83,3 +83,11 @@ def test_sets_are_minimal_and_large_enough(
 def test_values_that_cannot_be_are_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Policy(**values)
+
+
+def test_types_that_the_predictor_does_not_know_are_left_to_the_encoder() -> None:
+    certain = np.eye(TYPES, dtype=np.float32)[:1]
+    known = range(8)
+    assert types_of(Policy(tau=0.5).masks(certain, 16, known)[0] & 0x3FF) == [0, 8, 9]
+    assert types_of(Policy(tau=0.5).masks(certain, 8, range(4))[0] & 0x3FF) == [0]
+    assert types_of(Policy(tau=0.5, keep=False).masks(certain, 16, known)[0]) == [0]

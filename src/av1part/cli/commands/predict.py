@@ -1,0 +1,181 @@
+"""`av1part predict`: the probabilities of every node of a source, and hint files of a policy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from av1part.cli.commands.pipeline import given_checkpoints
+from av1part.config.check import plain
+from av1part.data.build.settings import check_count, check_list, raw_format
+from av1part.data.build.sources import Source, find_sources, open_sources
+from av1part.encoder.hints import HintsWriter, grid_shape
+from av1part.encoder.policies import Policy
+from av1part.evaluation.attach import Compute
+from av1part.predictors.cascade import load_cascades
+from av1part.predictors.interface import Domain, Predictor
+from av1part.predictors.run import Prediction, predict_source, qindex_of
+from av1part.predictors.table import TableWriter, to_table
+from av1part.system.errors import ConfigError
+from av1part.system.files import expanded, write_json
+
+log = logging.getLogger(__name__)
+
+FACTS_FILE = "predictions.json"
+"""What predicted, and from which files."""
+
+
+def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
+    """Predict all nodes of the sources, and write a table a source and hint files.
+
+    Args:
+        verb: `predict`.
+        cfg: The predictor, qindexes, the policy and the folder to make.
+        words: Sources, as of `data build`.
+
+    Raises:
+        ConfigError: if `out` or the predictor is missing, or a setting is not valid.
+    """
+    if OmegaConf.is_missing(cfg, "out"):
+        raise ConfigError("av1part predict needs out=DIR, the folder to make")
+    checkpoints = given_checkpoints(cfg)
+    if not checkpoints:
+        raise ConfigError("av1part predict needs a predictor: stage1=CKPT stage2=CKPT ...")
+    settings = plain(cfg)
+    qindexes = _qindexes(settings)
+    policy = _policy(settings["policy"])
+    for name in ("frames", "every"):
+        if settings[name] is not None:
+            check_count(name, settings[name])
+    raw = raw_format(*(settings[key] for key in ("width", "height", "bit_depth", "layout")))
+    sources = open_sources(find_sources(words), raw, interlaced=settings["interlaced"])
+    out = expanded(settings["out"])
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty: choose another out=")
+    predictor = load_cascades(
+        checkpoints,
+        calibration=cfg.calibration,
+        ensemble=cfg.ensemble,
+        compute=Compute(cfg.device, cfg.precision),
+    )
+    _warn_outside(predictor, sources, qindexes)
+    out.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        hinted = policy if settings["hints"] else None
+        _predict(source, predictor, qindexes, out, hinted, settings)
+    facts = {
+        "predictor": predictor.name,
+        "domain": asdict(predictor.domain),
+        "sources": {s.sequence: {"file": s.path.name, "sha256": s.sha256} for s in sources},
+        "settings": settings,
+    }
+    write_json(out / FACTS_FILE, facts)
+
+
+def _qindexes(settings: Mapping[str, Any]) -> list[int]:
+    """Return the qindexes to predict at, from either key.
+
+    Raises:
+        ConfigError: if the list is not valid.
+    """
+    if settings["qindex"] is not None:
+        check_list("qindex", settings["qindex"], range(256), "0 to 255")
+        return list(settings["qindex"])
+    check_list("cq_levels", settings["cq_levels"], range(64), "0 to 63")
+    return [qindex_of(level) for level in settings["cq_levels"]]
+
+
+def _policy(values: Mapping[str, Any]) -> Policy:
+    tau = values.get("tau", 0.9)
+    if isinstance(tau, Mapping):
+        tau = {int(size): float(value) for size, value in tau.items()}
+    sizes = values["sizes"]
+    return Policy(
+        kind=values["kind"],
+        tau=tau,
+        k=values.get("k", 1),
+        keep=values["keep"],
+        sizes=None if sizes is None else tuple(sizes),
+    )
+
+
+def _warn_outside(predictor: Predictor, sources: Sequence[Source], qindexes: list[int]) -> None:
+    """Warn where the predictor is asked for what it was not trained on."""
+    low, high = predictor.domain.qindexes
+    outside = [qindex for qindex in qindexes if not low <= qindex <= high]
+    if outside:
+        log.warning("qindex %s is outside of %d to %d, the trained range", outside, low, high)
+    depths = {s.reader.bit_depth for s in sources} - set(predictor.domain.bit_depths)
+    if depths:
+        trained = " and ".join(map(str, predictor.domain.bit_depths))
+        log.warning("sources of %s bits are shifted to the trained %s", sorted(depths), trained)
+
+
+def _predict(
+    source: Source,
+    predictor: Predictor,
+    qindexes: list[int],
+    out: Path,
+    policy: Policy | None,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the table and the hint files of one source, and print its speed."""
+    frames, nodes, seconds = 0, 0, 0.0
+    reader = source.reader
+    sizes = [s for s in predictor.domain.sizes if policy is not None and policy.has_hints(s)]
+    with ExitStack() as stack:
+        table = stack.enter_context(TableWriter(out / f"{source.sequence}.parquet"))
+        writers = {
+            qindex: stack.enter_context(
+                HintsWriter(
+                    out / f"{source.sequence}.q{qindex}.hints",
+                    reader.width,
+                    reader.height,
+                    tuple(sizes),
+                )
+            )
+            for qindex in (qindexes if sizes else [])
+        }
+        limits = {"frames": settings["frames"], "every": settings["every"]}
+        for prediction in predict_source(source, predictor, qindexes, **limits):
+            rows = to_table(
+                prediction.distributions,
+                sequence=source.sequence,
+                frame=prediction.frame,
+                qindex=prediction.qindex,
+            )
+            table.add(rows)
+            if policy is not None and sizes:
+                masks = _masks(prediction, policy, predictor.domain, sizes)
+                writers[prediction.qindex].add(masks)
+            frames = prediction.frame + 1
+            nodes += rows.height
+            seconds += prediction.seconds
+    print(
+        f"{source.sequence}: {frames} frames at {len(qindexes)} qindexes, {nodes:,} nodes, "
+        f"{seconds / max(1, frames * len(qindexes)):.3f} s a frame and qindex"
+    )
+
+
+def _masks(
+    prediction: Prediction, policy: Policy, domain: Domain, sizes: Sequence[int]
+) -> dict[int, NDArray[np.uint16]]:
+    """Return the masks of a frame; nodes over the edge have none, as they have no prediction."""
+    height, width = prediction.shape
+    masks = {}
+    for size in sizes:
+        grid = np.zeros(grid_shape(width, height, size), np.uint16)
+        probabilities = prediction.distributions.get(size)
+        if probabilities is not None:
+            rows, cols, _ = probabilities.shape
+            grid[:rows, :cols] = policy.masks(probabilities, size, domain.types(size))
+        masks[size] = grid
+    return masks
