@@ -454,7 +454,7 @@ class CumulatedPolicy:
     """A node's most probable types whose probabilities add up to tau."""
 
     kind: str = option("cumulated", "", choices=POLICIES)
-    tau: Any = option(0.9, "probability, or one a size: {16: 0.9, 32: 0.8}; sizes left out: none")
+    tau: Any = option(0.9, "cumulated probability, or a list: one for each of policy.sizes")
     keep: bool = option(True, "the encoder's own pruning holds too; false: it is replaced")
     sizes: list[int] | None = option(None, "node sizes that get hints; null: all predicted ones")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from av1part.data.build.settings import SIZES_TEXT, check_list
 from av1part.encoder.hints import KEEP
 from av1part.options import POLICIES, PolicyKind
 from av1part.partition import SIZES, Partition, legal_partitions
@@ -22,18 +23,17 @@ class Policy:
     Attributes:
         kind: `cumulated`: the most probable types whose probabilities add up to `tau`; `top`: the
             `k` most probable types; `none` and `split`: this type alone, everywhere.
-        tau: Cumulated probability, 0 to 1; one for all sizes, or by size, where a size that is not
-            named gets no hint.
+        tau: Cumulated probability, 0 to 1; one for all sizes, or one for each of `sizes`.
         k: Number of types.
         keep: Whether the encoder's own pruning holds as well, instead of being replaced.
         sizes: Node sizes that get hints; None is all that the predictor has.
     """
 
     kind: PolicyKind = "cumulated"
-    tau: float | Mapping[int, float] = 0.9
+    tau: float | Sequence[float] = 0.9
     k: int = 2
     keep: bool = True
-    sizes: tuple[int, ...] | None = None
+    sizes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -43,21 +43,24 @@ class Policy:
         """
         if self.kind not in POLICIES:
             raise ConfigError(f"policy.kind={self.kind}: give one of {', '.join(POLICIES)}")
-        taus = self.tau if isinstance(self.tau, Mapping) else {None: self.tau}
-        for size, tau in taus.items():
-            if size is not None and size not in SIZES:
-                raise ConfigError(f"policy.tau names size {size}: sizes are {list(SIZES)}")
-            if not 0 <= tau <= 1:
-                raise ConfigError(f"policy.tau={tau}: give a probability from 0 to 1")
+        if self.sizes is not None:
+            check_list("policy.sizes", self.sizes, SIZES, SIZES_TEXT)
+        taus = self.tau if isinstance(self.tau, Sequence) else [self.tau]
+        if isinstance(self.tau, Sequence) and len(taus) != len(self.sizes or ()):
+            raise ConfigError(f"policy.tau={list(taus)}: give one, or one for each of policy.sizes")
+        if not all(_is_probability(tau) for tau in taus):
+            raise ConfigError(f"policy.tau={self.tau}: give probabilities from 0 to 1")
         if not 1 <= self.k <= TYPES:
             raise ConfigError(f"policy.k={self.k}: give 1 to {TYPES}")
-        if self.sizes is not None and not set(self.sizes) <= set(SIZES):
-            raise ConfigError(f"policy.sizes={list(self.sizes)}: sizes are {list(SIZES)}")
 
     def has_hints(self, size: int) -> bool:
         """Return whether nodes of a size get hints."""
-        named = not isinstance(self.tau, Mapping) or self.kind != "cumulated" or size in self.tau
-        return named and (self.sizes is None or size in self.sizes)
+        return self.sizes is None or size in self.sizes
+
+    def _tau(self, size: int) -> float:
+        if isinstance(self.tau, Sequence):
+            return self.tau[list(self.sizes or ()).index(size)]
+        return self.tau
 
     def masks(
         self, probabilities: NDArray[np.float32], size: int, known: Iterable[int] = range(TYPES)
@@ -85,9 +88,8 @@ class Policy:
             else:
                 ranked = np.take_along_axis(probabilities, order, -1).astype(np.float64)
                 before = np.cumsum(ranked, -1) - ranked
-                tau = self.tau[size] if isinstance(self.tau, Mapping) else self.tau
-                # Float32 probabilities that sum to 1 within rounding.
-                taken = (before < tau - 1e-6) & (ranked > 0)
+                # Float32 probabilities sum to 1 within rounding.
+                taken = (before < self._tau(size) - 1e-6) & (ranked > 0)
                 taken[..., 0] = True
             bits = np.where(taken, np.uint16(1) << order.astype(np.uint16), np.uint16(0))
             masks = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
@@ -95,3 +97,7 @@ class Policy:
             return masks
         unknown = set(legal_partitions(size)) - set(known)
         return masks | np.uint16(KEEP | sum(1 << type_ for type_ in unknown))
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from av1part.cli.main import VERBS, config_folder
 from av1part.config.check import check_values, is_distributed, leaves, plain
 from av1part.config.help import help_text
-from av1part.config.schema import GROUPS, VERB_KEYS, groups_of
+from av1part.config.schema import VERB_KEYS, groups_of
 from av1part.config.store import register
 from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmenter
@@ -34,7 +34,9 @@ FILES = {
     for p in CONF.rglob("*.yaml")
     if p.parent != CONF and p.relative_to(CONF).parts[0] not in ("hydra", "shared")
 }
-CHOICES = sorted(FILES | {f"{group}/{name}" for group in GROUPS for name in GROUPS[group].choices})
+CHOICES = sorted(
+    FILES | {f"{group}/{name}" for group, g in groups_of("train").items() for name in g.choices}
+)
 
 
 @pytest.fixture(autouse=True)

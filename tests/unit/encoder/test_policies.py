@@ -33,7 +33,7 @@ def test_cumulated_takes_the_most_probable_types_up_to_tau(tau: float, types: li
 
 
 def test_tau_may_be_given_by_size() -> None:
-    policy = Policy(tau={16: 0.5, 64: 1.0}, keep=False)
+    policy = Policy(tau=[0.5, 1.0], sizes=[16, 64], keep=False)
     alike = np.full((1, TYPES), 0.1, np.float32)
     assert types_of(policy.masks(alike, 16)[0]) == [0, 1, 2, 3, 4]
     assert types_of(policy.masks(alike, 64)[0]) == list(range(TYPES))
@@ -75,7 +75,7 @@ def test_sets_are_minimal_and_large_enough(
     [
         ({"kind": "best"}, "policy.kind=best"),
         ({"tau": 1.5}, "policy.tau=1.5"),
-        ({"tau": {128: 0.5}}, "names size 128"),
+        ({"tau": [0.5, 0.9]}, "one for each of policy.sizes"),
         ({"k": 0}, "policy.k=0"),
         ({"sizes": (4,)}, "policy.sizes"),
     ],

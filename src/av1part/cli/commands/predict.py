@@ -51,7 +51,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         raise ConfigError("av1part predict needs a predictor: stage1=CKPT stage2=CKPT ...")
     settings = plain(cfg)
     qindexes = _qindexes(settings)
-    policy = _policy(settings["policy"])
+    policy = Policy(**settings["policy"])
     for name in ("frames", "every"):
         if settings[name] is not None:
             check_count(name, settings[name])
@@ -91,20 +91,6 @@ def _qindexes(settings: Mapping[str, Any]) -> list[int]:
         return list(settings["qindex"])
     check_list("cq_levels", settings["cq_levels"], range(64), "0 to 63")
     return [qindex_of(level) for level in settings["cq_levels"]]
-
-
-def _policy(values: Mapping[str, Any]) -> Policy:
-    tau = values.get("tau", 0.9)
-    if isinstance(tau, Mapping):
-        tau = {int(size): float(value) for size, value in tau.items()}
-    sizes = values["sizes"]
-    return Policy(
-        kind=values["kind"],
-        tau=tau,
-        k=values.get("k", 1),
-        keep=values["keep"],
-        sizes=None if sizes is None else tuple(sizes),
-    )
 
 
 def _warn_outside(predictor: Predictor, sources: Sequence[Source], qindexes: list[int]) -> None:
