@@ -165,6 +165,22 @@ def test_each_policy_writes_its_masks(
             assert (inner == (1 if policy == "none" else 8)).all()
 
 
+def test_policies_can_be_swept(
+    av1part: Command, cascade: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    write_clip(tmp_path / "clip.y4m", frames=1)
+    words = ("out=swept", "hints=true", "-m", "policy.tau=0.2,0.9")
+    ran = av1part("predict", "clip.y4m", *words_of(cascade), *words)
+    assert ran.code == 0, ran.err
+    folders = sorted(path.name for path in Path("swept").iterdir())
+    assert folders == ["policy.tau-0.2", "policy.tau-0.9"]
+    few, many = (next(iter(open_hints(Path("swept") / f / "clip.q80.hints"))) for f in folders)
+    assert sum(map(int.bit_count, map(int, few[16].ravel()))) < sum(
+        map(int.bit_count, map(int, many[16].ravel()))
+    )
+    assert not Path("multirun").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,7 +27,7 @@ from av1part.predictors.interface import Domain, Predictor
 from av1part.predictors.run import Prediction, predict_source, qindex_of
 from av1part.predictors.table import TableWriter, to_table
 from av1part.system.errors import ConfigError
-from av1part.system.files import expanded, write_json
+from av1part.system.files import expanded, slug, write_json
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             check_count(name, settings[name])
     raw = raw_format(*(settings[key] for key in ("width", "height", "bit_depth", "layout")))
     sources = open_sources(find_sources(words), raw, interlaced=settings["interlaced"])
-    out = expanded(settings["out"])
+    out = _folder(expanded(settings["out"]))
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty: choose another out=")
     predictor = load_cascades(
@@ -78,6 +80,14 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         "settings": settings,
     }
     write_json(out / FACTS_FILE, facts)
+
+
+def _folder(out: Path) -> Path:
+    """Return the folder of this job, which in a sweep is one in `out`."""
+    job = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        return out
+    return out / slug(job.job.override_dirname)
 
 
 def _qindexes(settings: Mapping[str, Any]) -> list[int]:
