@@ -27,6 +27,7 @@ from av1part import embedded
 from av1part.data.build.libaom import find_aomenc, find_inspect
 from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
+from av1part.encoder.patched import find_patched
 from av1part.system.errors import EncoderError
 
 CORNER = 160
@@ -47,10 +48,22 @@ def _missing_tool() -> str:
     return ""
 
 
+@cache
+def _missing_patched() -> str:
+    """Why the patched encoder cannot be used here, or nothing."""
+    try:
+        find_patched()
+    except EncoderError as error:
+        return str(error)
+    return _missing_tool()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test marked `libaom` where its programs cannot be found, with the reason."""
+    """Skip tests marked `libaom` or `patched` where their programs are missing, with the reason."""
     if item.get_closest_marker("libaom") and _missing_tool():
         pytest.skip(_missing_tool())
+    if item.get_closest_marker("patched") and _missing_patched():
+        pytest.skip(_missing_patched())
 
 
 def load_file(file: Path) -> ModuleType:

@@ -172,7 +172,7 @@ build() {
   mv -f "$bin/.$name.$$" "$bin/$name"
 }
 
-# Build the encoder that takes hints, and note which patch it has.
+# Build the encoder that takes hints, and note which patch and which assembler it has.
 build_patched() {
   need patch patch
   say "patching a copy of the source"
@@ -181,12 +181,27 @@ build_patched() {
     die "libaom.patch does not fit this source (tried: 3.6 and 3.14): read the end of $log"
   source=$work/patched
   build aomenc-av1part aomenc aomenc -DCONFIG_AV1_DECODER=0
-  cksum <"$patch" >"$bin/aomenc-av1part.patch"
+  rm -f "$bin/aomenc-av1part.patch" # a note of earlier versions
+  printf '{"patch": "%s", "assembler": "%s"}\n' "$(cksum <"$patch")" "$(assembler_of "$work/aomenc-av1part")" \
+    >"$bin/aomenc-av1part.json"
+}
+
+# Print the assembler that cmake found for a build folder: `nasm`, `yasm`, or `none`. libaom's older
+# versions look for it themselves, newer ones leave that to cmake.
+assembler_of() {
+  local found
+  found=$(sed -En 's/^(AS_EXECUTABLE|CMAKE_ASM_NASM_COMPILER):[A-Z]+=//p' "$1/CMakeCache.txt" | head -n 1)
+  case $found in
+    *nasm*) echo nasm ;;
+    *yasm*) echo yasm ;;
+    *) echo none ;;
+  esac
 }
 
 # Whether aomenc-av1part is there, has today's patch and runs here.
 patched_works() {
-  is_program "$bin/aomenc-av1part" && cksum <"$patch" | cmp -s - "$bin/aomenc-av1part.patch" &&
+  is_program "$bin/aomenc-av1part" &&
+    grep -qsF "\"patch\": \"$(cksum <"$patch")\"" "$bin/aomenc-av1part.json" &&
     works "$bin/aomenc-av1part" "$1"
 }
 
@@ -216,8 +231,13 @@ works() {
   grep -q '"blockSize"' "$clip.json"
 }
 
+fits() {
+  works "$1" "$2" || die "$2 cannot read what $1 writes (see $log): name others or remove $bin"
+}
+
 main() {
   mkdir -p "$cache" 2>/dev/null || die "cannot create $cache: set AV1PART_CACHE to a writable folder"
+  unset AV1PART_HINTS AV1PART_COUNTS AV1PART_COSTS # of an encode
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   : >"$log"
@@ -241,6 +261,8 @@ main() {
     say "$bin/inspect does not run here: building it again"
     missing=inspect
   fi
+  # A pair that does not fit is said before minutes are spent on the third program.
+  [ -n "$missing" ] || fits "$aomenc" "$inspect"
   patched_works "$inspect" || missing="$missing patched"
 
   if [ -n "$missing" ]; then
@@ -262,8 +284,7 @@ main() {
     case $missing in *patched*) build_patched ;; esac
   fi
 
-  works "$aomenc" "$inspect" ||
-    die "$inspect cannot read what $aomenc writes (see $log): name others or remove $bin"
+  fits "$aomenc" "$inspect"
   patched_works "$inspect" ||
     die "$bin/aomenc-av1part does not run here (see $log): remove it and try again"
   say "aomenc         $aomenc"

@@ -17,9 +17,14 @@ import pytest
 
 from av1part import embedded
 from av1part.data.build.build import build_dataset
+from av1part.data.build.libaom import find_aomenc
 from av1part.data.build.sources import open_source
 from av1part.data.store.splits import read_split_list
 from av1part.data.store.store import Store
+from av1part.encoder.hints import HintsWriter, grid_shape
+from av1part.encoder.patched import NAME as PATCHED
+from av1part.encoder.patched import find_patched
+from av1part.partition import SIZES
 from av1part.system.errors import ConfigError, SourceError
 from av1part.system.files import sha256_file
 
@@ -96,6 +101,31 @@ def test_jobs_and_place_do_not_change_a_bit(built: Store, tmp_path: Path) -> Non
         (copies / path.name).write_bytes(path.read_bytes())
     again = build_dataset([copies], tmp_path / "again", jobs=1, **QUICK)
     assert hashes(again.path) == hashes(built.path)
+
+
+@pytest.mark.patched
+def test_variables_of_the_patched_encoder_change_nothing(
+    built: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_aomenc().path.name != PATCHED
+    hints = tmp_path / "none.hints"
+    with HintsWriter(hints, 72, 56, SIZES) as writer:
+        for _ in range(2):
+            writer.add({n: np.ones(grid_shape(72, 56, n), np.uint16) for n in SIZES})
+    monkeypatch.setenv("AV1PART_HINTS", str(hints))
+    for name in ("counts", "costs"):
+        monkeypatch.setenv(f"AV1PART_{name.upper()}", str(tmp_path / "written" / name))
+    (tmp_path / "written").mkdir()
+    stock = build_dataset([EIGHT], tmp_path / "stock", **QUICK)
+    patched = find_patched()
+    same_version = patched.version == find_aomenc().version
+    monkeypatch.setenv("AV1PART_AOMENC", str(patched.path))
+    again = build_dataset([EIGHT], tmp_path / "patched", **QUICK)
+    alone = built.nodes.filter(sequence=EIGHT.stem)
+    assert stock.nodes.equals(alone)
+    # Of another version of libaom the nodes are others, but not those of the hints.
+    assert again.nodes.equals(alone) if same_version else set(again.nodes["partition"]) != {0}
+    assert not list((tmp_path / "written").iterdir())
 
 
 @pytest.mark.libaom

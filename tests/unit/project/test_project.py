@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from av1part.data.build.libaom import find_aomenc, find_inspect
+from av1part.encoder.patched import PATCH, find_patched
 
 from ...conftest import load_file
 
@@ -268,14 +269,47 @@ def test_libaom_refuses_a_tool_that_is_none(tmp_path: Path, variable: str) -> No
     )
 
 
-@pytest.mark.libaom
-def test_libaom_builds_nothing_where_inspect_is(tmp_path: Path) -> None:
-    built = tmp_path / "libaom/bin/inspect"
+@pytest.mark.patched
+def test_libaom_builds_nothing_where_the_programs_are(tmp_path: Path) -> None:
+    built, patched = tmp_path / "libaom/bin/inspect", tmp_path / "libaom/bin/aomenc-av1part"
     built.parent.mkdir(parents=True)
-    built.symlink_to(find_inspect().path)
+    for link, file in ((built, find_inspect().path), (patched, find_patched().path)):
+        link.symlink_to(file)
+        if link is patched:
+            link.with_suffix(".json").symlink_to(file.with_suffix(".json"))
     aomenc = str(find_aomenc().path)
-    done = run(ROOT / "tools/libaom.sh", AV1PART_CACHE=str(tmp_path), AV1PART_AOMENC=aomenc)
-    assert done.stdout == f"libaom: aomenc  {aomenc}\nlibaom: inspect {built}\n"
+    settings = {"AV1PART_CACHE": str(tmp_path), "AV1PART_AOMENC": aomenc}
+    # Variables of another encode neither fail nor write.
+    settings |= {"AV1PART_HINTS": str(tmp_path / "gone"), "AV1PART_COSTS": str(tmp_path / "costs")}
+    done = run(ROOT / "tools/libaom.sh", **settings)
+    assert done.stdout == (
+        f"libaom: aomenc         {aomenc}\nlibaom: inspect        {built}\n"
+        f"libaom: aomenc-av1part {patched}\n"
+    )
+    assert {file.name for file in tmp_path.iterdir()} == {"libaom"}
+
+
+def test_the_patch_is_the_one_that_is_looked_for_and_is_short() -> None:
+    patch = ROOT / "tools/libaom.patch"
+    with patch.open() as file:
+        summed = subprocess.run(["cksum"], stdin=file, capture_output=True, text=True, check=True)
+    assert summed.stdout.strip() == PATCH, "correct PATCH of av1part.encoder.patched"
+    assert len(patch.read_text().splitlines()) < 300
+    assert "BSD 2-Clause" in patch.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "assembler"),
+    [
+        ("AS_EXECUTABLE:FILEPATH=/usr/bin/yasm", "yasm"),
+        ("CMAKE_ASM_NASM_COMPILER:STRING=/usr/bin/nasm", "nasm"),
+        ("CMAKE_ASM_NASM_COMPILER-ADVANCED:INTERNAL=1", "none"),
+    ],
+)
+def test_libaom_notes_the_assembler_of_a_build(tmp_path: Path, line: str, assembler: str) -> None:
+    (tmp_path / "CMakeCache.txt").write_text(f"//nasm\n{line}\n")
+    done = run("bash", "-c", 'source tools/libaom.sh; assembler_of "$1"', "bash", tmp_path)
+    assert done.stdout.strip() == assembler
 
 
 @pytest.mark.libaom

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ _BLOCK_NAME = re.compile(r"BLOCK_(\d+)X(\d+)")
 _MEMBER = re.compile(r'\s*"(blockSizeMap|blockSize|frameType|baseQIndex)":\s*(.*?),?\s*')
 _MOST_CELLS = MAX_SIDE // UNIT + 2
 """Cells a side of the largest frame, rounded up to whole 8x8 blocks as in AV1."""
+PATCHED_VARIABLES = ("AV1PART_HINTS", "AV1PART_COUNTS", "AV1PART_COSTS")
+"""What the patched encoder reads from its environment (docs/encoder.md)."""
+
 _VERSION = re.compile(r"AOMedia Project AV1 (?:En|De)coder (v\S+)")
 
 
@@ -76,7 +79,8 @@ class Children:
 
         Args:
             command: The program and its arguments.
-            **pipes: Arguments of `Popen` for its streams.
+            **pipes: Arguments of `Popen` for its streams and environment, which is
+                `stock_environment` by default.
 
         Yields:
             The running program.
@@ -87,6 +91,7 @@ class Children:
         with self._lock:
             if self._closed:
                 raise EncoderError(f"{Path(command[0]).name} was not started: the build stopped")
+            pipes.setdefault("env", stock_environment())
             try:
                 process = subprocess.Popen(command, start_new_session=True, **pipes)
             except OSError as error:
@@ -111,6 +116,11 @@ class Children:
                 process.kill()
 
 
+def stock_environment() -> dict[str, str]:
+    """Return the environment in which the patched encoder does what the stock one does."""
+    return {key: text for key, text in os.environ.items() if key not in PATCHED_VARIABLES}
+
+
 def _close_quietly(pipe: IO[bytes]) -> None:
     """Close a pipe whose reader may have ended, which loses what it has not read."""
     with suppress(BrokenPipeError):
@@ -123,7 +133,7 @@ def find_aomenc() -> Tool:
     An `EncoderError` says that there is none, or that it is not libaom's.
     """
     path = _find("aomenc", "AV1PART_AOMENC")
-    return Tool(path, _version(path, ["--help"]))
+    return Tool(path, program_version(path, ["--help"]))
 
 
 def find_inspect() -> Tool:
@@ -136,7 +146,7 @@ def find_inspect() -> Tool:
     with tempfile.NamedTemporaryFile(suffix=".ivf") as file:
         file.write(_ivf_header())
         file.flush()
-        return Tool(path, _version(path, [file.name, "-bs"]))
+        return Tool(path, program_version(path, [file.name, "-bs"]))
 
 
 def _ivf_header() -> bytes:
@@ -165,13 +175,26 @@ def _find(name: str, variable: str) -> Path:
     return Path(installed)
 
 
-def _version(path: Path, arguments: list[str]) -> str:
+def program_version(path: Path, arguments: list[str]) -> str:
+    """Return the version that a program of libaom prints.
+
+    Args:
+        path: The program.
+        arguments: Make it print its version.
+
+    Returns:
+        Such as `v3.6.0`.
+
+    Raises:
+        EncoderError: if it cannot be run, or is not libaom's.
+    """
     try:
         output = subprocess.run(
             [path, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=stock_environment(),
             timeout=60,
             check=False,
         ).stdout.decode(errors="replace")
@@ -210,8 +233,13 @@ def encoder_arguments(
 
 
 def encode(
-    aomenc: Path, y4m: Path, ivf: Path, arguments: Sequence[str], children: Children
-) -> None:
+    aomenc: Path,
+    y4m: Path,
+    ivf: Path,
+    arguments: Sequence[str],
+    children: Children,
+    environment: Mapping[str, str] | None = None,
+) -> float:
     """Encode a y4m file through a pipe, which ends the encoder if this process dies.
 
     Args:
@@ -220,13 +248,18 @@ def encode(
         ivf: The stream to write.
         arguments: Arguments from `encoder_arguments`.
         children: Processes of the build.
+        environment: Variables of the patched encoder.
+
+    Returns:
+        User and system seconds of aomenc.
 
     Raises:
         EncoderError: if aomenc fails, with its last message.
     """
     command = [str(aomenc), *arguments, "-o", str(ivf), "-"]
+    env = {**stock_environment(), **(environment or {})}
     with tempfile.TemporaryFile() as log:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": log}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": log, "env": env}
         with children.run(command, **pipes) as process, y4m.open("rb") as source:
             assert process.stdin is not None
             try:
@@ -234,9 +267,21 @@ def encode(
                 process.stdin.close()
             except BrokenPipeError:
                 pass  # aomenc gave up early; its exit status and log say why
-            status = process.wait()
-        if status != 0:
-            raise EncoderError(f"aomenc failed on {y4m.stem} {_reason(status, log)}")
+            seconds = _wait_seconds(process)
+        if process.returncode != 0:
+            raise EncoderError(f"aomenc failed on {y4m.stem} {_reason(process.returncode, log)}")
+    return seconds
+
+
+def _wait_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a program; return its user and system seconds."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # `Children.close` in another thread waited for it
+        process.wait()
+        return 0.0
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 def inspect_stream(inspect: Path, ivf: Path, children: Children) -> Iterator[InspectedFrame]:
