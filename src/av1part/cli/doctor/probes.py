@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import locale
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,8 @@ _SHARED_BYTES = 256e6
 """Shared memory for the batches of a few DataLoader workers; containers often have 64 MB."""
 _MEMORY_BYTES = 3e9
 """Memory of a training at full width, PyTorch's own code included."""
+_X86 = {"x86_64", "amd64", "i386", "i686"}
+"""Processors for which libaom has code for an assembler."""
 
 
 def surroundings() -> ProbeResult:
@@ -42,6 +45,9 @@ def programs() -> ProbeResult:
         row, problem = _libaom(name)
         rows.append((name, row))
         problems += problem
+    row, problem = _patched()
+    rows.append(("aomenc-av1part", row))
+    problems += problem
     compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
     rows.append(("C++ compiler", compiler or "not found"))
     if compiler is None:
@@ -71,6 +77,29 @@ def _libaom(name: str) -> tuple[str, list[Problem]]:
         remedy = "check the folder for temporary files"
         return "not tried", [Problem("av1part data build", reason, remedy)]
     return f"{tool.path}, {tool.version}", []
+
+
+def _patched() -> tuple[str, list[Problem]]:
+    from av1part.encoder.patched import find_patched
+    from av1part.system.errors import EncoderError
+
+    feature = "hints in an encoder"
+    try:
+        tool = find_patched()
+    except EncoderError as error:
+        reason, _, remedy = str(error).rpartition(": ")
+        return "not found", [Problem(feature, reason, remedy)]
+    except OSError as error:
+        reason = f"aomenc-av1part cannot be tried ({error})"
+        return "not tried", [Problem(feature, reason, "check the folder for temporary files")]
+    value = f"{tool.path}, {tool.version}"
+    if tool.assembler != "none":
+        return f"{value}, built with {tool.assembler}", []
+    if platform.machine().lower() not in _X86:
+        return value, []
+    reason = "it was built without an assembler and is many times slower"
+    remedy = f"install nasm, remove {tool.path} and run `make libaom`"
+    return f"{value}, built without nasm", [Problem("times of the patched encoder", reason, remedy)]
 
 
 def space() -> ProbeResult:

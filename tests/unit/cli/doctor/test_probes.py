@@ -14,6 +14,7 @@ import pytest
 from av1part import embedded
 from av1part.cli.commands.doctor import _examined
 from av1part.cli.doctor import ProbeResult, limits, probes
+from av1part.encoder.patched import Patched
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -42,8 +43,27 @@ def test_programs_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             f"av1part data build: no {name} found: run `make libaom`, or set {variable} "
             "to the program"
         ) in lines
+    assert rows["aomenc-av1part"] == "not found"
+    assert "hints in an encoder: no aomenc-av1part found: run `make libaom`" in lines
     assert "trainer.compile=true" in failing(result)
     assert not any(problem.fatal for problem in result.problems)
+
+
+@pytest.mark.parametrize(
+    ("assembler", "machine", "problem"),
+    [("nasm", "x86_64", False), ("none", "x86_64", True), ("none", "aarch64", False)],
+)
+def test_a_patched_encoder_without_assembler_is_slow_on_x86(
+    monkeypatch: pytest.MonkeyPatch, assembler: str, machine: str, problem: bool
+) -> None:
+    tool = Patched(Path("/bin/aomenc-av1part"), "v3.6.0", assembler)
+    monkeypatch.setattr("av1part.encoder.patched.find_patched", lambda: tool)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    result = probes.programs()
+    assert dict(result.rows)["aomenc-av1part"].startswith("/bin/aomenc-av1part, v3.6.0")
+    lines = failing(result)
+    assert ("times of the patched encoder" in lines) is problem
+    assert not problem or "install nasm" in lines["times of the patched encoder"]
 
 
 def test_no_file_stays(tmp_path: Path) -> None:
