@@ -30,7 +30,7 @@ from av1part.system.errors import EncoderError, HintsError
 from av1part.system.files import read_json
 
 NAME = "aomenc-av1part"
-PATCH = "3646310337 13503"
+PATCH = "2739755135 13528"
 """CRC and length of tools/libaom.patch, as `cksum` prints them; a test compares them."""
 
 _REMEDY = "run `make libaom`"

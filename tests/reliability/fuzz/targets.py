@@ -16,6 +16,7 @@ from av1part.data.build.y4m import Y4mReader
 
 from .case import TARGETS, Case, Draw, Target
 from .checkpoints import Checkpoints
+from .hints import Figures, Hints
 from .hostile import NUMBERS, TEXTS, changes, tree_changes
 from .importers import Importers
 from .stores import Stores
@@ -146,6 +147,10 @@ class Inspect:
 
 
 MAKERS: Mapping[str, Callable[[Path], Target]] = dict(
-    zip(TARGETS, (Importers, Stores, Y4m, RawYuv, Media, Inspect, Checkpoints), strict=True)
+    zip(
+        TARGETS,
+        (Importers, Stores, Y4m, RawYuv, Media, Inspect, Checkpoints, Hints, Figures),
+        strict=True,
+    )
 )
 """Name of a target to what makes it in a folder."""
