@@ -152,12 +152,14 @@ def open_hints(path: Path) -> Hints:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            header = np.frombuffer(file.read(2 * _HEADER_WORDS), "<u2")
+            start = file.read(2 * _HEADER_WORDS)
     except OSError as error:
         raise HintsError(f"{path} cannot be read ({error.strerror})") from None
-    if len(header) < _HEADER_WORDS or tuple(header[:2]) != _MAGIC:
+    whole = len(start) == 2 * _HEADER_WORDS
+    header = np.frombuffer(start, "<u2").tolist() if whole else [0] * _HEADER_WORDS
+    *magic, version, width, height, levels, frames = header
+    if tuple(magic) != _MAGIC:
         raise HintsError(f"{path} is not a hint file")
-    _, _, version, width, height, levels, frames = map(int, header)
     if version != VERSION:
         raise HintsError(f"{path} is of version {version}, not {VERSION}: write it again")
     if not (width and height and frames and levels) or levels >> len(SIZES):

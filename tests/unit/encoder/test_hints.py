@@ -94,6 +94,15 @@ def test_what_is_wrong_with_a_file_is_named(
     assert "a.hints" in str(caught.value)
 
 
+@pytest.mark.parametrize("length", [0, 1, 4, 13])
+def test_less_than_a_header_is_no_hint_file(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "a.hints"
+    write(path, 64, 64, (16,), 1)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(HintsError, match=r"a\.hints is not a hint file"):
+        open_hints(path)
+
+
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.hints"
 
