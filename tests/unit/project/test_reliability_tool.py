@@ -38,4 +38,4 @@ def test_a_fault_that_is_tried_again_replaces_its_row(tool: ModuleType) -> None:
 
 def test_a_part_that_is_none_is_named(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert tool.main(["fuzz", "kil", "--", "-k", "x"]) == 2
-    assert "no part kil: choose of cuts fuzz kill storage" in capsys.readouterr().out
+    assert "no part kil: choose of cuts encoder fuzz kill storage" in capsys.readouterr().out
