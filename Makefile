@@ -76,7 +76,7 @@ sweep: need-exp setup ## Run an experiment's jobs: EXP=exp11a/all [LAUNCHER=slur
 	@$(BIN)/av1part train -m experiment=$(EXP) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER)) $(ARGS)
 
 .PHONY: libaom
-libaom: ## Build libaom's inspect once, and see to aomenc
+libaom: ## Build libaom's inspect and aomenc-av1part once, and see to aomenc
 	@tools/libaom.sh
 
 .PHONY: embedded-data
