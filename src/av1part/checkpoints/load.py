@@ -95,27 +95,61 @@ def load_stage(
     entry = checkpoint["av1part"]
     if stage is not None and entry["stage"] != stage:
         raise CheckpointError(f"checkpoint {path} is of {entry['stage']}, expected one of {stage}")
-    what, state = f"checkpoint {path}", checkpoint["state_dict"]
+    return build_stage(
+        f"checkpoint {path}",
+        entry["stage"],
+        checkpoint["hyper_parameters"],
+        entry["classes"],
+        checkpoint["state_dict"],
+        cls=cls,
+    )
+
+
+def build_stage(
+    what: str,
+    stage: str,
+    hyper_parameters: Mapping[str, Any],
+    classes: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    cls: type[StageModule] | None = None,
+) -> StageModule:
+    """Build a stage from the contents of a file, which need not be what they claim.
+
+    Args:
+        what: The file, as an error names it.
+        stage: Name of the stage.
+        hyper_parameters: Of its module, their `data` as `check_facts` wants it.
+        classes: Class to names of its types, as the file has them.
+        state: Tensors by name.
+        cls: Class to build instead of the stage's own.
+
+    Returns:
+        The stage in eval mode on the CPU, with exactly these tensors.
+
+    Raises:
+        CheckpointError: if the hyper-parameters describe no stage, or one of other classes or
+            tensors.
+    """
     try:
-        build = partial(cls or stage_class(entry["stage"]), **checkpoint["hyper_parameters"])
+        build = partial(cls or stage_class(stage), **hyper_parameters)
         with torch.device("meta"):  # no memory, since the module described may be of any size
             _check_state(build(), state, what)
         module = build()
     except (ConfigError, *_BAD_VALUES) as error:
         reason = first_line(error)
         raise CheckpointError(f"{what} does not describe a stage: {reason}; train again") from None
-    classes = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
-    if classes != entry["classes"]:
+    ours = {name: [p.name for p in members] for name, members in module.stage.classes.items()}
+    if ours != classes:
         raise CheckpointError(
-            f"checkpoint {path} was trained on classes {entry['classes']}, "
-            f"{entry['taxonomy']} now has {classes}: train again"
+            f"{what} was trained on classes {classes}, {module.taxonomy.name} now has {ours}: "
+            "train again"
         )
-    facts, types = checkpoint["hyper_parameters"]["data"], len(Partition)
-    for key, length in (("class_counts", len(classes)), ("type_counts", types)):
+    facts, types = hyper_parameters["data"], len(Partition)
+    for key, length in (("class_counts", len(ours)), ("type_counts", types)):
         if len(facts[key]) != length or min(facts[key]) < 0 or not sum(facts[key]):
             raise CheckpointError(
-                f"checkpoint {path} has {key} that do not count {length} classes: restore it or "
-                "train again"
+                f"{what} has {key} that do not count {length} classes: restore it or train again"
             )
     _load_strict(module, state, what)
     return module.eval()
@@ -180,6 +214,29 @@ def _check_state(module: torch.nn.Module, state: Mapping[str, Tensor], what: str
     check_names(what, set(own), state, own)
 
 
+def check_facts(what: str, facts: Any) -> None:
+    """Check what a file records of the data that a stage was trained on.
+
+    Args:
+        what: The file, as an error names it.
+        facts: The record, as `BlockDataModule.facts` makes it.
+
+    Raises:
+        CheckpointError: if a fact is missing, or is not as training writes it.
+    """
+    missing = sorted(_FACTS.keys() - (facts.keys() if isinstance(facts, dict) else set()))
+    if missing:
+        raise CheckpointError(f"{what} does not say its data's {', '.join(missing)}")
+    kinds = _FACTS | {key: types for key, types in _LATER_FACTS.items() if key in facts}
+    wrong = [key for key, types in kinds.items() if not _is_fact(facts[key], types)]
+    sound = [key for key in MOST if key not in wrong]
+    wrong += [key for key in sound if not 0 <= facts[key] <= MOST[key]]
+    if wrong:
+        raise CheckpointError(
+            f"{what} does not say its data's {', '.join(wrong)} as training writes them"
+        )
+
+
 def _check_sidecar(path: Path) -> None:
     sidecar = sidecar_path(path)
     if not sidecar.is_file():
@@ -217,18 +274,7 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     complete = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
     if not complete or not isinstance(entry.get("classes"), dict):
         raise CheckpointError(f"checkpoint {path} does not say its stage, taxonomy and classes")
-    facts = checkpoint["hyper_parameters"].get("data")
-    missing = sorted(_FACTS.keys() - (facts.keys() if isinstance(facts, dict) else set()))
-    if missing:
-        raise CheckpointError(f"checkpoint {path} does not say its data's {', '.join(missing)}")
-    kinds = _FACTS | {key: types for key, types in _LATER_FACTS.items() if key in facts}
-    wrong = [key for key, types in kinds.items() if not _is_fact(facts[key], types)]
-    sound = [key for key in MOST if key not in wrong]
-    wrong += [key for key in sound if not 0 <= facts[key] <= MOST[key]]
-    if wrong:
-        raise CheckpointError(
-            f"checkpoint {path} does not say its data's {', '.join(wrong)} as training writes them"
-        )
+    check_facts(f"checkpoint {path}", checkpoint["hyper_parameters"].get("data"))
     if not all(_is_name(name) and _is_plain(tensor) for name, tensor in state.items()):
         raise CheckpointError(f"checkpoint {path} holds a state that is not of plain tensors")
     if state_sha256(state) != entry.get("state_sha256"):
