@@ -59,6 +59,7 @@ class CascadePredictor:
             module.eval().requires_grad_(False)
         self.taxonomy = modules[0].taxonomy
         self.choices = Choices.neutral(members) if choices is None else choices
+        self.members = members
         self.ensemble = ensemble
         self._device = modules[0].device
         self._precision = precision

@@ -19,7 +19,7 @@ from av1part.partition import Partition
 from av1part.predictors.interface import TYPES, Distributions, Domain, uniform, whole_nodes
 from av1part.system.errors import StoreError
 
-_BINS = 24
+BINS = 24
 """Intervals of the variance rule, of equal numbers of nodes each."""
 
 Key = tuple[int, int]
@@ -164,9 +164,9 @@ class VarianceRule:
         for (size, qindex), group in numbered.group_by("size", "qindex"):
             key = int(size), int(qindex)
             own, partition = variance[group["number"].to_numpy()], group["partition"].to_numpy()
-            edges[key] = np.quantile(own, np.linspace(0, 1, _BINS + 1)[1:-1])
+            edges[key] = np.quantile(own, np.linspace(0, 1, BINS + 1)[1:-1])
             bins = np.searchsorted(edges[key], own, side="right")
-            counts = np.stack([_counts(partition[bins == i]) for i in range(_BINS)])
+            counts = np.stack([_counts(partition[bins == i]) for i in range(BINS)])
             prior = _smoothed(counts.sum(0), uniform(key[0], domain))
             shares[key] = _smoothed(counts, prior)
         return cls(domain, ByQindex(edges), ByQindex(shares))

@@ -1,0 +1,289 @@
+"""A predictor as one file that can be mailed, written by `write_bundle`, opened by `read_bundle`.
+
+    predictor -> facts (JSON) + arrays -> safetensors file -> Bundle, the same predictor
+
+`bundle_file` is the file, `bundle_kinds` what each kind of predictor consists of.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from av1part import __version__
+from av1part.checkpoints.contents import plain_values
+from av1part.evaluation.attach import CPU, Compute, device_of
+from av1part.options import OUTSIDES, Outside
+from av1part.partition import SIZES
+from av1part.predictors.bundle_file import read_bundle_file, read_facts, to_bytes
+from av1part.predictors.bundle_kinds import KINDS
+from av1part.predictors.interface import Distributions, Domain, Predictor
+from av1part.system.errors import Av1partError, BundleError, first_line
+from av1part.system.files import atomic_path, expanded, sha256_file
+from av1part.system.formats import refusal
+
+log = logging.getLogger(__name__)
+
+BUNDLE_FORMAT = 1
+"""Version of the file."""
+
+NO_LICENCE = "none given"
+"""Stands for the licence where the author gave none."""
+
+_REMEDY = "make the bundle again"
+_MOST_TEXT = 500
+"""Characters of the name and of the licence."""
+
+_FACTS: Mapping[str, type] = {
+    **dict.fromkeys(("kind", "name", "av1part", "outside", "licence"), str),
+    **dict.fromkeys(("domain", "content", "tensors"), dict),
+    "sources": list,
+    "format": int,
+}
+
+_BAD_VALUES = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""Errors that building a predictor from values that are not its own may raise."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle, which is a predictor.
+
+    Attributes:
+        predictor: What it holds.
+        outside: What happens outside of its domain: `warn` or `refuse`.
+        licence: As its author gave it.
+        sources: For each dataset it was trained on, its name and the hashes of manifest and split.
+    """
+
+    predictor: Predictor
+    outside: Outside = "warn"
+    licence: str = NO_LICENCE
+    sources: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def name(self) -> str:
+        """See `Predictor`."""
+        return self.predictor.name
+
+    @property
+    def domain(self) -> Domain:
+        """See `Predictor`."""
+        return self.predictor.domain
+
+    def predict(self, plane: NDArray[Any], bit_depth: int, qindex: int) -> Distributions:
+        """See `Predictor`."""
+        return self.predictor.predict(plane, bit_depth, qindex)
+
+
+def write_bundle(path: str | Path, bundle: Bundle) -> Path:
+    """Write a predictor to a file and read it back; the same predictor gives the same bytes.
+
+    Args:
+        path: The file, replaced if it exists.
+        bundle: The predictor with its licence; sources of a cascade are its checkpoints'.
+
+    Returns:
+        The file written.
+
+    Raises:
+        BundleError: if no kind of bundle holds such a predictor, or what was written is refused.
+    """
+    path = expanded(path)
+    predictor = bundle.predictor
+    kind = next((name for name, kind in KINDS.items() if type(predictor) is kind.of), None)
+    if kind is None:
+        raise BundleError(f"a bundle cannot hold {predictor.name}: it holds {', '.join(KINDS)}")
+    packed = KINDS[kind].pack(predictor)
+    facts = {
+        "format": BUNDLE_FORMAT,
+        "av1part": __version__,
+        "kind": kind,
+        "name": predictor.name,
+        "domain": asdict(predictor.domain),
+        "outside": bundle.outside,
+        "licence": bundle.licence,
+        "sources": list(packed.sources or bundle.sources),
+        "content": packed.content,
+    }
+    try:
+        data = to_bytes(facts, packed.arrays)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{predictor.name} has values that JSON has not: {error}") from None
+    with atomic_path(path) as part:
+        part.write_bytes(data)
+        read_bundle(part)
+    return path
+
+
+def read_bundle(path: str | Path, compute: Compute = CPU) -> Bundle:
+    """Open a bundle: nothing of it is run, and every inconsistency is an error.
+
+    Args:
+        path: The file.
+        compute: Device and precision of networks.
+
+    Returns:
+        The predictor, whose answers are those of the one that was written.
+
+    Raises:
+        BundleError: if the file is missing, damaged, hostile, of another format, or describes no
+            predictor.
+        ConfigError: if there is no such device.
+    """
+    device_of(compute.device)
+    path = expanded(path)
+    facts, arrays = read_bundle_file(path)
+    _check_facts(path, facts)
+    try:
+        domain = _domain(facts["domain"])
+        predictor = KINDS[facts["kind"]].unpack(facts["content"], arrays, domain, compute)
+    except (Av1partError, *_BAD_VALUES) as error:
+        raise BundleError(
+            f"bundle {path} does not describe a predictor of kind {facts['kind']}: "
+            f"{first_line(error)}; {_REMEDY}"
+        ) from None
+    return Bundle(predictor, facts["outside"], facts["licence"], facts["sources"])
+
+
+def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Read what a bundle holds, as plain values by section; nothing is built.
+
+    Args:
+        path: The file.
+
+    Returns:
+        `bundle`, `domain`, a section a dataset that it was trained on, and one a cascade.
+
+    Raises:
+        BundleError: as `read_bundle`, as far as the facts go.
+    """
+    path = expanded(path)
+    facts = read_facts(path)
+    _check_facts(path, facts)
+    cascades = facts["content"].get("cascades")
+    parts = cascades if isinstance(cascades, dict) else {facts["kind"]: facts["content"]}
+    sections: dict[str, Any] = {
+        "bundle": {
+            "file": str(path.resolve()),
+            "bytes": path.stat().st_size,
+            "file_sha256": sha256_file(path),
+            **{key: facts[key] for key in ("format", "av1part", "kind", "name", "licence")},
+            "outside": facts["outside"],
+            "tensors": len(facts["tensors"]),
+            "stored": len(set(facts["tensors"].values())),
+        },
+        "domain": facts["domain"],
+    }
+    for number, source in enumerate(facts["sources"], start=1):
+        sections[f"trained on {number}"] = source
+    for name, part in parts.items():
+        sections[f"{facts['kind']} {name}"] = part
+    return {str(name): _section(section) for name, section in sections.items() if section}
+
+
+def _section(values: Any) -> dict[str, Any]:
+    """Reduce a section to plain values, with each stage as an entry of its own."""
+    if not isinstance(values, dict):
+        return {"value": plain_values(values)}
+    stages = values.get("stages")
+    flat = {key: value for key, value in values.items() if key != "stages"}
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        known = isinstance(stage, dict) and isinstance(stage.get("members"), list)
+        flat[name] = stage if not known else {**stage, "members": len(stage["members"])}
+    plain: dict[str, Any] = plain_values(flat)
+    return plain
+
+
+def check_domain(predictor: Predictor, bit_depth: int, qindex: int) -> None:
+    """Warn of a question outside of what a predictor was trained on, or refuse it.
+
+    Args:
+        predictor: A `Bundle` says what happens; any other predictor warns.
+        bit_depth: Bits per sample.
+        qindex: Base quantiser index.
+
+    Raises:
+        BundleError: if the bundle refuses.
+    """
+    domain, (low, high) = predictor.domain, predictor.domain.qindexes
+    reasons = []
+    if bit_depth not in domain.bit_depths:
+        reasons.append(f"{bit_depth} bits a sample (trained on {_list(domain.bit_depths)})")
+    if not low <= qindex <= high:
+        reasons.append(f"qindex {qindex} (trained on {low} to {high})")
+    if not reasons:
+        return
+    line = f"{predictor.name} is asked outside of its domain: {' and '.join(reasons)}"
+    if isinstance(predictor, Bundle) and predictor.outside == "refuse":
+        raise BundleError(
+            f"{line}, which its bundle refuses: leave it out or use another predictor"
+        )
+    log.warning("%s: its probabilities are worth less there", line)
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _check_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Check the facts that every kind has.
+
+    Raises:
+        BundleError: if one is missing or cannot be.
+    """
+    version, wrote = facts.get("format"), facts.get("av1part")
+    if version != BUNDLE_FORMAT:
+        raise BundleError(refusal(f"bundle {path}", version, BUNDLE_FORMAT, wrote, _REMEDY))
+    wrong = [key for key, type_ in _FACTS.items() if type(facts.get(key)) is not type_]
+    if wrong or facts.keys() != _FACTS.keys():
+        different = ", ".join(sorted({*wrong, *facts.keys() ^ _FACTS.keys()}))
+        raise BundleError(f"bundle {path} lacks or adds facts ({different}): {_REMEDY}")
+    if facts["kind"] not in KINDS:
+        raise BundleError(
+            f"bundle {path} is of kind {facts['kind']!r}, av1part {__version__} knows "
+            f"{', '.join(KINDS)}: use a later av1part, the one that wrote it or newer"
+        )
+    texts = [facts[key] for key in ("name", "licence", "av1part")]
+    if facts["outside"] not in OUTSIDES or any(_is_bad(text) for text in texts):
+        raise BundleError(f"bundle {path} has a name, licence or rule that cannot be: {_REMEDY}")
+    if not all(isinstance(source, dict) for source in facts["sources"]):
+        raise BundleError(f"bundle {path} has sources that cannot be: {_REMEDY}")
+
+
+def _is_bad(text: str) -> bool:
+    return not text.isprintable() or not 0 < len(text) <= _MOST_TEXT
+
+
+def _domain(values: Mapping[str, Any]) -> Domain:
+    """Return the domain that a file claims.
+
+    Raises:
+        ValueError: if it cannot be.
+    """
+    domain = Domain(
+        sizes=_increasing(values["sizes"], SIZES),
+        qindexes=_increasing(values["qindexes"], range(256), strictly=False),  # type: ignore[arg-type]
+        bit_depths=_increasing(values["bit_depths"], range(8, 17)),
+        one_to_four=values["one_to_four"],
+    )
+    sound = len(domain.qindexes) == 2 and type(domain.one_to_four) is bool and len(values) == 4
+    if not sound:
+        raise ValueError("its domain is none")
+    return domain
+
+
+def _increasing(values: Any, among: Sequence[int], *, strictly: bool = True) -> tuple[int, ...]:
+    kept = tuple(value for value in values if type(value) is int and value in among)
+    ordered = sorted(set(kept) if strictly else kept)
+    if not kept or list(kept) != ordered or len(kept) != len(values):
+        raise ValueError("its domain is none")
+    return kept

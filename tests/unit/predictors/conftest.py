@@ -1,0 +1,68 @@
+"""One predictor of every kind that a bundle can hold, small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from av1part.cascade.choices import Choices
+from av1part.cascade.predictor import CascadePredictor
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.store import Store
+from av1part.partition import taxonomy
+from av1part.predictors.cascade import Cascades
+from av1part.predictors.fitted import ByQindex, ClassPrior, RandomSets, VarianceRule
+from av1part.predictors.interface import Predictor
+from av1part.stages.base import STAGES, StageModule
+
+
+def small_stage(name: str, store: Path, size: int, seed: int) -> StageModule:
+    """A stage of width 4 that answers differently for each block and qindex."""
+    torch.manual_seed(size)  # of one size, all have the same backbone
+    module = STAGES[name](
+        taxonomy="v6",
+        method="scratch",
+        backbone={"width": 4},
+        head={"kind": "linear"},
+        conditioning="qindex",
+        loss={"kind": "cross_entropy"},
+        optimizer={"lr": {"backbone": 1e-3, "head": 1e-4}},
+        scheduler={"kind": "constant"},
+        data=BlockDataModule(store, stage=name, size=size).facts(),
+        start={"stage1": "/home/somebody/runs/s1.ckpt", "sha256": "0" * 64},
+    ).eval()
+    torch.manual_seed(seed)
+    for weights in (
+        *module.classifier.conditioning.parameters(),
+        module.classifier.head[-1].weight,
+    ):
+        torch.nn.init.normal_(weights)
+    return module
+
+
+def small_cascade(store: Path, size: int) -> CascadePredictor:
+    names = [stage.name for stage in taxonomy("v6").at(size).stages]
+    members = {
+        name: [small_stage(name, store, size, seed) for seed in range(1 + (name == "stage3_ab"))]
+        for name in names
+    }
+    temperatures = {name: (1.25, 0.7)[: len(own)] for name, own in members.items()}
+    return CascadePredictor(members, Choices(0.4, temperatures), ensemble="vote")
+
+
+@pytest.fixture(scope="session")
+def bundled(small_store: Path, store_8x8: Path) -> Mapping[str, Predictor]:
+    """Kind to a predictor of it."""
+    store = Store.open(small_store)
+    prior = ClassPrior.fit(store, store.nodes)
+    sizes = {(16, 80): np.array([0.5, 0.3, 0.2]), (16, 200): np.array([0.25] * 4)}
+    return {
+        "cascade": Cascades.of([small_cascade(small_store, 16), small_cascade(store_8x8, 8)]),
+        "prior": prior,
+        "variance": VarianceRule.fit(store, store.nodes),
+        "random": RandomSets(prior.domain, ByQindex(sizes), seed=3),
+    }
