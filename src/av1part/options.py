@@ -17,6 +17,7 @@ Verification = Literal["module", "process"]
 Ensemble = Literal["mean", "vote"]
 CalibrationSource = Literal["auto", "fit", "stored", "none"]
 PolicyKind = Literal["cumulated", "top", "none", "split"]
+Bundled = Literal["cascade", "prior", "variance"]
 Outside = Literal["warn", "refuse"]
 Objective = Literal["macro_f1", "accuracy", "f1_positive"]
 """What a threshold maximises: macro-F1, accuracy, or the F1 of Stage 1's second class."""
@@ -34,6 +35,7 @@ ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 CALIBRATION_SOURCES: tuple[str, ...] = get_args(CalibrationSource)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 POLICIES: tuple[str, ...] = get_args(PolicyKind)
+BUNDLED: tuple[str, ...] = get_args(Bundled)
 OUTSIDES: tuple[str, ...] = get_args(Outside)
 
 PROTOCOLS: Mapping[str, str] = {

@@ -83,6 +83,13 @@ VERBS: dict[str, Verb] = {
         (0, None),
     ),
     "pipeline": Verb("stage1=CKPT ...", "the cascade", "pipeline", "pipeline"),
+    "bundle": Verb(
+        "stage1=CKPT ... out=FILE or FILE --show",
+        "a predictor as one file; --show: its contents",
+        *("bundle", "bundle"),
+        (0, 1),
+        {"--show": "show=true"},
+    ),
     "predict": Verb(
         "SOURCE... stage1=CKPT ... out=DIR",
         "probabilities of every node, hint files",

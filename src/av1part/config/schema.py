@@ -18,6 +18,7 @@ from typing import Any
 from av1part.options import (
     ACCELERATORS,
     AUGMENTATIONS,
+    BUNDLED,
     CALIBRATION_SOURCES,
     CONDITIONINGS,
     ENSEMBLES,
@@ -25,6 +26,7 @@ from av1part.options import (
     INJECTION_SOURCES,
     MOST,
     OBJECTIVES,
+    OUTSIDES,
     PLACEMENTS,
     PLANES,
     POLICIES,
@@ -538,6 +540,39 @@ class Pipeline:
 
 
 @dataclass
+class FittedOn:
+    """The dataset that a predictor without a network is fitted on, and its split."""
+
+    path: str | None = option(None, "dataset folder; null: the embedded dataset", path=True)
+    protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
+    split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
+    split_list: str | None = option(None, "CSV sequence,split for by_sequence", path=True)
+
+
+@dataclass
+class Bundle:
+    """Keys of `av1part bundle`."""
+
+    out: str = option(MISSING, "file to write", path=True)
+    kind: str = option("cascade", "or fitted on data.*, train", choices=BUNDLED)
+    stage1: Any = checkpoint(None, "checkpoint of a cascade; a list: an ensemble, or several sizes")
+    stage2: Any = checkpoint(None, "likewise; Stage 1's taxonomy says which stages there are")
+    stage3_rect: Any = checkpoint(None, "likewise")
+    stage3_ab: Any = checkpoint(None, "likewise; not at 8x8")
+    stage3_1to4: Any = checkpoint(None, "likewise; for taxonomy v6_1to4, not at 8x8")
+    ensemble: str = option("mean", "how several checkpoints answer", choices=ENSEMBLES)
+    calibration: str = option(
+        "auto", "auto: stored beside the checkpoints, if there", choices=("auto", "stored", "none")
+    )
+    data: FittedOn = field(default_factory=FittedOn)
+    licence: str | None = option(None, "a line for who gets the file, such as CC-BY-4.0")
+    outside: str = option(
+        "warn", "what it does outside of what it was trained on", choices=OUTSIDES
+    )
+    show: bool = option(False, "as --show: print what a bundle holds, run nothing")
+
+
+@dataclass
 class Predict:
     """Keys of `av1part predict`."""
 
@@ -724,6 +759,7 @@ VERB_KEYS: Mapping[str, Any] = {
     "calibrate": Calibrate(),
     "pipeline": Pipeline(),
     "validate": Validate(),
+    "bundle": Bundle(),
     "predict": Predict(),
     "data_build": DataBuild(),
     "data_import": DataImport(),

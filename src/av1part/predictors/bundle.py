@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from av1part import __version__
@@ -62,12 +63,14 @@ class Bundle:
         outside: What happens outside of its domain: `warn` or `refuse`.
         licence: As its author gave it.
         sources: For each dataset it was trained on, its name and the hashes of manifest and split.
+        file: Where it was read from.
     """
 
     predictor: Predictor
     outside: Outside = "warn"
     licence: str = NO_LICENCE
     sources: Sequence[Mapping[str, Any]] = ()
+    file: Path | None = None
 
     @property
     def name(self) -> str:
@@ -80,8 +83,26 @@ class Bundle:
         return self.predictor.domain
 
     def predict(self, plane: NDArray[Any], bit_depth: int, qindex: int) -> Distributions:
-        """See `Predictor`."""
-        return self.predictor.predict(plane, bit_depth, qindex)
+        """Predict all nodes of a frame; see `Predictor`.
+
+        Args:
+            plane: Luma samples, integers `[h, w]`.
+            bit_depth: Bits per sample.
+            qindex: Base quantiser index, 0 to 255.
+
+        Returns:
+            The distributions.
+
+        Raises:
+            BundleError: if they are not finite, as those of a network of huge weights are.
+        """
+        distributions = self.predictor.predict(plane, bit_depth, qindex)
+        if not all(np.isfinite(values).all() for values in distributions.values()):
+            raise BundleError(
+                f"bundle {self.file or self.name} computes no probabilities: make it again, from "
+                "checkpoints that av1part validate has tried"
+            )
+        return distributions
 
 
 def write_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -151,7 +172,7 @@ def read_bundle(path: str | Path, compute: Compute = CPU) -> Bundle:
             f"bundle {path} does not describe a predictor of kind {facts['kind']}: "
             f"{first_line(error)}; {_REMEDY}"
         ) from None
-    return Bundle(predictor, facts["outside"], facts["licence"], facts["sources"])
+    return Bundle(predictor, facts["outside"], facts["licence"], facts["sources"], path)
 
 
 def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:

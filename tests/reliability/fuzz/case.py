@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-TARGETS = ("importers", "store", "y4m", "raw", "media", "inspect", "checkpoint", "hints", "counts")
+TARGETS = (
+    *("importers", "store", "y4m", "raw", "media", "inspect", "checkpoint"),
+    *("hints", "counts", "bundle"),
+)
 """Names of what is fuzzed."""
 
 MARK = Path("was-here")

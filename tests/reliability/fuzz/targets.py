@@ -14,6 +14,7 @@ from av1part.data.build.libaom import parse_inspect
 from av1part.data.build.sources import open_source
 from av1part.data.build.y4m import Y4mReader
 
+from .bundles import Bundles
 from .case import TARGETS, Case, Draw, Target
 from .checkpoints import Checkpoints
 from .hints import Figures, Hints
@@ -149,7 +150,10 @@ class Inspect:
 MAKERS: Mapping[str, Callable[[Path], Target]] = dict(
     zip(
         TARGETS,
-        (Importers, Stores, Y4m, RawYuv, Media, Inspect, Checkpoints, Hints, Figures),
+        (
+            *(Importers, Stores, Y4m, RawYuv, Media, Inspect, Checkpoints),
+            *(Hints, Figures, Bundles),
+        ),
         strict=True,
     )
 )

@@ -31,6 +31,8 @@ from av1part.predictors.bundle_kinds import KINDS
 from av1part.predictors.interface import Distributions, Domain, Predictor
 from av1part.system.errors import BundleError
 
+from .small import small_predictors
+
 KIND_NAMES = sorted(KINDS)
 PLANE = np.random.default_rng(0).integers(0, 256, (70, 90), np.uint8)
 
@@ -38,7 +40,12 @@ Facts = dict[str, Any]
 Stored = dict[str, NDArray[Any]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def bundled(small_store: Path, store_8x8: Path) -> Mapping[str, Predictor]:
+    return small_predictors(small_store, store_8x8)
+
+
+@pytest.fixture(scope="module")
 def files(bundled: Mapping[str, Predictor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle of each kind."""
     folder = tmp_path_factory.mktemp("bundles")
@@ -335,6 +342,20 @@ def test_weights_of_another_dtype_are_refused(files: Path, tmp_path: Path) -> No
     file = tmp_path / "bad"
     file.write_bytes(put_together(facts, stored))
     refused(file, "float64")
+
+
+def test_a_network_of_huge_weights_gives_no_probabilities(files: Path, tmp_path: Path) -> None:
+    facts, stored = take_apart((files / "cascade").read_bytes())
+    variances = [name for name in facts["tensors"] if name.endswith("running_var")]
+    for digest in {facts["tensors"][name] for name in variances}:
+        bad = -10 - stored.pop(digest)
+        for name in [name for name, own in facts["tensors"].items() if own == digest]:
+            facts["tensors"][name] = sha256_array(bad)
+        stored[sha256_array(bad)] = bad
+    file = tmp_path / "bad"
+    file.write_bytes(put_together(facts, stored))
+    with pytest.raises(BundleError, match="bad computes no probabilities"):
+        read_bundle(file).predict(PLANE, 8, 100)
 
 
 def test_one_array_under_many_names_takes_no_memory(files: Path, tmp_path: Path) -> None:

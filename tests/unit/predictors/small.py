@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from av1part.cascade.choices import Choices
@@ -54,14 +52,27 @@ def small_cascade(store: Path, size: int) -> CascadePredictor:
     return CascadePredictor(members, Choices(0.4, temperatures), ensemble="vote")
 
 
-@pytest.fixture(scope="session")
-def bundled(small_store: Path, store_8x8: Path) -> Mapping[str, Predictor]:
-    """Kind to a predictor of it."""
-    store = Store.open(small_store)
+def save_stage(module: StageModule, path: Path) -> Path:
+    """Write a checkpoint as training writes it."""
+    checkpoint = {
+        "epoch": 0,
+        "global_step": 1,
+        "pytorch-lightning_version": "2.6.4",
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
+    }
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
+
+
+def small_predictors(store_16: Path, store_8: Path) -> dict[str, Predictor]:
+    """Return kind to a predictor of it."""
+    store = Store.open(store_16)
     prior = ClassPrior.fit(store, store.nodes)
     sizes = {(16, 80): np.array([0.5, 0.3, 0.2]), (16, 200): np.array([0.25] * 4)}
     return {
-        "cascade": Cascades.of([small_cascade(small_store, 16), small_cascade(store_8x8, 8)]),
+        "cascade": Cascades.of([small_cascade(store_16, 16), small_cascade(store_8, 8)]),
         "prior": prior,
         "variance": VarianceRule.fit(store, store.nodes),
         "random": RandomSets(prior.domain, ByQindex(sizes), seed=3),
