@@ -130,3 +130,33 @@ def test_a_file_of_torch_is_no_bundle(av1part: Command) -> None:
         ran = av1part("bundle", name, "--show")
         assert ran.code == 2
         assert f"bundle {name} is refused" in ran.error_lines[0]
+
+
+CLIP = Path(__file__).parents[1] / "data" / "crops_72x56.y4m"
+
+
+def test_predict_takes_a_bundle(av1part: Command, checkpoints: Words) -> None:
+    assert av1part("bundle", *words_of(checkpoints), "out=m.av1part").code == 0
+    for out, words in (("a", ["model=m.av1part"]), ("b", words_of(checkpoints))):
+        ran = av1part("predict", CLIP, *words, f"out={out}", "qindex=[100]", "frames=1")
+        assert ran.code == 0, ran.err
+    tables = [pl.read_parquet(f"{out}/{CLIP.stem}.parquet") for out in "ab"]
+    assert tables[0].height > 0
+    assert tables[0].equals(tables[1])
+
+
+def test_predict_refuses_where_the_bundle_does(av1part: Command) -> None:
+    assert av1part("bundle", "kind=prior", "out=m.av1part", "outside=refuse").code == 0
+    words = ("predict", CLIP, "model=m.av1part", "out=out")
+    for more, error in (
+        (("qindex=[80,79]",), "m.av1part refuses what it was not trained on: qindex [79]"),
+        (("qindex=[80]", "ensemble=vote"), "a bundle has its own"),
+        (("qindex=[80]", "calibration=none"), "a bundle has its own"),
+        (("qindex=[80]", "stage1=x.ckpt"), "needs a predictor"),
+        (("model=x.av1part",), "x.av1part does not exist"),
+    ):
+        ran = av1part(*words, *more)
+        assert ran.code == 2, more
+        assert error in ran.error_lines[0]
+        assert not Path("out").exists()
+    assert av1part(*words, "qindex=[80]", "frames=1").code == 0

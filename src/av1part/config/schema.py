@@ -577,6 +577,7 @@ class Predict:
     """Keys of `av1part predict`."""
 
     out: str = option(MISSING, "folder to make, with a table a source", path=True)
+    model: str | None = option(None, "a file of av1part bundle, instead of stages", path=True)
     stage1: Any = checkpoint(None, "checkpoint of a cascade, or a list: an ensemble")
     stage2: Any = checkpoint(None, "likewise; Stage 1's taxonomy says which stages there are")
     stage3_rect: Any = checkpoint(None, "likewise")

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -224,35 +224,31 @@ def _section(values: Any) -> dict[str, Any]:
     return plain
 
 
-def check_domain(predictor: Predictor, bit_depth: int, qindex: int) -> None:
-    """Warn of a question outside of what a predictor was trained on, or refuse it.
+def check_domain(predictor: Predictor, bit_depths: Iterable[int], qindexes: Iterable[int]) -> None:
+    """Warn of questions outside of what a predictor was trained on, or refuse them.
 
     Args:
-        predictor: A `Bundle` says what happens; any other predictor warns.
-        bit_depth: Bits per sample.
-        qindex: Base quantiser index.
+        predictor: A `Bundle` holds which of both; any other predictor warns.
+        bit_depths: Bits per sample of the sources.
+        qindexes: Base quantiser indexes that will be asked for.
 
     Raises:
         BundleError: if the bundle refuses.
     """
     domain, (low, high) = predictor.domain, predictor.domain.qindexes
     reasons = []
-    if bit_depth not in domain.bit_depths:
-        reasons.append(f"{bit_depth} bits a sample (trained on {_list(domain.bit_depths)})")
-    if not low <= qindex <= high:
-        reasons.append(f"qindex {qindex} (trained on {low} to {high})")
-    if not reasons:
-        return
-    line = f"{predictor.name} is asked outside of its domain: {' and '.join(reasons)}"
-    if isinstance(predictor, Bundle) and predictor.outside == "refuse":
+    if outside := sorted({qindex for qindex in qindexes if not low <= qindex <= high}):
+        reasons.append(f"qindex {outside} is outside of {low} to {high}, the trained range")
+    if depths := sorted(set(bit_depths) - set(domain.bit_depths)):
+        trained = " and ".join(map(str, domain.bit_depths))
+        reasons.append(f"sources of {depths} bits are shifted to the trained {trained}")
+    if reasons and isinstance(predictor, Bundle) and predictor.outside == "refuse":
         raise BundleError(
-            f"{line}, which its bundle refuses: leave it out or use another predictor"
+            f"bundle {predictor.file or predictor.name} refuses what it was not trained on: "
+            f"{'; '.join(reasons)}; leave these out, or use another predictor"
         )
-    log.warning("%s: its probabilities are worth less there", line)
-
-
-def _list(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
+    for reason in reasons:
+        log.warning("%s", reason)
 
 
 def _check_facts(path: Path, facts: Mapping[str, Any]) -> None:

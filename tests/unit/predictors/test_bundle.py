@@ -113,18 +113,18 @@ def test_outside_of_the_domain_it_warns_or_refuses(
 ) -> None:
     prior = bundled["prior"]
     assert prior.domain.qindexes == (80, 220)
-    for qindex in (80, 220):
-        check_domain(Bundle(prior, "refuse"), 8, qindex)
+    check_domain(Bundle(prior, "refuse"), [8], [80, 220])
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
-        check_domain(prior, 8, 79)
-        check_domain(Bundle(prior, "warn"), 10, 100)
-    first, second = caplog.messages
-    assert "qindex 79 (trained on 80 to 220)" in first
-    assert "10 bits a sample (trained on 8)" in second
+        check_domain(prior, [8], [79, 100, 0])
+        check_domain(Bundle(prior, "warn"), [8, 10], [100])
+    assert caplog.messages == [
+        "qindex [0, 79] is outside of 80 to 220, the trained range",
+        "sources of [10] bits are shifted to the trained 8",
+    ]
     for depth, qindex in ((10, 100), (8, 221)):
-        with pytest.raises(BundleError, match="outside of its domain"):
-            check_domain(Bundle(prior, "refuse"), depth, qindex)
+        with pytest.raises(BundleError, match="refuses what it was not trained on"):
+            check_domain(Bundle(prior, "refuse"), [depth], [qindex])
 
 
 def test_a_predictor_of_no_kind_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from av1part.data.build.sources import Source, find_sources, open_sources
 from av1part.encoder.hints import HintsWriter, grid_shape
 from av1part.encoder.policies import Policy
 from av1part.evaluation.attach import Compute
+from av1part.predictors.bundle import check_domain, read_bundle
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.interface import Domain, Predictor
 from av1part.predictors.run import Prediction, predict_source, qindex_of
@@ -48,9 +49,12 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """
     if OmegaConf.is_missing(cfg, "out"):
         raise ConfigError("av1part predict needs out=DIR, the folder to make")
-    checkpoints = given_checkpoints(cfg)
-    if not checkpoints:
-        raise ConfigError("av1part predict needs a predictor: stage1=CKPT stage2=CKPT ...")
+    if bool(given_checkpoints(cfg)) == (cfg.model is not None):
+        raise ConfigError(
+            "av1part predict needs a predictor: stage1=CKPT stage2=CKPT ..., or model=BUNDLE"
+        )
+    if cfg.model is not None and (cfg.ensemble, cfg.calibration) != ("mean", "auto"):
+        raise ConfigError("ensemble= and calibration= are for checkpoints: a bundle has its own")
     settings = plain(cfg)
     qindexes = _qindexes(settings)
     policy = Policy(**settings["policy"])
@@ -62,13 +66,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     out = _folder(expanded(settings["out"]))
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty: choose another out=")
-    predictor = load_cascades(
-        checkpoints,
-        calibration=cfg.calibration,
-        ensemble=cfg.ensemble,
-        compute=Compute(cfg.device, cfg.precision),
-    )
-    _warn_outside(predictor, sources, qindexes)
+    predictor = _predictor(cfg)
+    check_domain(predictor, (s.reader.bit_depth for s in sources), qindexes)
     out.mkdir(parents=True, exist_ok=True)
     for source in sources:
         hinted = policy if settings["hints"] else None
@@ -103,16 +102,17 @@ def _qindexes(settings: Mapping[str, Any]) -> list[int]:
     return [qindex_of(level) for level in settings["cq_levels"]]
 
 
-def _warn_outside(predictor: Predictor, sources: Sequence[Source], qindexes: list[int]) -> None:
-    """Warn where the predictor is asked for what it was not trained on."""
-    low, high = predictor.domain.qindexes
-    outside = [qindex for qindex in qindexes if not low <= qindex <= high]
-    if outside:
-        log.warning("qindex %s is outside of %d to %d, the trained range", outside, low, high)
-    depths = {s.reader.bit_depth for s in sources} - set(predictor.domain.bit_depths)
-    if depths:
-        trained = " and ".join(map(str, predictor.domain.bit_depths))
-        log.warning("sources of %s bits are shifted to the trained %s", sorted(depths), trained)
+def _predictor(cfg: DictConfig) -> Predictor:
+    """Open the bundle or load the checkpoints that the options name."""
+    compute = Compute(cfg.device, cfg.precision)
+    if cfg.model is not None:
+        return read_bundle(cfg.model, compute)
+    return load_cascades(
+        given_checkpoints(cfg),
+        calibration=cfg.calibration,
+        ensemble=cfg.ensemble,
+        compute=compute,
+    )
 
 
 def _predict(
