@@ -181,7 +181,6 @@ build_patched() {
     die "libaom.patch does not fit this source (tried: 3.6 and 3.14): read the end of $log"
   source=$work/patched
   build aomenc-av1part aomenc aomenc -DCONFIG_AV1_DECODER=0
-  rm -f "$bin/aomenc-av1part.patch" # a note of earlier versions
   printf '{"patch": "%s", "assembler": "%s"}\n' "$(cksum <"$patch")" "$(assembler_of "$work/aomenc-av1part")" \
     >"$bin/aomenc-av1part.json"
 }
