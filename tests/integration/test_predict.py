@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from av1part import embedded
 from av1part.cli.main import main
@@ -77,7 +82,7 @@ def test_a_clip_becomes_a_table_and_hint_files(
     planes = write_clip(tmp_path / "a clip.y4m")
     ran = av1part(
         *("predict", "a clip.y4m", *words_of(cascade), "out=out", "cq_levels=[32,55]"),
-        *("hints=true", "policy.tau=[0.8]", "policy.sizes=[16]"),
+        *("hints=true", "page=true", "policy.tau=[0.8]", "policy.sizes=[16]"),
     )
     assert ran.code == 0, ran.err
     assert "a_clip: 2 frames at 2 qindexes" in ran.out
@@ -109,6 +114,20 @@ def test_a_clip_becomes_a_table_and_hint_files(
     facts = json.loads(Path("out/predictions.json").read_text())
     assert facts["domain"]["sizes"] == [8, 16]
     assert list(facts["sources"]) == ["a_clip"]
+    page = Path("out/predictions.html").read_text(encoding="utf-8")
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    (shown,) = json.loads(text)["sequences"]
+    assert (shown["name"], shown["total"]) == ("a_clip", 2)
+    for frame, plane in zip(shown["frames"], planes, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(frame["png"]))) as image:
+            assert (np.asarray(image) == plane).all()
+        assert {q: set(sizes) for q, sizes in frame["layers"].items()} == {
+            q: {"16", "8"} for q in ("128", "220")
+        }
+    raw = zlib.decompress(base64.b64decode(shown["frames"][1]["layers"]["220"]["16"]))
+    layer = np.frombuffer(raw, np.uint8).reshape(12, HEIGHT // 16, WIDTH // 16)
+    assert (layer[0] & 15 == likely).all()
+    assert not re.search(r"https?://", page)
 
 
 def test_blocks_are_those_of_training(cascade: dict[str, list[Path]], store: Path) -> None:

@@ -590,6 +590,7 @@ class Predict:
     cq_levels: Any = option([20, 32, 43, 55], "aomenc's --cq-level, 0 to 63")
     qindex: Any = option(None, "list of base_q_idx, 0 to 255, instead of cq_levels")
     hints: bool = option(False, "write the hint files of the policy too")
+    page: bool = option(False, "write a page that shows frames, cuts and probabilities too")
     frames: Any = option(None, "keep the first so many frames; null: all")
     every: Any = option(1, "of so many frames, keep one")
     width: Any = option(None, "of raw YUV whose name does not say")

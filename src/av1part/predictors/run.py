@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from av1part.data.build.sources import Source
 from av1part.predictors.interface import Distributions, Predictor
@@ -17,16 +20,22 @@ class Prediction:
     Attributes:
         frame: Number among the frames that were kept, from 0.
         qindex: Base quantiser index.
-        shape: Height and width of the luma plane.
+        luma: Luma plane, integers `[h, w]`.
         distributions: By node size.
         seconds: That the predictor took.
     """
 
     frame: int
     qindex: int
-    shape: tuple[int, int]
+    luma: NDArray[Any]
     distributions: Distributions
     seconds: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        height, width = self.luma.shape
+        return height, width
 
 
 def predict_source(
@@ -55,7 +64,7 @@ def predict_source(
             started = time.perf_counter()
             distributions = predictor.predict(luma, depth, qindex)
             seconds = time.perf_counter() - started
-            yield Prediction(number, qindex, luma.shape, distributions, seconds)
+            yield Prediction(number, qindex, luma, distributions, seconds)
 
 
 def qindex_of(cq_level: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from numpy.typing import NDArray
@@ -27,17 +28,22 @@ from av1part.predictors.cascade import load_cascades
 from av1part.predictors.interface import Domain, Predictor
 from av1part.predictors.run import Prediction, predict_source, qindex_of
 from av1part.predictors.table import TableWriter, to_table
+from av1part.report.draw.packed import pack_frame
+from av1part.report.render.viewer import FrameChoice, predictions_page
 from av1part.system.errors import ConfigError
-from av1part.system.files import expanded, slug, write_json
+from av1part.system.files import expanded, slug, write_json, write_text
 
 log = logging.getLogger(__name__)
 
 FACTS_FILE = "predictions.json"
 """What predicted, and from which files."""
 
+PAGE_FILE = "predictions.html"
+"""The page of frames."""
+
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
-    """Predict all nodes of the sources, and write a table a source and hint files.
+    """Predict all nodes of the sources, and write a table a source, hint files and a page.
 
     Args:
         verb: `predict`.
@@ -69,9 +75,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     predictor = _predictor(cfg)
     check_domain(predictor, (s.reader.bit_depth for s in sources), qindexes)
     out.mkdir(parents=True, exist_ok=True)
+    shown = FrameChoice() if settings["page"] else None
     for source in sources:
         hinted = policy if settings["hints"] else None
-        _predict(source, predictor, qindexes, out, hinted, settings)
+        _predict(source, predictor, qindexes, out, hinted, settings, shown)
     facts = {
         "predictor": predictor.name,
         "domain": asdict(predictor.domain),
@@ -79,6 +86,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         "settings": settings,
     }
     write_json(out / FACTS_FILE, facts)
+    if shown is not None:
+        write_text(out / PAGE_FILE, predictions_page(shown, predictor.name))
+        print("page:", out / PAGE_FILE)
 
 
 def _folder(out: Path) -> Path:
@@ -122,10 +132,14 @@ def _predict(
     out: Path,
     policy: Policy | None,
     settings: Mapping[str, Any],
+    shown: FrameChoice | None,
 ) -> None:
-    """Write the table and the hint files of one source, and print its speed."""
+    """Write the table and the hint files of one source, choose frames, and print its speed."""
     frames, nodes, seconds = 0, 0, 0.0
     reader = source.reader
+    pending: dict[int, pl.DataFrame] = {}
+    if shown is not None:
+        shown.start(source.sequence)
     sizes = [s for s in predictor.domain.sizes if policy is not None and policy.has_hints(s)]
     with ExitStack() as stack:
         table = stack.enter_context(TableWriter(out / f"{source.sequence}.parquet"))
@@ -152,6 +166,8 @@ def _predict(
             if policy is not None and sizes:
                 masks = _masks(prediction, policy, predictor.domain, sizes)
                 writers[prediction.qindex].add(masks)
+            if shown is not None:
+                _show(shown, prediction, rows, qindexes, pending, reader.bit_depth)
             frames = prediction.frame + 1
             nodes += rows.height
             seconds += prediction.seconds
@@ -159,6 +175,24 @@ def _predict(
         f"{source.sequence}: {frames} frames at {len(qindexes)} qindexes, {nodes:,} nodes, "
         f"{seconds / max(1, frames * len(qindexes)):.3f} s a frame and qindex"
     )
+
+
+def _show(
+    shown: FrameChoice,
+    prediction: Prediction,
+    rows: pl.DataFrame,
+    qindexes: Sequence[int],
+    pending: dict[int, pl.DataFrame],
+    bit_depth: int,
+) -> None:
+    """Collect the tables of a frame that the page shows, and add it with the last of them."""
+    if not shown.wants(prediction.frame):
+        return
+    pending[prediction.qindex] = rows
+    if len(pending) == len(qindexes):
+        luma = (prediction.luma >> max(0, bit_depth - 8)).astype(np.uint8)
+        shown.add(pack_frame(prediction.frame, luma, pending))
+        pending.clear()
 
 
 def _masks(

@@ -118,12 +118,14 @@ class Document:
         subtitle: One line under the title.
         chapters: One a run, after the comparison if there are several.
         footer: Where the figures come from, in one line.
+        kicker: What wrote it, above the title of the page.
     """
 
     title: str
     subtitle: str
     chapters: tuple[Chapter, ...]
     footer: str = ""
+    kicker: str = "av1part report"
 
     @property
     def pictures(self) -> Mapping[str, str]:
