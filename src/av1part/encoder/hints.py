@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -103,7 +104,9 @@ class HintsWriter:
                 flush(self._part)
                 self._part.replace(self.path)
         finally:
-            self._file.close()
+            # On a full disk closing raises again, as the buffer is written again.
+            with suppress(OSError):
+                self._file.close()
             self._part.unlink(missing_ok=True)
 
 

@@ -115,3 +115,18 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.hints"
+
+    def full() -> None:
+        with Path("/dev/full").open("wb") as file, HintsWriter(path, 64, 64, (64,)) as hints:
+            hints._file.close()
+            hints._file = file  # type: ignore[assignment]
+            hints.add({64: np.zeros((1, 1), np.uint16)})
+
+    with pytest.raises(OSError, match="No space left"):
+        full()
+    assert list(tmp_path.iterdir()) == []
