@@ -221,3 +221,16 @@ def test_what_cannot_be_is_one_line(
     assert ran.code == 2
     assert reason in ran.error_lines[-1]
     assert not Path("out").exists()
+
+
+def test_hints_of_a_size_without_predictions_are_refused(
+    av1part: Command, cascade: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    write_clip(tmp_path / "clip.y4m", frames=1)
+    words = (*words_of(cascade), "out=out", "policy.sizes=[16,64]")
+    ran = av1part("predict", "clip.y4m", *words, "hints=true")
+    assert ran.code == 2
+    assert ran.error_lines[-1].endswith(
+        "policy.sizes=[16, 64]: the predictor has no size 64, only 8 and 16: leave it out"
+    )
+    assert not Path("out").exists()
