@@ -18,7 +18,7 @@ from av1part.cascade.predictor import CascadePredictor
 from av1part.checkpoints.load import read_checkpoint
 from av1part.evaluation.attach import CPU, Compute
 from av1part.options import CalibrationSource, Ensemble
-from av1part.partition import Partition
+from av1part.partition import SIZES, Partition
 from av1part.predictors.interface import TYPES, Distributions, Domain, whole_nodes
 from av1part.runs.schema import calibration_path
 from av1part.system.errors import CheckpointError
@@ -45,7 +45,8 @@ class Cascades:
             The predictor; its domain is what the stages were trained on.
 
         Raises:
-            CheckpointError: if two are of one size, or were trained on other bit depths.
+            CheckpointError: if two are of one size, or were trained on other bit depths, types or
+                qindexes.
         """
         by_size: dict[int, CascadePredictor] = {}
         for predictor in predictors:
@@ -54,13 +55,23 @@ class Cascades:
         depths = {predictor.bit_depth for predictor in predictors}
         if len(depths) > 1:
             raise CheckpointError(f"the cascades are of {sorted(depths)} bits a sample: give one")
+        # No 8x8 node has a 1:4 type.
+        knows = {size: Partition.HORZ_4 in p.taxonomy.partitions for size, p in by_size.items()}
+        if len({knows[size] for size in by_size if size > min(SIZES)}) > 1:
+            raise CheckpointError(
+                "only some of the cascades know HORZ_4 and VERT_4: give all of one taxonomy"
+            )
         ranges = [predictor.qindexes for predictor in predictors]
-        types = {type_ for p in predictors for type_ in p.taxonomy.partitions}
+        low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+        if low > high:
+            raise CheckpointError(
+                "there is no qindex that all cascades were trained on: give cascades of one dataset"
+            )
         domain = Domain(
             sizes=tuple(sorted(by_size)),
-            qindexes=(max(low for low, _ in ranges), min(high for _, high in ranges)),
+            qindexes=(low, high),
             bit_depths=tuple(depths),
-            one_to_four=Partition.HORZ_4 in types,
+            one_to_four=any(knows.values()),
         )
         return cls(domain, dict(sorted(by_size.items())))
 
