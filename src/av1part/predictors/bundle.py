@@ -123,6 +123,11 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
     kind = next((name for name, kind in KINDS.items() if type(predictor) is kind.of), None)
     if kind is None:
         raise BundleError(f"a bundle cannot hold {predictor.name}: it holds {', '.join(KINDS)}")
+    if _is_bad(bundle.licence):
+        shown = ascii(bundle.licence[:40])
+        raise BundleError(
+            f"licence={shown}: give one printable line of at most {_MOST_TEXT} characters"
+        )
     packed = KINDS[kind].pack(predictor)
     facts = {
         "format": BUNDLE_FORMAT,
