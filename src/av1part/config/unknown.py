@@ -39,7 +39,7 @@ _HYDRA = re.compile(r"Could not override '([^']+)'")
 
 
 def no_such_key(key: str, known: Collection[str]) -> str:
-    """Return the message for a key that does not exist.
+    """Return the message for a key that does not exist, or not in the chosen group.
 
     Args:
         key: Its dotted name.
@@ -52,6 +52,8 @@ def no_such_key(key: str, known: Collection[str]) -> str:
     if group == "trainer" and name in NOT_TAKEN:
         return f"{key}: {NOT_TAKEN[name]}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if key in near:  # of another choice of its group
+        return f"{key} is no key of the chosen {group}: leave it out, or choose another {group}="
     if near:
         return f"there is no {key}, did you mean {near[0]}?"
     names = [k.removeprefix(f"{group}.") for k in known if k.startswith(f"{group}.")]

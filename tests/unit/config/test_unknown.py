@@ -42,3 +42,10 @@ def test_the_guide_says_which() -> None:
 )
 def test_what_to_use_instead(key: str, message: str) -> None:
     assert no_such_key(key, options_of("train")).startswith(message)
+
+
+def test_a_key_of_another_choice_is_not_its_own_remedy() -> None:
+    message = no_such_key("policy.tau", options_of("predict"))
+    assert message == (
+        "policy.tau is no key of the chosen policy: leave it out, or choose another policy="
+    )
