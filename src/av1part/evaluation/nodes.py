@@ -42,7 +42,7 @@ def choose_samples(
     chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_SAMPLES)).astype(np.int64))
     batch = reader[chosen]
     table = reader.store.nodes[reader.nodes].with_columns(
-        at=pl.int_range(count), label=pl.Series(label), prediction=pl.Series(prediction)
+        node=pl.Series(reader.nodes), label=pl.Series(label), prediction=pl.Series(prediction)
     )
     key = ["sequence", "frame", "qindex"]
     most = (
@@ -52,7 +52,7 @@ def choose_samples(
     )
     sequence, frame, qindex, _ = most.row(0)
     shown = table.filter(sequence=sequence, frame=frame, qindex=qindex)
-    columns = ("row", "col", "size", "partition", "label", "prediction")
+    columns = ("row", "col", "size", "partition", "label", "prediction", "node")
     return {
         **{k: batch[k].numpy() for k in ("block", "node", "qindex", "partition")},
         "label": label[chosen],

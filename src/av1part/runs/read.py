@@ -20,6 +20,7 @@ from av1part.metrics.scores import (
     confusion_matrix,
     macro_f1_from_confusion,
 )
+from av1part.partition import Partition
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.samples import Samples, read_samples
 from av1part.runs.schema import (
@@ -204,6 +205,8 @@ def load_run(
         "samples": read_samples(path / SAMPLES_FILE),
     }
     check_counts(path, scores, common["predictions"], common["confusion"])
+    codes = range(len(names)) if pipeline is None else [Partition[name] for name in names]
+    _check_frame(path, common["samples"], common["predictions"], np.array(codes))
     if pipeline is not None:
         return PipelineRun(**common, pipeline=pipeline)
     return StageRun(
@@ -216,6 +219,34 @@ def load_run(
             if (file := sidecar_path(path / CHECKPOINTS / f"{stem}.ckpt")).exists()
         },
     )
+
+
+def _check_frame(
+    path: Path, samples: Samples, predictions: Predictions, codes: NDArray[np.int64]
+) -> None:
+    """Check the nodes of a frame against the predictions, where the file has their numbers.
+
+    Args:
+        path: The run folder, for messages.
+        samples: Its samples.
+        predictions: Its predictions.
+        codes: What stands for each class in samples.npz, shape (k,).
+
+    Raises:
+        ReportError: if a node is not among the predictions, or has another class there.
+    """
+    nodes = samples.nodes
+    if nodes.node is None:
+        return
+    rows = predictions.rows_of(nodes.node)
+    same = rows >= 0
+    for column in ("label", "prediction"):
+        same &= codes[getattr(predictions, column)[rows]] == getattr(nodes, column)
+    if not same.all():
+        raise ReportError(
+            f"{path / SAMPLES_FILE} has a node that {PREDICTIONS_FILE} beside it lacks or has with "
+            f"other classes: {REMEDY}"
+        )
 
 
 def read_metrics(file: Path) -> dict[str, Any]:

@@ -18,13 +18,18 @@ from av1part.system.files import atomic_path
 
 _BLOCK_KEYS = ("node", "qindex", "partition", "label", "prediction")
 _NODE_KEYS = ("row", "col", "size", "partition", "label", "prediction")
+_NODE_NUMBER = "frame_node"
+"""Key of the nodes' numbers, which av1part 0.1 did not write."""
 _SCALAR_KEYS = ("frame_sequence", "frame_qindex", "bit_depth")
 _KEYS = ("block", *_BLOCK_KEYS, "frame", *_SCALAR_KEYS, *(f"frame_{key}" for key in _NODE_KEYS))
 
 
 @dataclass(frozen=True)
 class FrameNodes:
-    """Square nodes of a frame, shape (m,) each: place, true type, true and predicted class."""
+    """Square nodes of a frame, shape (m,) each: place, true type, true and predicted class.
+
+    `node` has the numbers by which `predictions.parquet` knows them, None if the file has none.
+    """
 
     row: NDArray[np.int64]
     col: NDArray[np.int64]
@@ -32,10 +37,12 @@ class FrameNodes:
     partition: NDArray[np.int64]
     label: NDArray[np.int64]
     prediction: NDArray[np.int64]
+    node: NDArray[np.int64] | None = None
 
     def where(self, mask: NDArray[np.bool_]) -> FrameNodes:
         """Return the nodes that a mask of shape (m,) selects."""
-        return FrameNodes(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+        columns = {name: getattr(self, name)[mask] for name in _NODE_KEYS}
+        return FrameNodes(**columns, node=None if self.node is None else self.node[mask])
 
     def __len__(self) -> int:
         return len(self.row)
@@ -89,10 +96,10 @@ def write_samples(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
         folder: Run folder.
         arrays: `block` (n, 1, s, s) with `node, qindex, partition, label, prediction` (n,);
             `frame` (h, w) with `frame_sequence, frame_qindex, bit_depth` and, of its m nodes,
-            `frame_{row,col,size,partition,label,prediction}` (m,).
+            `frame_{row,col,size,partition,label,prediction,node}` (m,).
     """
     packed = io.BytesIO()  # numpy 2.0 and 2.1 leave an archive open whose file takes no more
-    chosen: dict[str, Any] = {key: arrays[key] for key in _KEYS}
+    chosen: dict[str, Any] = {key: arrays[key] for key in (*_KEYS, _NODE_NUMBER)}
     np.savez_compressed(packed, **chosen)
     with atomic_path(folder / SAMPLES_FILE) as part, part.open("wb") as file:
         file.write(packed.getbuffer())
@@ -123,7 +130,9 @@ def read_samples(file: Path) -> Samples:
         raise ReportError(f"{file} lacks `{missing[0]}`: {REMEDY}")
     _check_shapes(file, data)
     depth = int(data["bit_depth"])
-    nodes = _one_size(FrameNodes(*(data[f"frame_{key}"].astype(np.int64) for key in _NODE_KEYS)))
+    columns = {key: data[f"frame_{key}"].astype(np.int64) for key in _NODE_KEYS}
+    numbers = data[_NODE_NUMBER].astype(np.int64) if _NODE_NUMBER in data else None
+    nodes = _one_size(FrameNodes(**columns, node=numbers))
     block = data["block"][:, 0]
     spare = block.shape[-1] - int(nodes.size[0]) if len(nodes) and len(block) else 0
     return Samples(
@@ -146,6 +155,8 @@ def _check_shapes(file: Path, data: dict[str, NDArray[Any]]) -> None:
     fits = block.ndim == 4 and block.shape[1] == 1 and frame.ndim == 2
     fits &= all(data[k].shape == (n,) for k in _BLOCK_KEYS)
     fits &= all(data[f"frame_{k}"].shape == (m,) for k in _NODE_KEYS)
+    if _NODE_NUMBER in data:
+        fits &= data[_NODE_NUMBER].shape == (m,) and data[_NODE_NUMBER].dtype.kind in "ui"
     fits &= all(data[k].size == 1 for k in _SCALAR_KEYS)
     fits &= block.dtype.kind in "ui" and frame.dtype.kind in "ui"
     if not fits:

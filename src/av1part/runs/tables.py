@@ -44,6 +44,20 @@ class Predictions:
     node: NDArray[np.int64]
     sequence: NDArray[np.object_]
 
+    def rows_of(self, node: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of nodes.
+
+        Args:
+            node: Numbers of nodes, shape (m,).
+
+        Returns:
+            Rows, int64 of shape (m,), -1 where a node was not predicted.
+        """
+        order = np.argsort(self.node, kind="stable")
+        places = np.searchsorted(self.node, node, sorter=order).clip(max=len(order) - 1)
+        rows: NDArray[np.int64] = order[places]
+        return np.where(self.node[rows] == node, rows, -1)
+
 
 def read_confusion(file: Path, names: tuple[str, ...]) -> NDArray[np.int64]:
     """Read confusion.csv.

@@ -76,21 +76,21 @@ def _write_samples(
         world.planes[s][r : r + size, c : c + size]
         for s, r, c, size in chosen.select("sequence", "row", "col", "size").iter_rows()
     ]
-    first = table.row(0, named=True)
+    own = table.row(-1, named=True)  # not of the first rows of predictions.parquet
     shown = table.filter(
-        (pl.col("sequence") == first["sequence"]) & (pl.col("qindex") == first["qindex"])
+        (pl.col("sequence") == own["sequence"]) & (pl.col("qindex") == own["qindex"])
     )
     np.savez_compressed(
         folder / "samples.npz",
         block=np.stack(blocks)[:, None],
         **{k: chosen[k].to_numpy() for k in ("node", "qindex", "partition", "label", "prediction")},
         bit_depth=np.int64(world.bit_depth),
-        frame=world.planes[first["sequence"]],
-        frame_sequence=np.str_(first["sequence"]),
-        frame_qindex=np.int64(first["qindex"]),
+        frame=world.planes[own["sequence"]],
+        frame_sequence=np.str_(own["sequence"]),
+        frame_qindex=np.int64(own["qindex"]),
         **{
             f"frame_{k}": shown[k].to_numpy()
-            for k in ("row", "col", "size", "partition", "label", "prediction")
+            for k in ("row", "col", "size", "partition", "label", "prediction", "node")
         },
     )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def test_pipeline_ids_become_class_indices(pipeline_folder: Path) -> None:
     table = pl.read_parquet(pipeline_folder / "predictions.parquet")
     np.testing.assert_array_equal(run.predictions.label, table["partition"])
     assert run.predictions.probability.shape == (table.height, 8)
+
+
+def test_rows_of_nodes_are_found_in_any_order(stage_folder: Path) -> None:
+    predictions = load_run(stage_folder).predictions
+    shuffled = np.random.default_rng(0).permutation(len(predictions.node))
+    mixed = replace(predictions, node=predictions.node[shuffled])
+    asked = np.array([*predictions.node[[5, 0, -1]], predictions.node.max() + 1, -1])
+    rows = mixed.rows_of(asked)
+    assert (mixed.node[rows[:3]] == asked[:3]).all()
+    assert rows[3:].tolist() == [-1, -1]
 
 
 def truncate(name: str) -> Damage:
@@ -88,10 +99,17 @@ def edit_text(name: str, old: str, new: str) -> Damage:
 
 
 def edit_samples(**changed: Any) -> Damage:
+    return edit_samples_with(lambda _: changed)
+
+
+def edit_samples_with(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Damage:
+    """Replace arrays by what a function makes of all, and drop those that it makes None."""
+
     def damage(folder: Path) -> None:
         file = folder / "samples.npz"
         with np.load(file) as archive:
-            data = {key: archive[key] for key in archive.files} | changed
+            data = dict(archive)
+        data |= change(data)
         np.savez(file, **{key: value for key, value in data.items() if value is not None})
 
     return damage
@@ -147,6 +165,22 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "a node outside": (
         edit_samples(frame=np.zeros((32, 32), dtype=np.uint8)),
         "samples.npz has a node outside",
+    ),
+    "a node of the frame that was not predicted": (
+        edit_samples_with(lambda s: {"frame_node": s["frame_node"] + 10_000}),
+        "samples.npz has a node that predictions.parquet beside it lacks",
+    ),
+    "a node of the frame of another class": (
+        edit_samples_with(lambda s: {"frame_prediction": (s["frame_prediction"] + 1) % 3}),
+        "or has with other classes",
+    ),
+    "numbers of nodes are text": (
+        edit_samples_with(lambda s: {"frame_node": s["frame_node"].astype(str)}),
+        "samples.npz holds arrays",
+    ),
+    "a number too few": (
+        edit_samples_with(lambda s: {"frame_node": s["frame_node"][1:]}),
+        "samples.npz holds arrays",
     ),
     "no environment": (remove("environment.json"), "environment.json is missing"),
     "no configuration": (remove("config.yaml"), "config.yaml is missing"),

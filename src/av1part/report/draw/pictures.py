@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -66,9 +67,7 @@ def nodes_in(nodes: FrameNodes, window: Window) -> FrameNodes:
     mask = (nodes.row >= row) & (nodes.row + nodes.size <= row + height)
     mask &= (nodes.col >= col) & (nodes.col + nodes.size <= col + width)
     kept = nodes.where(mask)
-    return FrameNodes(
-        kept.row - row, kept.col - col, kept.size, kept.partition, kept.label, kept.prediction
-    )
+    return replace(kept, row=kept.row - row, col=kept.col - col)
 
 
 def unit_square_cuts(partition: int) -> list[tuple[float, float, float, float]]:
