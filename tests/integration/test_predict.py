@@ -125,7 +125,7 @@ def test_a_clip_becomes_a_table_and_hint_files(
             q: {"16", "8"} for q in ("128", "220")
         }
     raw = zlib.decompress(base64.b64decode(shown["frames"][1]["layers"]["220"]["16"]))
-    layer = np.frombuffer(raw, np.uint8).reshape(12, HEIGHT // 16, WIDTH // 16)
+    layer = np.frombuffer(raw, np.uint8).reshape(13, HEIGHT // 16, WIDTH // 16)
     assert (layer[0] & 15 == likely).all()
     assert not re.search(r"https?://", page)
 

@@ -57,18 +57,22 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         choice.add(pack_frame(number, luma, tables, {80: true}))
     page = tmp_path_factory.mktemp("page") / "predictions.html"
     page.write_text(predictions_page(choice, "a predictor"), encoding="utf-8")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1300"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+    driver = started()
     try:
         driver.get(page.as_uri())
         ready(driver, "0/0/80")
         yield driver
     finally:
         driver.quit()
+
+
+def started() -> webdriver.Chrome:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1300"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
 
 
 def ready(browser: webdriver.Chrome, shown: str) -> None:
@@ -86,11 +90,14 @@ def title(browser: webdriver.Chrome) -> str:
 
 
 def test_it_draws_the_tree_and_walks_the_sizes(browser: webdriver.Chrome) -> None:
-    halves = [f"M{c + i} {r}h8v16h-8z" for r in (0, 16) for c in (0, 16) for i in (0, 8)]
-    cuts = path(browser, "cuts")
-    assert all(half in cuts for half in halves)
-    assert "M32 0h32v32h-32z" in cuts
-    assert "M40 " not in cuts  # the right node is whole: its quarters are not drawn
+    halves = {f"{c + 8} {r}v16" for r in (0, 16) for c in (0, 16)}
+    # The cross of the left SPLIT; the right node is whole: its quarters are not drawn.
+    cross = {"16 0v16", "0 16h16", "16 16h16", "16 16v16"}
+    assert set(path(browser, "cuts").split("M")[1:]) == halves | cross
+    quarters = {f"{c} {r}h16v16h-16z" for r in (0, 16) for c in (0, 16)}
+    wholes = {f"{c} 0h32v32h-32z" for c in (0, 32)}
+    assert set(path(browser, "grid").split("M")[1:]) == quarters | wholes
+    assert set(path(browser, "true").split("M")[1:]) == cross | {"32 16h32"}
     assert path(browser, "mark") == "M32 0h32v32h-32z"
     assert title(browser) == "32x32 at row 0, column 0"
     stage = browser.find_element(By.CLASS_NAME, "viewer-stage")
@@ -112,7 +119,8 @@ def test_it_draws_the_tree_and_walks_the_sizes(browser: webdriver.Chrome) -> Non
 def test_another_qindex_has_other_cuts(browser: webdriver.Chrome) -> None:
     Select(browser.find_element(By.CSS_SELECTOR, "[data-part=qindex]")).select_by_value("220")
     ready(browser, "0/0/220")
-    assert path(browser, "cuts") == "M0 0h32v32h-32zM32 0h32v32h-32z"
+    assert path(browser, "cuts") == ""
+    assert path(browser, "grid") == "M0 0h32v32h-32zM32 0h32v32h-32z"
     assert path(browser, "true") == ""
     before = browser.find_element(By.CSS_SELECTOR, ".viewer img").get_attribute("src")
     Select(browser.find_element(By.CSS_SELECTOR, "[data-part=frame]")).select_by_value("1")

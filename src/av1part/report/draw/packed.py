@@ -3,9 +3,12 @@
 A layer is what a page holds of the nodes of one size in a frame at one qindex: planes of uint8,
 `[rows, cols]` each, one after the other, in zlib's format and base64:
 
-    the predicted type + DRAWN + DIFFERS, or ABSENT
-    the true type, or ABSENT
-    the probabilities of AV1's types in 255ths, a plane a type
+    the predicted class + DRAWN + DIFFERS, or ABSENT
+    the true class, or ABSENT
+    AV1's true type, or ABSENT
+    the probabilities of the classes in 255ths, a plane a class
+
+The classes are AV1's types, or those of a stage, which may hold several types each.
 """
 
 from __future__ import annotations
@@ -24,15 +27,21 @@ from PIL import Image
 
 from av1part.partition import SIZES, Partition
 
-PROBABILITIES = tuple(f"p{type_.value}" for type_ in Partition)
-"""Columns of a table of predictions, beside row, col and size."""
+
+def probability_columns(classes: int) -> tuple[str, ...]:
+    """Return the columns of probabilities in a table of predictions, beside row, col and size."""
+    return tuple(f"p{index}" for index in range(classes))
+
+
+PROBABILITIES = probability_columns(len(Partition))
+"""Those of AV1's types."""
 
 DRAWN = 16
-"""Added to the type of a node that is part of the tree of most probable types."""
+"""Added to the class of a node that is part of the predicted tree."""
 DIFFERS = 32
-"""Added to the type of a drawn node whose true type is another."""
+"""Added to the class of a drawn node whose true class is another."""
 ABSENT = 255
-"""The type of a place without a node."""
+"""The class of a place without a node."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,14 @@ class PackedFrame:
     """A frame as a page holds it.
 
     Attributes:
-        number: Of the frame in its sequence, from 0.
+        number: Of the frame in its sequence, from 0; None if it is not known.
         height: Of the luma plane.
         width: Of the luma plane.
         png: The luma plane, a grey PNG in base64.
         layers: qindex -> node size -> the layer in base64.
     """
 
-    number: int
+    number: int | None
     height: int
     width: int
     png: str
@@ -60,52 +69,65 @@ class PackedFrame:
 
 
 def pack_frame(
-    number: int,
+    number: int | None,
     luma: NDArray[np.uint8],
     tables: Mapping[int, pl.DataFrame],
     true: Mapping[int, pl.DataFrame] | None = None,
+    classes: int = len(Partition),
 ) -> PackedFrame:
     """Pack a frame for a page.
 
     Args:
-        number: Of the frame in its sequence.
+        number: Of the frame in its sequence, if it is known.
         luma: Luma plane of 8 bits, `[h, w]`.
-        tables: By qindex, predictions: row, col and size in luma samples, p0 to p9.
-        true: By qindex, the encoder's tree: row, col, size, and partition, AV1's id.
+        tables: By qindex, predictions: row, col and size in luma samples, p0 to p9, and
+            optionally `prediction`, the predicted class where that need not be the most probable.
+        true: By qindex, the encoder's tree: row, col, size, partition, AV1's id, and `label`, the
+            true class, where classes are not AV1's types.
+        classes: Number k of classes, with probabilities p0 to p<k - 1>. Classes that are not
+            AV1's types have nodes of one size, since they make no tree.
 
     Returns:
-        The frame, with its tree of most probable types.
+        The frame, with its tree of predicted classes.
     """
     height, width = luma.shape
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(luma)).save(buffer, "PNG")
     layers = {
-        qindex: _layers(table, (true or {}).get(qindex), (height, width))
+        qindex: _layers(table, (true or {}).get(qindex), (height, width), classes)
         for qindex, table in tables.items()
     }
     return PackedFrame(number, height, width, base64.b64encode(buffer.getvalue()).decode(), layers)
 
 
 def _layers(
-    table: pl.DataFrame, true: pl.DataFrame | None, shape: tuple[int, int]
+    table: pl.DataFrame, true: pl.DataFrame | None, shape: tuple[int, int], classes: int
 ) -> dict[int, str]:
     """Return the layer of each size that has a node, predicted or true."""
-    probabilities = node_grids(table, PROBABILITIES, shape)
-    types = {size: _most_probable(grid) for size, grid in probabilities.items()}
+    probabilities = node_grids(table, probability_columns(classes), shape)
+    if "prediction" in table.columns:
+        predicted = node_grids(table, ("prediction",), shape)
+        types = {size: _present(grid[..., 0]) for size, grid in predicted.items()}
+    else:
+        types = {size: _most_probable(grid) for size, grid in probabilities.items()}
     drawn = drawn_nodes(types)
-    labels = {} if true is None else node_grids(true, ("partition",), shape)
+    label = () if true is None or "label" not in true.columns else ("label",)
+    truth = {} if true is None else node_grids(true, ("partition", *label), shape)
     layers = {}
-    for size in sorted({*types, *labels}, reverse=True):
+    for size in sorted({*types, *truth}, reverse=True):
         rows, cols = shape[0] // size, shape[1] // size
         nothing = np.full((rows, cols), ABSENT, np.uint8)
         type_, tree = types.get(size, nothing), drawn.get(size, np.zeros((rows, cols), np.bool_))
-        grid = labels.get(size)
-        label = nothing if grid is None else np.nan_to_num(grid[..., 0], nan=ABSENT)
-        differs = tree & (label != ABSENT) & (label != type_)
+        true_type, true_class = (
+            _present(truth[size][..., column]) if size in truth else nothing for column in (0, -1)
+        )
+        differs = tree & (true_class != ABSENT) & (true_class != type_)
         code = np.where(type_ == ABSENT, ABSENT, type_ + DRAWN * tree + DIFFERS * differs)
-        shares = probabilities.get(size, np.zeros((rows, cols, len(Partition))))
+        shares = probabilities.get(size, np.zeros((rows, cols, classes)))
         shares = np.rint(255 * np.nan_to_num(shares)).clip(0, 255)
-        planes = np.concatenate([code[None], label[None], np.moveaxis(shares, -1, 0)])
+        planes = np.concatenate(
+            [np.stack([code, true_class, true_type]), np.moveaxis(shares, -1, 0)]
+        )
         packed = zlib.compress(planes.astype(np.uint8).tobytes(), 6)
         layers[size] = base64.b64encode(packed).decode()
     return layers
@@ -133,6 +155,11 @@ def node_grids(
             grid[place] = nodes.select(columns).to_numpy()
             grids[size] = grid
     return grids
+
+
+def _present(grid: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return ids `[rows, cols]` as bytes, ABSENT where there is none."""
+    return np.nan_to_num(grid, nan=ABSENT).astype(np.uint8)
 
 
 def _most_probable(grid: NDArray[np.float64]) -> NDArray[np.uint8]:

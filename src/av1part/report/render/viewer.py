@@ -1,13 +1,14 @@
-"""The frame viewer: luma, most probable cuts and probabilities, for a page without a network.
+"""The frame viewer: luma, predicted and true cuts, probabilities, for a page without a network.
 
-The parts are `templates/viewer.{html.j2,css,js}`; the geometry of types is written into the page
-from `partition.RECTANGLES`, and what a node says from `draw.packed`.
+`predict` shows frames of a source in it, a report the frame of a run. The parts are
+`templates/viewer.{html.j2,css,js}`; the geometry of types is written into the page from
+`partition.RECTANGLES`, and the nodes by `draw.packed`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from av1part.partition import RECTANGLES, SIZES, Partition, legal_partitions
 from av1part.report.draw.packed import ABSENT, DIFFERS, DRAWN, PackedFrame
 from av1part.report.draw.pictures import CUT_COLOUR, WRONG_COLOUR
+from av1part.report.draw.svg import CLASS_COLOURS
 from av1part.report.render.document import Chapter, Document, Interactive, Prose
 from av1part.report.render.html import document_html
 
@@ -23,6 +25,43 @@ FRAMES = 8
 """Frames of a sequence that a page shows at most."""
 BYTES = 20_000_000
 """What frames and probabilities may take in a page, as long as one frame fits."""
+
+
+@dataclass(frozen=True)
+class NodeClasses:
+    """What a node can be, and how a viewer draws and names it.
+
+    Attributes:
+        names: Of the classes, in index order.
+        types: AV1's type of each class, drawn as its cuts; empty for classes of several types,
+            which are drawn as tints.
+        legal: By node size, indices of the classes that it can have; those of other sizes are all.
+        predicted: What the predicted classes are called.
+        differs: What a node is called whose true class is another.
+        absent: What is said of a place without a prediction.
+        note: How the predicted classes came about, in a sentence or two.
+    """
+
+    names: tuple[str, ...]
+    types: tuple[Partition, ...]
+    legal: Mapping[int, tuple[int, ...]]
+    predicted: str
+    differs: str
+    absent: str
+    note: str
+
+
+MOST_PROBABLE = NodeClasses(
+    tuple(f"PARTITION_{type_.name}" for type_ in Partition),
+    tuple(Partition),
+    {size: tuple(map(int, legal_partitions(size))) for size in SIZES},
+    "most probable cuts",
+    "node of another true type",
+    "no prediction",
+    "The cuts follow the most probable type from the largest predicted size down; a SPLIT goes on "
+    "in its four quarters if their size is predicted.",
+)
+"""AV1's types, the most probable one drawn."""
 
 
 @dataclass
@@ -44,7 +83,7 @@ class ShownSequence:
     def thin(self) -> None:
         """Drop every other frame."""
         self.stride *= 2
-        self.frames = [f for f in self.frames if f.number % self.stride == 0]
+        self.frames = [f for f in self.frames if (f.number or 0) % self.stride == 0]
 
 
 class FrameChoice:
@@ -98,11 +137,12 @@ class FrameChoice:
         return False
 
 
-def viewer_html(sequences: Sequence[ShownSequence]) -> str:
+def viewer_html(sequences: Sequence[ShownSequence], classes: NodeClasses = MOST_PROBABLE) -> str:
     """Return the viewer as an element with its own data, style and script.
 
     Args:
-        sequences: At least one, each with at least one frame.
+        sequences: At least one, each with at least one frame, packed with these classes.
+        classes: What its nodes can be.
 
     Returns:
         HTML that needs no other file; a page may hold several.
@@ -110,18 +150,23 @@ def viewer_html(sequences: Sequence[ShownSequence]) -> str:
     environment = Environment(
         loader=PackageLoader("av1part.report.render"), undefined=StrictUndefined, autoescape=True
     )
+    colours = [CLASS_COLOURS[i % len(CLASS_COLOURS)] for i in range(len(classes.names))]
     return environment.get_template("viewer.html.j2").render(
-        data=json.dumps(_data(sequences), separators=(",", ":")).replace("<", "\\u003c"),
+        data=json.dumps(_data(sequences, classes), separators=(",", ":")).replace("<", "\\u003c"),
         cut=CUT_COLOUR,
         wrong=WRONG_COLOUR,
+        classes=classes,
+        tints=[] if classes.types else list(zip(classes.names, colours, strict=True)),
     )
 
 
-def _data(sequences: Sequence[ShownSequence]) -> dict[str, Any]:
+def _data(sequences: Sequence[ShownSequence], classes: NodeClasses) -> dict[str, Any]:
     return {
-        "types": [f"PARTITION_{type_.name}" for type_ in Partition],
+        "classes": classes.names,
+        "cuts": [RECTANGLES[type_] for type_ in classes.types],
         "rectangles": [RECTANGLES[type_] for type_ in Partition],
-        "legal": {size: list(map(int, legal_partitions(size))) for size in SIZES},
+        "legal": classes.legal,
+        "absent": classes.absent,
         "marks": {"drawn": DRAWN, "differs": DIFFERS, "absent": ABSENT},
         "sequences": [
             {

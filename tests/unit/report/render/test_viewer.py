@@ -39,9 +39,9 @@ def table(types: dict[Node, Partition], seed: int = 0) -> pl.DataFrame:
 
 
 def planes(frame: PackedFrame, qindex: int, size: int) -> NDArray[np.uint8]:
-    """Return a layer as the page's script reads it: [12, rows, cols]."""
+    """Return a layer as the page's script reads it: [3 + classes, rows, cols]."""
     raw = zlib.decompress(base64.b64decode(frame.layers[qindex][size]))
-    shape = (12, frame.height // size, frame.width // size)
+    shape = (-1, frame.height // size, frame.width // size)
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
@@ -97,9 +97,9 @@ def test_numbers_decode_to_what_went_in() -> None:
         assert image.mode == "L"
         assert (np.asarray(image) == plane).all()
     for row, col, size, *shares in own.iter_rows():
-        read = planes(frame, 80, size)[2:, row // size, col // size]
+        read = planes(frame, 80, size)[3:, row // size, col // size]
         assert np.abs(read / 255 - shares).max() <= 0.5 / 255 + 1e-6
-    assert (planes(frame, 128, 8)[2:] != planes(frame, 80, 8)[2:]).any()
+    assert (planes(frame, 128, 8)[3:] != planes(frame, 80, 8)[3:]).any()
 
 
 def test_differing_nodes_of_the_true_tree_are_marked() -> None:
@@ -111,13 +111,36 @@ def test_differing_nodes_of_the_true_tree_are_marked() -> None:
     frame = pack_frame(0, luma(), {80: table(TREE)}, {80: labels})
     marked = set()
     for size in (32, 16, 8):
-        code, label = planes(frame, 80, size)[:2]
+        code, label, type_plane = planes(frame, 80, size)[:3]
+        assert (type_plane == label).all()
         for row, col in np.ndindex(code.shape):
             node = (row * size, col * size, size)
             assert label[row, col] == true.get(node, ABSENT)
             if code[row, col] != ABSENT and code[row, col] & DIFFERS:
                 marked.add(node)
     assert marked == {(0, 32, 32), (0, 0, 16)}
+
+
+def test_classes_of_several_types_are_packed_with_the_given_predictions() -> None:
+    nodes = {"row": [0, 0, 16], "col": [0, 32, 16], "size": [16] * 3}
+    shares = {"p0": [0.6, 0.2, 0.0], "p1": [0.4, 0.8, 1.0]}
+    predicted = pl.DataFrame({**nodes, "prediction": [1, 1, 0], **shares})
+    true = pl.DataFrame({**nodes, "label": [0, 1, 1], "partition": [0, 3, 7]})
+    frame = pack_frame(None, luma(), {80: predicted}, {80: true}, classes=2)
+    layer = planes(frame, 80, 16)
+    assert layer.shape == (5, 2, 4)
+    places = ((0, 0), (0, 2), (1, 1))
+    assert [layer[:3, row, col].tolist() for row, col in places] == [
+        [1 + DRAWN + DIFFERS, 0, 0],
+        [1 + DRAWN, 1, 3],
+        [0 + DRAWN + DIFFERS, 1, 7],
+    ]
+    assert [layer[3:, row, col].tolist() for row, col in places] == [
+        [153, 102],
+        [51, 204],
+        [0, 255],
+    ]
+    assert (layer[:3] == ABSENT).sum() == 3 * 5
 
 
 @pytest.mark.parametrize(("total", "kept"), [(1, 1), (8, 8), (9, 5), (100, 7)])
@@ -166,8 +189,9 @@ def test_the_page_holds_the_geometry_and_nothing_foreign() -> None:
     assert "a</script>" not in page
     assert "cascade <1>" not in page
     for type_ in Partition:
-        assert data["types"][type_] == f"PARTITION_{type_.name}"
+        assert data["classes"][type_] == f"PARTITION_{type_.name}"
         assert tuple(map(tuple, data["rectangles"][type_])) == RECTANGLES[type_]
+        assert data["cuts"][type_] == data["rectangles"][type_]
     assert not re.search(r"https?://|@import|url\(", page)
 
 

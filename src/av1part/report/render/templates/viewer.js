@@ -3,9 +3,10 @@
   const root = document.currentScript.closest(".viewer");
   const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
-  const { types, rectangles, legal, marks } = data;
+  const { classes, cuts, rectangles, legal, marks } = data;
   const [stage, image, node, detail] = ["stage", "image", "node", "detail"].map(part);
-  const TYPE = marks.drawn - 1;  // the bits of a type
+  const CLASS = marks.drawn - 1;  // the bits of a class
+  const WHOLE = [[0, 0, 4, 4]];  // the rectangle of a node that is not cut
   let frame, layers = [], chosen = null;  // layers: the largest size first; chosen: {size, row, col}
   let turn = 0;  // counts drawings, so that a late one is dropped
 
@@ -22,7 +23,8 @@
       size, rows, cols,
       code: bytes.subarray(0, plane),
       label: bytes.subarray(plane, 2 * plane),
-      share: (index, type) => bytes[(2 + type) * plane + index],
+      type: bytes.subarray(2 * plane, 3 * plane),
+      share: (index, of) => bytes[(3 + of) * plane + index],
     };
   }
 
@@ -30,6 +32,7 @@
     const before = select.value;
     select.replaceChildren(...values.map((value, i) => new Option(texts[i], value)));
     if (values.map(String).includes(before)) select.value = before;
+    select.disabled = values.length < 2;
   }
 
   const sequence = () => data.sequences[Number(part("sequence").value)];
@@ -37,6 +40,7 @@
   function fillFrames() {
     const { frames, total } = sequence();
     options(part("frame"), frames.map((_, i) => i), frames.map((f) => `${f.number} (of ${total})`));
+    root.querySelector("[data-numbered]").hidden = frames.every((f) => f.number === null);
     fillQindexes();
   }
 
@@ -63,12 +67,15 @@
     fillLevels();
     const truth = layers.some((layer) => layer.label.some((label) => label !== marks.absent));
     for (const key of root.querySelectorAll("[data-truth]")) key.hidden = !truth;
+    root.querySelector("[data-missing]").hidden = !pathOf(missing, box);
+    for (const words of root.querySelectorAll("[data-sizes]")) words.hidden = layers.length < 2;
     drawCuts();
     choose(kept(chosen) || first());
     root.dataset.ready = `${part("sequence").value}/${part("frame").value}/${part("qindex").value}`;
   }
 
   function fillLevels() {
+    part("levels").hidden = layers.length < 2;
     part("levels").replaceChildren(...layers.map(({ size }) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -94,40 +101,72 @@
   }
 
   const kept = (old) => old && at(old.size, old.row * old.size, old.col * old.size);
-  const first = () => layers.map(({ size }) => at(size, 0, 0)).find(Boolean) || null;
+  const tints = [...root.querySelectorAll("[data-tint]")];
 
-  // Call `each` with the place and the side of every rectangle of the nodes that have a type.
-  function eachRectangle(typeOf, each) {
-    for (const { size, rows, cols, code, label } of layers) {
+  function first() {
+    for (const { size, rows, cols, code } of layers) {
+      const found = code.findIndex((value) => value !== marks.absent);
+      if (rows * cols) return { size, row: Math.floor(Math.max(0, found) / cols), col: Math.max(0, found) % cols };
+    }
+    return null;
+  }
+
+  // Call `each` with place, sides, row and column of every rectangle of the nodes that have some.
+  function eachRectangle(rectanglesOf, each) {
+    for (const layer of layers) {
+      const { size, rows, cols } = layer, unit = size / 4;
       for (let i = 0; i < rows * cols; i++) {
-        const type = typeOf(code[i], label[i]);
-        if (type === null) continue;
-        const top = Math.floor(i / cols) * size, left = (i % cols) * size, unit = size / 4;
-        for (const [row, col, height, width] of rectangles[type]) {
-          each(left + col * unit, top + row * unit, width * unit, height * unit);
+        const top = Math.floor(i / cols) * size, left = (i % cols) * size;
+        for (const [row, col, height, width] of rectanglesOf(layer, i) || []) {
+          each(left + col * unit, top + row * unit, width * unit, height * unit, row, col);
         }
       }
     }
   }
 
-  const predicted = (code) => (code !== marks.absent && code & marks.drawn ? code & TYPE : null);
-  const actual = (_, label) => (label === marks.absent ? null : label);
-  const whole = types.indexOf("PARTITION_NONE");
-  const differing = (code) => (code !== marks.absent && code & marks.differs ? whole : null);
+  function drawn({ code }, i) {
+    return code[i] !== marks.absent && code[i] & marks.drawn ? code[i] & CLASS : null;
+  }
+  const inTree = (layer, i) => (drawn(layer, i) === null ? null : WHOLE);
+  const predicted = (layer, i) => cuts[drawn(layer, i)];
+  const tinted = (index) => (layer, i) => (drawn(layer, i) === index ? WHOLE : null);
+  const actual = ({ type }, i) => rectangles[type[i]];
+  const differing = ({ code }, i) => (code[i] !== marks.absent && code[i] & marks.differs ? WHOLE : null);
+  // Of several sizes a place without a node is one of another size.
+  const missing = ({ code, label }, i) =>
+    (layers.length < 2 && code[i] === marks.absent && label[i] === marks.absent ? WHOLE : null);
   const shown = (name) => part(`show-${name}`).checked;
 
-  function pathOf(typeOf) {
+  const box = (x, y, w, h) => `M${x} ${y}h${w}v${h}h${-w}z`;
+  const corner = (x, y, w) => `M${x + w} ${y}h${-0.3 * w}l${0.3 * w} ${0.3 * w}z`;
+  // The upper and left side of a rectangle, where they are not sides of its node.
+  const inner = (x, y, w, h, row, col) =>
+    (row ? `M${x} ${y}h${w}` : "") + (col ? `M${x} ${y}v${h}` : "");
+
+  // The path that `step` makes of each rectangle, of those in a square window if there is one.
+  function pathOf(rectanglesOf, step, window = null) {
     const steps = [];
-    eachRectangle(typeOf, (x, y, w, h) => steps.push(`M${x} ${y}h${w}v${h}h${-w}z`));
+    eachRectangle(rectanglesOf, (x, y, w, h, row, col) => {
+      if (window) {
+        const [left, top, side] = window;
+        if (x >= left + side || y >= top + side || x + w <= left || y + h <= top) return;
+      }
+      steps.push(step(x, y, w, h, row, col));
+    });
     return steps.join("");
   }
 
   function drawCuts() {
-    const cuts = shown("cuts") ? pathOf(predicted) : "";
-    part("casing").setAttribute("d", cuts);
-    part("cuts").setAttribute("d", cuts);
-    part("under").setAttribute("d", shown("true") ? pathOf(actual) : "");
-    part("mask").setAttribute("d", shown("mark") ? pathOf(differing) : "");
+    const draw = (name, path) => part(name).setAttribute("d", path);
+    const path = shown("cuts") ? pathOf(predicted, inner) : "";
+    draw("casing", path);
+    draw("cuts", path);
+    tints.forEach((tint, i) => tint.setAttribute("d", shown("cuts") ? pathOf(tinted(i), box) : ""));
+    draw("dim", pathOf(missing, box));
+    draw("grid", pathOf(inTree, box));
+    draw("under", shown("true") ? pathOf(actual, inner) : "");
+    draw("mask", shown("mark") ? pathOf(differing, box) : "");
+    draw("flags", shown("mark") ? pathOf(differing, corner) : "");
   }
 
   // The chosen node
@@ -154,22 +193,28 @@
     const place = `${size}x${size} at row ${row * size}, column ${col * size}`;
     const label = labelOf(layer, chosen), index = row * layer.cols + col;
     if (code === marks.absent) {
-      const instead = label === marks.absent ? "no prediction" : `no prediction; true ${types[label]}`;
+      const instead = label === marks.absent ? data.absent : `${data.absent}; true ${classes[label]}`;
       part("title").textContent = `${place}: ${instead}`;
       part("bars").replaceChildren();
       return;
     }
-    const most = code & TYPE;
+    const most = code & CLASS;
     part("title").textContent = `${place}${code & marks.drawn ? "" : " (not in the drawn tree)"}`;
-    part("bars").replaceChildren(...legal[size].map((type) => {
-      const share = layer.share(index, type) / 2.55;
+    part("bars").replaceChildren(...(legal[size] || classes.map((_, i) => i)).map((of) => {
+      const share = layer.share(index, of) / 2.55;
       const bar = document.createElement("div");
-      bar.className = `viewer-bar${type === most ? " most" : ""}${type === label ? " true" : ""}`;
+      bar.className = `viewer-bar${of === most ? " most" : ""}${of === label ? " true" : ""}`;
       const [name, cell, number] = ["span", "span", "span"].map((tag) => document.createElement(tag));
       const length = document.createElement("b");
       length.style.width = `${share}%`;
       cell.append(length);
-      name.textContent = types[type];
+      name.textContent = classes[of];
+      if (tints.length) {
+        const key = document.createElement("i");
+        key.className = "key";
+        key.style.background = tints[of].style.fill;
+        name.prepend(key);
+      }
       number.textContent = share > 0 && share < 1 ? "<1%" : `${Math.round(share)}%`;
       bar.append(name, cell, number);
       return bar;
@@ -186,23 +231,35 @@
     pen.clearRect(0, 0, detail.width, detail.height);
     const width = Math.min(side, frame.width - left), height = Math.min(side, frame.height - top);
     pen.drawImage(image, left, top, width, height, 0, 0, width * zoom, height * zoom);
-    const stroke = (typeOf, colour, thick) => {
+    const path = (rectanglesOf, step) => new Path2D(pathOf(rectanglesOf, step, [left, top, side]));
+    const stroke = (lines, colour, thick) => {
       pen.strokeStyle = colour;
-      pen.lineWidth = thick;
-      pen.beginPath();
-      eachRectangle(typeOf, (x, y, w, h) => {
-        if (x < left + side && y < top + side && x + w > left && y + h > top) {
-          pen.rect((x - left) * zoom, (y - top) * zoom, w * zoom, h * zoom);
-        }
-      });
-      pen.stroke();
+      pen.lineWidth = thick / zoom;
+      pen.stroke(lines);
     };
     const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-    if (shown("true")) stroke(actual, colour("--true"), 7);
-    if (shown("cuts")) { stroke(predicted, "#0008", 4); stroke(predicted, colour("--cut"), 2); }
-    const box = [(chosen.col * size - left) * zoom, (chosen.row * size - top) * zoom, size * zoom, size * zoom];
-    pen.lineWidth = 8; pen.strokeStyle = "#000a"; pen.strokeRect(...box);
-    pen.lineWidth = 4; pen.strokeStyle = colour("--node"); pen.strokeRect(...box);
+    pen.save();
+    pen.setTransform(zoom, 0, 0, zoom, -left * zoom, -top * zoom);
+    if (shown("cuts")) {
+      pen.globalAlpha = 0.42;
+      tints.forEach((tint, i) => { pen.fillStyle = tint.style.fill; pen.fill(path(tinted(i), box)); });
+      pen.globalAlpha = 1;
+    }
+    stroke(path(inTree, box), "#fff9", 1);
+    if (shown("mark")) {
+      pen.fillStyle = colour("--wrong");
+      pen.fill(path(differing, corner));
+    }
+    if (shown("true")) stroke(path(actual, inner), colour("--true"), tints.length ? 2 : 7);
+    if (shown("cuts")) {
+      const lines = path(predicted, inner);
+      stroke(lines, "#0008", 4);
+      stroke(lines, colour("--cut"), 2);
+    }
+    pen.restore();
+    const edge = [(chosen.col * size - left) * zoom, (chosen.row * size - top) * zoom, size * zoom, size * zoom];
+    pen.lineWidth = 8; pen.strokeStyle = "#000a"; pen.strokeRect(...edge);
+    pen.lineWidth = 4; pen.strokeStyle = colour("--node"); pen.strokeRect(...edge);
   }
 
   // Pointer and keys
