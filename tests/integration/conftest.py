@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
+import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -35,6 +40,31 @@ class Ran:
 
 
 Command = Callable[..., Ran]
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """What the one viewer of a report holds: `planes` is its one layer, [3 + classes, h, w]."""
+
+    classes: list[str]
+    sequence: str
+    qindex: int
+    size: int
+    planes: np.ndarray
+
+
+def read_viewer(page: Path) -> Viewer:
+    """Return what the page's viewer is given, as its script reads it."""
+    text = page.read_text(encoding="utf-8")
+    (found,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    data = json.loads(found)
+    (sequence,) = data["sequences"]
+    (frame,) = sequence["frames"]
+    ((qindex, layers),) = frame["layers"].items()
+    ((size, packed),) = layers.items()
+    shape = (3 + len(data["classes"]), *(frame[k] // int(size) for k in ("height", "width")))
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8).reshape(shape)
+    return Viewer(data["classes"], sequence["name"], int(qindex), int(size), planes)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from av1part import embedded
 from av1part.cli.commands.demo import lost_against_guessers
 from av1part.data.store.store import Store
 
-from .conftest import TINY, Command
+from .conftest import TINY, Command, read_viewer
 
 
 def test_the_gate_reads_every_metric_against_both_guessers() -> None:
@@ -43,7 +43,7 @@ def test_the_demo_fails_if_stage_1_learns_nothing(
 
 
 def test_demo_pipeline_and_report(
-    av1part: Command, demo_words: tuple[str, ...], stage1: Path
+    av1part: Command, demo_words: tuple[str, ...], small_store: Path
 ) -> None:
     ran = av1part("demo", *demo_words)
     folder = Path("runs/demo")
@@ -69,6 +69,9 @@ def test_demo_pipeline_and_report(
     assert set(report["threshold"]["cross_fitted"]) == {"brick", "coffee", "rocket"}
     page = (folder / "report" / "report.html").read_text()
     assert "always" in page.lower()
+    compare_viewer(folder / "report", folder / "pipeline", small_store)
+    assert av1part("report", folder / "stage2-frozen").code == 0
+    compare_viewer(folder / "stage2-frozen" / "report", folder / "stage2-frozen", small_store)
     again = av1part("demo", *demo_words)
     assert again.code == ran.code
     assert again.err.count("finished: it stays as it is") == len(names)
@@ -89,6 +92,24 @@ def test_demo_pipeline_and_report(
     assert wrong.code == 2
     swapped = [words[0], f"stage2={best['stage3_rect']}", *words[2:]]
     assert "is of stage3_rect, expected one of stage2" in av1part("pipeline", *swapped).err
+
+
+def compare_viewer(report: Path, run: Path, store: Path) -> None:
+    """Compare a report's viewer with the dataset, and with the run's predictions by node number."""
+    viewer = read_viewer(report / "report.html")
+    nodes = Store.open(store).nodes.with_row_index("node")
+    shown = nodes.filter(sequence=viewer.sequence, frame=0, qindex=viewer.qindex)
+    table = pl.read_parquet(run / "predictions.parquet").drop(
+        "sequence", "qindex", "partition", strict=False
+    )
+    found = shown.join(table, on="node")
+    assert found.height == (viewer.planes[0] != 255).sum() > 0
+    for node in found.iter_rows(named=True):
+        at = viewer.planes[:, node["row"] // viewer.size, node["col"] // viewer.size]
+        assert at[2] == node["partition"]
+        assert at[0] & 15 == node["prediction"]
+        expected = [node[f"p.{name}"] for name in viewer.classes]
+        assert np.abs(at[3:] / 255 - expected).max() <= 0.5 / 255 + 1e-6
 
 
 def test_stages_of_different_splits_are_refused(

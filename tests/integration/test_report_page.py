@@ -8,9 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import polars as pl
 import pytest
 
 from av1part.report import ReportFiles, write_report
+
+from .conftest import read_viewer
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -122,7 +126,7 @@ def test_page_on_one_run_leads_with_its_own_margins(folder: Path, tmp_path: Path
 
 def test_page_takes_nothing_from_outside(page: Page, report: ReportFiles) -> None:
     text = report.html.read_text(encoding="utf-8")
-    assert not page.tags & {"script", "link", "iframe", "object", "embed", "base"}
+    assert not page.tags & {"link", "iframe", "object", "embed", "base"}  # scripts have no src
     for link in page.links:
         assert link.startswith(("#", "data:image/png;base64,")), link
         if link.startswith("#"):
@@ -130,6 +134,54 @@ def test_page_takes_nothing_from_outside(page: Page, report: ReportFiles) -> Non
     assert set(re.findall(r"url\((.)", text)) <= {"#"}
     assert "@import" not in text
     assert not re.search(r"https?://", text)
+
+
+@pytest.mark.parametrize(("name", "truth"), [("pipeline", "partition"), ("stage2", "label")])
+def test_viewer_holds_the_predictions_of_the_frame(
+    folder: Path, tmp_path: Path, name: str, truth: str
+) -> None:
+    """Every node of the frame with its probabilities, predicted and true class, and no other."""
+    viewer = read_viewer(write_report([folder / name], tmp_path).html)
+    assert (viewer.sequence, viewer.qindex, viewer.size) == ("picture3", 172, 16)
+    table = pl.read_parquet(folder / name / "predictions.parquet")
+    own = table.filter(sequence="picture3", qindex=172)
+    assert (viewer.planes[0] != 255).sum() == own.height
+    with np.load(folder / name / "samples.npz") as samples:
+        places = zip(*(samples[f"frame_{k}"].tolist() for k in ("node", "row", "col")), strict=True)
+        types = samples["frame_partition"]
+    for index, (node, row, col) in enumerate(places):
+        (record,) = own.filter(node=node).iter_rows(named=True)
+        code, true_class, true_type, *shares = viewer.planes[:, row // 16, col // 16].tolist()
+        assert (code & 15, true_class) == (record["prediction"], record[truth])
+        assert bool(code & 32) == (record["prediction"] != record[truth])
+        assert true_type == types[index]
+        expected = [record[f"p.{name}"] for name in viewer.classes]
+        assert np.abs(np.array(shares) / 255 - expected).max() <= 0.5 / 255 + 1e-6
+
+
+def test_several_runs_have_the_viewer_of_the_frame_above(report: ReportFiles) -> None:
+    text = report.html.read_text(encoding="utf-8")
+    assert read_viewer(report.html).classes[3:5] == ["SPLIT", "HORZ_A"]
+    assert text.index('id="run-1-frame"') < text.index("<details") < text.index('class="headline"')
+    markdown = report.markdown.read_text(encoding="utf-8")
+    assert markdown.count("The page `report.html` shows all of the frame") == 1
+
+
+def test_samples_of_av1part_0_1_are_reported_without_the_viewer(
+    folder: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(folder / "pipeline", tmp_path / "old"))
+    with np.load(run / "samples.npz") as archive:
+        old = {key: archive[key] for key in archive.files if key != "frame_node"}
+    np.savez_compressed(run / "samples.npz", **old)
+    before = write_report([folder / "pipeline"], tmp_path / "new").html.read_text(encoding="utf-8")
+    text = write_report([run], tmp_path / "out").html.read_text(encoding="utf-8")
+    assert "<script" in before
+    assert "<script" not in text
+    assert 'id="frame"' in text
+    assert (tmp_path / "out/plots/frame.svg").read_bytes() == (
+        tmp_path / "new/plots/frame.svg"
+    ).read_bytes()
 
 
 def test_same_runs_same_bytes_wherever_they_lie(
@@ -201,7 +253,10 @@ def test_names_from_disk_cannot_inject_markup(folder: Path, tmp_path: Path) -> N
     config.write_text(config.read_text() + 'note: "</pre><script>alert(1)</script>"\n')
     environment = run / "environment.json"
     environment.write_text(environment.read_text().replace("a processor", "<img src=x>"))
+    with np.load(run / "samples.npz") as archive:
+        samples = dict(archive)
+    np.savez(run / "samples.npz", **{**samples, "frame_sequence": "</script><script>alert(2)"})
     html = write_report([run], tmp_path / "out").html.read_text(encoding="utf-8")
-    assert "<script" not in html
-    assert "<img" not in html
+    assert "<script>alert" not in html
+    assert "<img src" not in html
     assert "&lt;script&gt;" in html

@@ -1,10 +1,15 @@
-"""The frame viewer in a real browser: choices, pointer and keys; nothing loaded, no error."""
+"""The frame viewer in a real browser: choices, pointer and keys; nothing loaded, no error.
+
+Of a prediction, with trees of several sizes, and in the reports of a cascade and of a stage.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -16,6 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from av1part.partition import Partition
+from av1part.report import write_report
 from av1part.report.draw.packed import PROBABILITIES, pack_frame
 from av1part.report.render.viewer import FrameChoice, predictions_page
 
@@ -136,3 +142,66 @@ def test_the_console_is_silent_and_nothing_is_loaded(browser: webdriver.Chrome) 
         if '"Network.requestWillBeSent"' in entry["message"]
     ]
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def report(
+    examples: ModuleType, tmp_path: Path
+) -> Iterator[Callable[[str], tuple[webdriver.Chrome, pl.DataFrame]]]:
+    """A function that opens the report of a kind of run, and returns its frame's predictions."""
+    driver = started()
+
+    def opened(kind: str) -> tuple[webdriver.Chrome, pl.DataFrame]:
+        folder = getattr(examples, f"write_{kind}_run")(tmp_path / kind)
+        driver.get(write_report([folder], tmp_path / "out").html.as_uri())
+        ready(driver, "0/0/172")
+        with np.load(folder / "samples.npz") as samples:
+            place = {k: samples[f"frame_{k}"] for k in ("node", "row", "col")}
+        nodes = pl.read_parquet(folder / "predictions.parquet")
+        return driver, pl.DataFrame(place).join(nodes, on="node")
+
+    try:
+        yield opened
+    finally:
+        driver.quit()
+
+
+@pytest.mark.parametrize(("kind", "truth"), [("pipeline", "partition"), ("stage", "label")])
+def test_a_report_shows_true_against_predicted(
+    report: Callable[[str], tuple[webdriver.Chrome, pl.DataFrame]], kind: str, truth: str
+) -> None:
+    browser, table = report(kind)
+    names = [name.removeprefix("p.") for name in table.columns if name.startswith("p.")]
+    viewer = browser.find_element(By.CLASS_NAME, "viewer")
+    assert not viewer.is_displayed(), "folded away"
+    browser.find_element(By.CSS_SELECTOR, "details.interactive summary").click()
+    assert viewer.is_displayed()
+    wrong = table.filter(pl.col(truth) != pl.col("prediction"))
+    assert 0 < wrong.height < table.height
+    boxes = {f"{c} {r}h16v16h-16z" for r, c in wrong.select("row", "col").iter_rows()}
+    assert set(path(browser, "mark").split("M")[1:]) == boxes
+    assert path(browser, "flag").count("z") == wrong.height
+    if kind == "stage":
+        tinted = [path(browser, f"tint[data-tint='{i}']").count("z") for i in range(3)]
+        assert tinted == [table.filter(prediction=i).height for i in range(3)]
+        assert path(browser, "cuts") == ""
+    stage = browser.find_element(By.CLASS_NAME, "viewer-stage")
+    browser.execute_script("arguments[0].scrollIntoView()", stage)
+    step = stage.size["width"] / 128
+    for node in wrong.head(3).iter_rows(named=True):
+        # From the middle of the stage: a node's middle is 8 samples from its corner.
+        x, y = (step * (node[k] + 8 - half) for k, half in (("col", 64), ("row", 48)))
+        ActionChains(browser).move_to_element_with_offset(stage, round(x), round(y)).perform()
+        assert title(browser) == f"16x16 at row {node['row']}, column {node['col']}"
+        bars = browser.find_elements(By.CLASS_NAME, "viewer-bar")
+        assert [bar.text.split()[0] for bar in bars] == names
+        for bar, name in zip(bars, names, strict=True):
+            shown = float(bar.text.split()[-1].strip("<%"))
+            assert shown == pytest.approx(100 * node[f"p.{name}"], abs=0.8)
+        classes = [str(bar.get_attribute("class")) for bar in bars]
+        assert ["true" in c for c in classes].index(True) == node[truth]
+        assert ["most" in c for c in classes].index(True) == node["prediction"]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not viewer.is_displayed()
+    assert browser.find_element(By.ID, "frame").is_displayed()
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from av1part.options import PROTOCOLS
+from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import run_scores
 from av1part.report.chapters.scores import class_table, headline, run_margins
 from av1part.report.draw.pictures import Window, gallery_figure
@@ -182,11 +183,12 @@ def lead(
         alone: Whether the page has no other run; else the margins are in its comparison.
 
     Returns:
-        Frame, result in one line, margins.
+        Frame, result in one line, margins; of a run alone also the viewer of its frame.
     """
     scores = run_scores(run)
     return joined(
         Prose("The frame of this run is at the top of the page.") if above else frame,
+        frame_viewer(run) if alone else None,
         Headline(headline(scores["macro_f1"], int(run.confusion.sum()), run.predictions.sequences)),
         run_margins(scores, prefix) if alone else None,
     )

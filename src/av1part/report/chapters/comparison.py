@@ -9,6 +9,7 @@ import numpy as np
 
 from av1part.report.chapters.common import joined
 from av1part.report.chapters.datasets import data_table, dataset_names, datasets_caveat
+from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import (
     RUN_COLUMNS,
     Score,
@@ -68,9 +69,9 @@ def comparison_chapter(
     for stage in stages:
         of_stage = [run for run in runs if isinstance(run, StageRun) and run.stage == stage]
         sections.append(Section(f"Runs of {stage}", tuple(_stage_items(stage, of_stage))))
-    first: list[Item] = [] if frame is None else [frame]
+    first: tuple[Item, ...] = ()
     if shown is not None:
-        first.append(Headline(_headline(shown)))
+        first = joined(frame, frame_viewer(shown), Headline(_headline(shown)))
     return Chapter("comparison", "Comparison", tuple(sections), (*first, _margins(runs)))
 
 

@@ -11,7 +11,9 @@ from av1part.metrics.intervals import Interval
 from av1part.metrics.statistics import mean_of
 from av1part.report.chapters import sweep_findings as findings
 from av1part.report.chapters import sweep_tables as tables
+from av1part.report.chapters.common import joined
 from av1part.report.chapters.datasets import datasets_caveat
+from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import Score, mean_score, read_score
 from av1part.report.chapters.scores import margins_picture, mixing_caveat
 from av1part.report.chapters.stage import stage_frame
@@ -139,14 +141,14 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
 def _lead(sweep: Sweep, prefix: str) -> tuple[Item, ...]:
     """Return frame and result of the best variant, and the margins of all."""
     best = sweep.variants[0]
-    frame = stage_frame(findings.middle_member(best).run, prefix)
+    middle = findings.middle_member(best).run
+    frames = joined(stage_frame(middle, prefix), frame_viewer(middle))
     margins = {variant.name: _margin(variant) for variant in sweep.variants}
     what = "Mean of macro-F1 above the stronger of the two guessers, one row for each variant"
     note = "Intervals by Student's t over seeds and folds."
     title = "Macro-F1 above the stronger guesser"
     drawing = margins_picture(f"{prefix}margins", margins, what, note, title)
-    lines: tuple[Item, ...] = (Headline(_headline(best)), drawing)
-    return lines if frame is None else (frame, *lines)
+    return (*frames, Headline(_headline(best)), drawing)
 
 
 def _margin(variant: Variant) -> Interval:

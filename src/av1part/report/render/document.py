@@ -70,10 +70,12 @@ class Interactive:
     Attributes:
         html: An element with its own data and scripts.
         instead: Text of the other formats in its place.
+        title: If given, the element is folded away under it until a reader opens it.
     """
 
     html: str
     instead: str
+    title: str = ""
 
 
 Item = Headline | Interactive | Prose | Facts | Listing | Table | Picture

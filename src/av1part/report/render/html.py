@@ -42,8 +42,13 @@ def item_html(item: Item) -> str:
     match item:
         case Table():
             return table_html(item)
-        case Interactive():
+        case Interactive(title=""):
             return f'<div class="interactive">{item.html}</div>'
+        case Interactive():
+            return (
+                f'<details class="interactive"><summary>{inline_html(item.title)}</summary>'
+                f"{item.html}</details>"
+            )
         case Headline():
             return f'<p class="headline">{inline_html(item.text)}</p>'
         case Prose():
