@@ -18,7 +18,7 @@ from scipy.interpolate import PchipInterpolator
 from av1part.data.build.libaom import Children, encode, encoder_arguments, find_aomenc
 from av1part.data.build.sources import open_source
 from av1part.data.build.yuv import write_y4m_frame, y4m_header
-from av1part.encoder.counts import costs_table
+from av1part.encoder.counts import costs_table, read_costs
 from av1part.encoder.hints import KEEP, open_hints
 from av1part.encoder.patched import find_patched, run_encode
 from av1part.partition import SIZES, Partition
@@ -293,3 +293,20 @@ def test_oracle_masks_save_half_the_work_for_nearly_nothing(name: str, tmp_path:
     print(f"{name}: work saved {np.mean(saved):.3f}, BD-rate {bd_rate(plain, limited):+.3f} %")
     assert np.mean(saved) >= 0.5
     assert bd_rate(plain, limited) < 0.3
+
+
+def test_a_key_frame_coded_before_it_is_shown_takes_no_hint(tmp_path: Path) -> None:
+    """It took the masks of the frame shown next, 9 here, as if they were its own."""
+    frames = [corner("coffee", 64, 64, (2 * i, 3 * i)) for i in range(20)]
+    y4m, hints, costs = (
+        write_clip(tmp_path / "a.y4m", frames),
+        tmp_path / "hints",
+        tmp_path / "costs",
+    )
+    write_hints(hints, (64, 64), everywhere(Partition.NONE), SIZES, len(frames))
+    command = [find_patched().path, "--ivf", "--passes=2", "--end-usage=q", "--cq-level=43"]
+    command += ["--cpu-used=3", "--threads=1", "--lag-in-frames=19", "--kf-max-dist=16"]
+    command += ["--enable-fwd-kf=1", "--fwd-kf-dist=7", "-o", tmp_path / "a.ivf", y4m]
+    environment = {"AV1PART_HINTS": str(hints), "AV1PART_COSTS": str(costs)}
+    subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True)
+    assert set(read_costs(costs)["frame"].tolist()) == {0, 16}

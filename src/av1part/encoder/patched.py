@@ -30,7 +30,7 @@ from av1part.system.errors import EncoderError, HintsError
 from av1part.system.files import read_json
 
 NAME = "aomenc-av1part"
-PATCH = "2739755135 13528"
+PATCH = "165220987 13577"
 """CRC and length of tools/libaom.patch, as `cksum` prints them; a test compares them."""
 
 _REMEDY = "run `make libaom`"
