@@ -96,6 +96,12 @@ VERBS: dict[str, Verb] = {
         *("predict", "predict"),
         (1, None),
     ),
+    "encode": Verb(
+        "SOURCE... out=DIR [model=BUNDLE]",
+        "what presets and predictions save and lose",
+        *("encode", "encode"),
+        (1, None),
+    ),
     "report": Verb(
         "RUN_OR_SWEEP... [--thesis]",
         "tables, plots, one page; --thesis: a section on a sweep",

@@ -480,6 +480,14 @@ class OneTypePolicy:
     sizes: list[int] | None = option(None, "node sizes that get hints; null: all predicted ones")
 
 
+@dataclass
+class Plan:
+    """Ways to encode that are compared; auto is presets, and with model= the choice model."""
+
+    points: dict[str, Any] = option({}, "name: its keys, such as {cpu_used: 1}")
+    anchors: Any = option(None, "points that others are compared with; null: the slowest presets")
+
+
 # Keys of the verbs
 
 
@@ -600,6 +608,27 @@ class Predict:
     interlaced: Any = option("refuse", "weave: take both fields as one frame, as coded")
     device: str = option("cpu", "or cuda")
     precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
+
+
+@dataclass
+class Encode:
+    """Keys of `av1part encode`."""
+
+    out: str = option(MISSING, "folder of the comparison; one that was begun goes on", path=True)
+    model: str | None = option(None, "a file of av1part bundle, for points with it", path=True)
+    cq_levels: Any = option(None, "at least four of 0 to 63; null: 20 32 43 55, or CTC's")
+    ctc: bool = option(False, "the command line of AOM's common test conditions, all-intra")
+    frames: Any = option(None, "keep the first so many frames of a clip; null: all")
+    jobs: Any = option(1, "encodes at a time; seconds count at 1 alone")
+    repeats: Any = option(1, "of each encode, of whose seconds the median counts")
+    vmaf: bool = option(False, "compute VMAF too, which needs the extra vmaf")
+    screen: Any = option([], "patterns of the names of clips that are screen content")
+    data: FittedOn = field(default_factory=FittedOn)
+    width: Any = option(None, "of raw YUV whose name does not say")
+    height: Any = option(None, "likewise")
+    bit_depth: Any = option(None, "likewise")
+    layout: Any = option(None, "likewise: 420, 422, 444, 440, gray, nv12, p010 and others")
+    interlaced: Any = option("refuse", "weave: take both fields as one frame, as coded")
 
 
 @dataclass
@@ -731,6 +760,7 @@ GROUPS: Mapping[str, Group] = {
         own=("kind",),
     ),
     "optimizer": Group({"adamw": AdamW()}, closed=True),
+    "plan": Group({"auto": Plan()}, own=(), verbs=("encode",)),
     "policy": Group(
         {
             "cumulated": CumulatedPolicy(),
@@ -763,6 +793,7 @@ VERB_KEYS: Mapping[str, Any] = {
     "validate": Validate(),
     "bundle": Bundle(),
     "predict": Predict(),
+    "encode": Encode(),
     "data_build": DataBuild(),
     "data_import": DataImport(),
     "report": Report(),

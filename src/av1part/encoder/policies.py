@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from av1part.data.build.settings import SIZES_TEXT, check_list
-from av1part.encoder.hints import KEEP
+from av1part.encoder.hints import KEEP, grid_shape
 from av1part.options import POLICIES, PolicyKind
 from av1part.partition import SIZES, Partition, legal_partitions
-from av1part.predictors.interface import TYPES
+from av1part.predictors.interface import TYPES, Distributions, Domain
 from av1part.system.errors import ConfigError
 
 
@@ -53,9 +53,9 @@ class Policy:
         if not 1 <= self.k <= TYPES:
             raise ConfigError(f"policy.k={self.k}: give 1 to {TYPES}")
 
-    def has_hints(self, size: int) -> bool:
-        """Return whether nodes of a size get hints."""
-        return self.sizes is None or size in self.sizes
+    def hinted_sizes(self, domain: Domain) -> tuple[int, ...]:
+        """Return the node sizes of a predictor's domain that get hints."""
+        return tuple(size for size in domain.sizes if self.sizes is None or size in self.sizes)
 
     def _tau(self, size: int) -> float:
         if isinstance(self.tau, Sequence):
@@ -65,7 +65,7 @@ class Policy:
     def masks(
         self, probabilities: NDArray[np.float32], size: int, known: Iterable[int] = range(TYPES)
     ) -> NDArray[np.uint16]:
-        """Return the masks of the nodes of a size that `has_hints`.
+        """Return the masks of the nodes of a size that gets hints.
 
         Types that the predictor does not know are left to the encoder where its own pruning holds.
 
@@ -97,6 +97,29 @@ class Policy:
             return masks
         unknown = set(legal_partitions(size)) - set(known)
         return masks | np.uint16(KEEP | sum(1 << type_ for type_ in unknown))
+
+    def frame_masks(
+        self, distributions: Distributions, shape: tuple[int, int], domain: Domain
+    ) -> dict[int, NDArray[np.uint16]]:
+        """Return the masks of a frame, as a hint file holds them.
+
+        Args:
+            distributions: A predictor's answer, by node size.
+            shape: Height and width of the frame.
+            domain: The predictor's.
+
+        Returns:
+            Node size to uint16 `[rows, cols]`; nodes over the edge have no hint, as no prediction.
+        """
+        height, width = shape
+        masks = {}
+        for size in self.hinted_sizes(domain):
+            grid = np.zeros(grid_shape(width, height, size), np.uint16)
+            if size in distributions:
+                rows, cols, _ = distributions[size].shape
+                grid[:rows, :cols] = self.masks(distributions[size], size, domain.types(size))
+            masks[size] = grid
+        return masks
 
 
 def _is_probability(value: object) -> bool:

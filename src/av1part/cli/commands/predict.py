@@ -13,19 +13,18 @@ import numpy as np
 import polars as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from av1part.cli.commands.pipeline import given_checkpoints
 from av1part.config.check import plain
 from av1part.data.build.settings import check_count, check_list, raw_format
 from av1part.data.build.sources import Source, find_sources, open_sources
-from av1part.encoder.hints import HintsWriter, grid_shape
+from av1part.encoder.hints import HintsWriter
 from av1part.encoder.policies import Policy
 from av1part.evaluation.attach import Compute
 from av1part.predictors.bundle import check_domain, read_bundle
 from av1part.predictors.cascade import load_cascades
-from av1part.predictors.interface import Domain, Predictor
+from av1part.predictors.interface import Predictor
 from av1part.predictors.run import Prediction, predict_source, qindex_of
 from av1part.predictors.table import TableWriter, to_table
 from av1part.report.draw.packed import pack_frame
@@ -157,7 +156,7 @@ def _predict(
     pending: dict[int, pl.DataFrame] = {}
     if shown is not None:
         shown.start(source.sequence)
-    sizes = [s for s in predictor.domain.sizes if policy is not None and policy.has_hints(s)]
+    sizes = () if policy is None else policy.hinted_sizes(predictor.domain)
     with ExitStack() as stack:
         table = stack.enter_context(TableWriter(out / f"{source.sequence}.parquet"))
         writers = {
@@ -166,7 +165,7 @@ def _predict(
                     out / f"{source.sequence}.q{qindex}.hints",
                     reader.width,
                     reader.height,
-                    tuple(sizes),
+                    sizes,
                 )
             )
             for qindex in (qindexes if sizes else [])
@@ -181,7 +180,9 @@ def _predict(
             )
             table.add(rows)
             if policy is not None and sizes:
-                masks = _masks(prediction, policy, predictor.domain, sizes)
+                masks = policy.frame_masks(
+                    prediction.distributions, prediction.shape, predictor.domain
+                )
                 writers[prediction.qindex].add(masks)
             if shown is not None:
                 _show(shown, prediction, rows, qindexes, pending, reader.bit_depth)
@@ -210,19 +211,3 @@ def _show(
         luma = (prediction.luma >> max(0, bit_depth - 8)).astype(np.uint8)
         shown.add(pack_frame(prediction.frame, luma, pending))
         pending.clear()
-
-
-def _masks(
-    prediction: Prediction, policy: Policy, domain: Domain, sizes: Sequence[int]
-) -> dict[int, NDArray[np.uint16]]:
-    """Return the masks of a frame; nodes over the edge have none, as they have no prediction."""
-    height, width = prediction.shape
-    masks = {}
-    for size in sizes:
-        grid = np.zeros(grid_shape(width, height, size), np.uint16)
-        probabilities = prediction.distributions.get(size)
-        if probabilities is not None:
-            rows, cols, _ = probabilities.shape
-            grid[:rows, :cols] = policy.masks(probabilities, size, domain.types(size))
-        masks[size] = grid
-    return masks

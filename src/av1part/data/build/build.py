@@ -10,9 +10,8 @@ A build that is started again keeps every complete file of the work folder.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from av1part import __version__
+from av1part.data.build.jobs import encoder_pool, wait_for_any
 from av1part.data.build.labels import stream_nodes
 from av1part.data.build.libaom import (
     Children,
@@ -40,8 +40,6 @@ from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
 from av1part.system.errors import Av1partError, EncoderError, SourceError
 from av1part.system.files import atomic_path, load_json, write_json
-
-_POLL_SECONDS = 0.2
 
 
 def build_dataset(
@@ -137,7 +135,7 @@ class _Build:
         """Read and encode everything that is missing, `jobs` encoders at a time."""
         total = len(self.sources) * len(self.settings.cq_levels)
         done = total - sum(len(self._missing_levels(s)) for s in self.sources)
-        with BuildProgress(total, done, show=show) as bar, _pool(jobs) as (pool, children):
+        with BuildProgress(total, done, show=show) as bar, encoder_pool(jobs) as (pool, children):
             running: dict[Future[None], tuple[Source, int]] = {}
             for source in self.sources:
                 missing = self._missing_levels(source)
@@ -156,10 +154,7 @@ class _Build:
 
     def _collect(self, running: dict[Future[None], tuple[Source, int]], bar: BuildProgress) -> None:
         """Wait for a job, and remove its source's y4m after the last one."""
-        # Polars replaces the handler of SIGINT, which then ends no wait: a timeout lets Ctrl-C in.
-        while not (done := wait(running, _POLL_SECONDS, FIRST_COMPLETED).done):
-            pass
-        for job in done:
+        for job in wait_for_any(running):
             source, cq_level = running.pop(job)
             job.result()
             bar.advance(f"{source.sequence} cq {cq_level}")
@@ -289,17 +284,3 @@ class _Build:
     def _facts(self, source: Source) -> dict[str, Any]:
         facts: dict[str, Any] = load_json(self._facts_file(source))
         return facts
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[tuple[ThreadPoolExecutor, Children]]:
-    """Yield threads that run encoders; on an error or Ctrl-C the encoders are killed first."""
-    children = Children()
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        yield pool, children
-    except BaseException:
-        children.close()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

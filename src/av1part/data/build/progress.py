@@ -19,7 +19,8 @@ class BuildProgress:
         """Start at `done` jobs, finished by an earlier run, of `total`."""
         self._total, self._done, self._show = total, done, show
         self._bar: Progress | None = None
-        self._last_line = time.monotonic()
+        self._start = self._last_line = time.monotonic()
+        self._first = done
         if show and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("encoding"),
@@ -55,7 +56,15 @@ class BuildProgress:
         elif self._show:
             elapsed = time.monotonic() - self._last_line
             if elapsed >= _SECONDS_BETWEEN_LINES or self._done == self._total:
-                self._line(f"encoded {self._done} of {self._total}, last {job}")
+                self._line(f"encoded {self._done} of {self._total}, last {job}{self._rest()}")
+
+    def _rest(self) -> str:
+        """Return how long the rest takes at the speed so far."""
+        if self._done == self._total:
+            return ""
+        each = (time.monotonic() - self._start) / (self._done - self._first)
+        minutes = each * (self._total - self._done) / 60
+        return f", about {minutes:.0f} min left" if minutes >= 1 else ", under 1 min left"
 
     def _line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,187 @@
+"""What a comparison of encodes consists of: points, clips, quantisers; plan.json of its folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from av1part import __version__
+from av1part.data.build.sources import Source
+from av1part.data.build.yuv import NO_CONVERSION, RGB
+from av1part.encoder.patched import PATCH, Patched
+from av1part.encoder.points import CTC_QINDEX, PlannedPoint
+from av1part.predictors.interface import Predictor
+from av1part.predictors.run import qindex_of
+from av1part.runs.encodes import FORMAT, PLAN_FILE, Kind
+from av1part.system.errors import ConfigError, SourceError
+from av1part.system.files import read_json, write_json
+from av1part.system.locks import HOLDER, LOCK
+
+MIN_SIDE = 64
+"""Smallest side of a clip: of a smaller one the search has no whole superblock."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        points: By name.
+        anchors: Points that the others are compared with.
+        cq_levels: aomenc's `--cq-level`.
+        predictors: By a point's `predictor`.
+        identities: What plan.json says of each of these.
+        kinds: Kind of each point.
+        ctc: Encode as AOM's common test conditions, all-intra, say.
+        frames: Frames of a clip at most; None for all.
+        vmaf: Compute VMAF too.
+        screen: Patterns of the names of clips that are screen content.
+    """
+
+    points: Mapping[str, PlannedPoint]
+    anchors: Sequence[str]
+    cq_levels: Sequence[int]
+    predictors: Mapping[str, Predictor] = field(default_factory=dict)
+    identities: Mapping[str, Any] = field(default_factory=dict)
+    ctc: bool = False
+    frames: int | None = None
+    vmaf: bool = False
+    screen: Sequence[str] = ()
+
+    def qindex(self, cq_level: int) -> int:
+        """Return the base_q_idx of the frames at a level; each stream is checked for it."""
+        return CTC_QINDEX[cq_level] if self.ctc else qindex_of(cq_level)
+
+    def kind(self, name: str) -> Kind:
+        """Return the kind of a point."""
+        identity = self.identities.get(self.points[name].predictor or "", {})
+        return self.points[name].category(trained=identity.get("trained", True))
+
+    def content(self, source: Source) -> str:
+        """Return the class of a clip's content."""
+        if any(fnmatch.fnmatchcase(source.sequence, pattern) for pattern in self.screen):
+            return "screen"
+        return "photographs" if source.reader.frames == 1 else "video"
+
+
+def check_clips(sources: Sequence[Source]) -> None:
+    """Check that the quality of encodes of these clips can be measured and compared.
+
+    Raises:
+        SourceError: naming the first whose cannot.
+    """
+    for source in sources:
+        reader = source.reader
+        if reader.conversion not in (NO_CONVERSION, RGB):
+            raise SourceError(
+                f"{source.path} is not 4:2:0 ({reader.coding.pixel_format}): its chroma would be "
+                "compared with a conversion of it; convert it to 4:2:0 first"
+            )
+        if min(reader.width, reader.height) < MIN_SIDE:
+            raise SourceError(
+                f"{source.path} has frames of {reader.width}x{reader.height}: a comparison needs "
+                f"sides of at least {MIN_SIDE}"
+            )
+
+
+def check_sizes(comparison: Comparison) -> None:
+    """Check that each point with a predictor gives hints for some size.
+
+    Raises:
+        ConfigError: naming the first that does not.
+    """
+    for name, point in comparison.points.items():
+        predictor = comparison.predictors.get(point.predictor or "")
+        if predictor is not None and not point.policy.hinted_sizes(predictor.domain):
+            raise ConfigError(
+                f"plan.points.{name}.sizes={list(point.sizes or ())}: {predictor.name} predicts "
+                f"sizes {list(predictor.domain.sizes)}"
+            )
+
+
+def plan_facts(
+    sources: Sequence[Source], comparison: Comparison, encoder: Patched
+) -> dict[str, Any]:
+    """Return the contents of plan.json, on which all rows depend."""
+    return {
+        "format": FORMAT,
+        "made_by": {"av1part": __version__},
+        "encoder": {
+            "version": encoder.version,
+            "patch": PATCH,
+            "assembler": encoder.assembler,
+        },
+        "points": {
+            name: {
+                "kind": comparison.kind(name),
+                "cpu_used": point.cpu_used,
+                "sb_size": point.sb_size,
+                "line": point.line(),
+                "repeats": point.repeats,
+                "arguments": point.encoder_arguments(
+                    comparison.cq_levels[0], 8, ctc=comparison.ctc
+                ),
+            }
+            for name, point in comparison.points.items()
+        },
+        "anchors": list(comparison.anchors),
+        "clips": {
+            source.sequence: {
+                "content": comparison.content(source),
+                "frames": min(comparison.frames or source.reader.frames, source.reader.frames),
+                "width": source.reader.width,
+                "height": source.reader.height,
+                "bit_depth": source.reader.bit_depth,
+                "file": source.path.name,
+                "sha256": source.sha256,
+                "conversion": source.reader.conversion,
+            }
+            for source in sources
+        },
+        "cq_levels": list(comparison.cq_levels),
+        "ctc": comparison.ctc,
+        "vmaf": comparison.vmaf,
+        "predictors": dict(comparison.identities),
+    }
+
+
+def begin_folder(out: Path, plan: Mapping[str, Any]) -> None:
+    """Make the folder with its plan, or see that it has the same.
+
+    Raises:
+        ConfigError: if it holds another plan or something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is not a folder: choose another out=")
+    begun = out / PLAN_FILE
+    if not begun.exists():
+        if out.exists() and any(f.name not in (LOCK, HOLDER) for f in out.iterdir()):
+            raise ConfigError(f"{out} is not empty and holds no comparison: choose another out=")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(begun, plan)
+        return
+    held = read_json(begun)
+    wanted = json.loads(json.dumps(plan))
+    if held is None:
+        raise ConfigError(f"{begun} is damaged: remove {out}, or choose another out=")
+    for key in wanted:
+        if held.get(key) != wanted[key]:
+            what = _difference(held.get(key), wanted[key])
+            raise ConfigError(
+                f"{out} holds another plan ({key}{what}): choose another out=, or give the "
+                "words that it was begun with"
+            )
+
+
+def _difference(held: Any, wanted: Any) -> str:
+    """Name the first member of two mappings that differs."""
+    if not (isinstance(held, dict) and isinstance(wanted, dict)):
+        return ""
+    for key in (*wanted, *held):
+        if held.get(key) != wanted.get(key):
+            return f": {key}"
+    return ": in another order"
