@@ -87,11 +87,11 @@ class Bootstrap:
         """Draw sequences with replacement and sum their matrices.
 
         Args:
-            matrices: One confusion matrix a sequence, shape (g, k, k); g may differ from call to
-                call, the draws depend on g and the seed alone.
+            matrices: One confusion matrix a sequence, shape (g, k, k), or one figure, shape (g,);
+                g may differ from call to call, the draws depend on g and the seed alone.
 
         Returns:
-            Shape (r, k, k).
+            Sums, shape (r, k, k) or (r,).
         """
         stack = np.asarray(matrices, dtype=np.float64)
         g = len(stack)
@@ -117,6 +117,21 @@ class Bootstrap:
         tail = (1 - self.level) / 2
         low, high = (float(q) for q in np.quantile(draws, [tail, 1 - tail]))
         return Interval(estimate, low, high, self.level, clusters)
+
+    def mean(self, values: ArrayLike) -> Interval:
+        """Resample the mean of one figure a sequence.
+
+        Args:
+            values: Fractions, shape (g,), g at least 1.
+
+        Returns:
+            The mean; without limits if there is one sequence only.
+        """
+        each = np.asarray(values, dtype=np.float64)
+        estimate, g = float(each.mean()), len(each)
+        if g < 2:
+            return Interval(estimate, clusters=g)
+        return self.interval(estimate, self.resample(each) / g, g)
 
     def difference(self, of: ArrayLike, minus: ArrayLike | None = None) -> dict[str, Interval]:
         """Resample each metric of one set of matrices, less that of another.

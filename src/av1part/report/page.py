@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from av1part.report.chapters.comparison import comparison_chapter
+from av1part.report.chapters.encodes import encodes_document
+from av1part.report.chapters.encodes_csv import clip_rows, point_rows
 from av1part.report.chapters.guessers import run_scores
 from av1part.report.chapters.pipeline import pipeline_chapter, pipeline_frame
 from av1part.report.chapters.stage import best_epoch, stage_chapter, stage_frame
@@ -17,13 +19,16 @@ from av1part.report.chapters.thesis import write_thesis
 from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.plots import confusion_figure
 from av1part.report.draw.svg import to_svg
+from av1part.report.encodes import is_encodes
 from av1part.report.render.document import Chapter, Document, Picture
 from av1part.report.render.html import document_html
 from av1part.report.render.markdown import document_markdown
+from av1part.report.savings import compare
 from av1part.report.sweep import Sweep, is_sweep, load_sweep
+from av1part.runs.encodes import read_encodes
 from av1part.runs.read import PipelineRun, StageRun, find_runs, load_run
 from av1part.system.errors import ReportError
-from av1part.system.files import write_text
+from av1part.system.files import write_csv, write_text
 
 PICTURED = 8
 """Of more runs than this, blocks and frames are drawn for the best run of each stage only."""
@@ -52,7 +57,8 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
     The same folders give the same bytes.
 
     Args:
-        folders: Stage runs, pipeline results, or folders that hold some at any depth.
+        folders: Stage runs, pipeline results, or folders that hold some at any depth; or one
+            folder of `av1part encode`, see `write_encodes_report`.
         out: Folder to write `report.html`, `report.md` and `plots/` to; made if needed.
         thesis: Also write a section of a thesis about the one sweep that is given.
 
@@ -65,11 +71,59 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
             nothing is written then.
     """
     sources = [Path(folder) for folder in folders]
+    comparisons = [folder for folder in sources if is_encodes(folder)]
+    if comparisons and (len(sources) > 1 or thesis):
+        raise ReportError(
+            f"{comparisons[0]} is a comparison of encodes, which is reported alone: name no other "
+            "folder, and leave out --thesis"
+        )
+    if comparisons:
+        return write_encodes_report(sources[0], out)
     sweeps = [load_sweep(folder) for folder in sources if is_sweep(folder)]
     rest = [folder for folder in sources if not is_sweep(folder)]
     if thesis and (len(sweeps) != 1 or rest):
         raise ReportError("--thesis is of one sweep: name the folder that holds its sweep.json")
     document = _document(sweeps, rest)
+    files, html = _write_parts(document, out)
+    for number, sweep in enumerate(sweeps, 1):
+        write_sweep_files(sweep, out if len(sources) == 1 else out / f"{number}-{sweep.slug}")
+    if thesis:
+        files = replace(files, thesis=write_thesis(sweeps[0], out))
+    write_text(files.html, html)
+    return files
+
+
+def write_encodes_report(folder: Path, out: Path | None = None) -> ReportFiles:
+    """Write page, plots and tables about a folder of `av1part encode`, finished or not.
+
+    Beside `report.html`, `report.md` and `plots/` it writes `table.csv`, all figures of each point
+    against each anchor, and `clips.csv`, the same clip by clip. The same folder gives the same
+    bytes.
+
+    Args:
+        folder: With plan.json and encodes.jsonl.
+        out: Folder to write to, made if needed; `folder` itself if None.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ReportError: if a file is missing, damaged, or contradicts the plan; nothing is written
+            then.
+    """
+    encodes = read_encodes(folder)
+    comparisons = compare(encodes)
+    points, clips = point_rows(encodes, comparisons), clip_rows(comparisons)
+    place = folder if out is None else out
+    files, html = _write_parts(encodes_document(encodes, comparisons), place)
+    write_csv(place / "table.csv", points)
+    write_csv(place / "clips.csv", clips)
+    write_text(files.html, html)
+    return files
+
+
+def _write_parts(document: Document, out: Path) -> tuple[ReportFiles, str]:
+    """Write a document's Markdown and plots; return its page, which is to be written last."""
     html, markdown = document_html(document), document_markdown(document)
     plots = []
     for name, svg in document.pictures.items():
@@ -77,12 +131,7 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
         write_text(plots[-1], svg)
     files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
     write_text(files.markdown, markdown)
-    for number, sweep in enumerate(sweeps, 1):
-        write_sweep_files(sweep, out if len(sources) == 1 else out / f"{number}-{sweep.slug}")
-    if thesis:
-        files = replace(files, thesis=write_thesis(sweeps[0], out))
-    write_text(files.html, html)
-    return files
+    return files, html
 
 
 def _document(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> Document:

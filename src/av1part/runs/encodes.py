@@ -67,6 +67,7 @@ class Point:
         cpu_used: aomenc's `--cpu-used`.
         sb_size: aomenc's `--sb-size`; None for the encoder's choice.
         line: Its line in the plan, as text.
+        repeats: How often each of its encodes is made.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Point:
     cpu_used: int
     sb_size: int | None
     line: str
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,11 @@ class Encodes:
     rows: pl.DataFrame
     planned: int
 
+    @property
+    def finished(self) -> bool:
+        """Whether all encodes of the plan have ended."""
+        return len(self.rows) >= self.planned
+
 
 def read_encodes(folder: Path) -> Encodes:
     """Read a folder of `av1part encode`, finished or not.
@@ -145,7 +152,6 @@ def read_encodes(folder: Path) -> Encodes:
         clips = {name: Clip(name, **_of(Clip, facts)) for name, facts in plan.data["clips"].items()}
         cq_levels = tuple(int(level) for level in plan.data["cq_levels"])
         anchors = tuple(str(name) for name in plan.data["anchors"])
-        repeats = {name: int(facts["repeats"]) for name, facts in plan.data["points"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReportError(f"{plan.file} is damaged ({error}): {REMEDY}") from None
     known = all(point.kind in get_args(Kind) for point in points.values())
@@ -159,7 +165,7 @@ def read_encodes(folder: Path) -> Encodes:
     )
     if strange:
         raise ReportError(f"{folder / ROWS_FILE} has {min(strange)}, not of its plan: {REMEDY}")
-    planned = len(clips) * len(cq_levels) * sum(repeats.values())
+    planned = len(clips) * len(cq_levels) * sum(point.repeats for point in points.values())
     return Encodes(folder, plan.data, points, clips, cq_levels, anchors, rows, planned)
 
 

@@ -1,0 +1,118 @@
+"""The first sentence of an encoding comparison: does a learned point pay, and beside what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from av1part.report.encodes import MODEL_FREE, Comparison, PointChange
+from av1part.report.render.tables import points, span
+from av1part.runs.encodes import Point
+
+_NAMED = 6
+"""Points that a sentence names; the table has all."""
+
+
+def verdict(comparison: Comparison) -> str:
+    """Say whether a learned point is undominated, and by what others are.
+
+    Args:
+        comparison: All points against one anchor.
+
+    Returns:
+        A sentence or a few. Learned points with the anchor's superblock size are meant, where
+        there are any; without a learned point, those that need no model.
+    """
+    anchor = comparison.anchor.name
+    learned = [change for change in comparison.points if change.point.kind == "learned"]
+    if not learned:
+        return _model_free(comparison)
+    same = [change for change in learned if change.same_size]
+    judged = [change for change in same or learned if comparison.judged(change)]
+    prefix = "" if same else f"No learned point has the superblock size of `{anchor}`. "
+    if not judged:
+        return f"{prefix}Against `{anchor}` no learned point can be judged yet: none has a BD-rate."
+    undominated = [change for change in judged if comparison.dominator(change) is None]
+    dominated = [change for change in judged if change not in undominated]
+    if not undominated:
+        return prefix + _all_dominated(comparison, dominated)
+    if len(undominated) == 1:
+        first = undominated[0]
+        text = (
+            f"Against `{anchor}`, the learned point `{first.point.name}` saves "
+            f"{_figures(comparison, first, interval=True)}; no model-free point "
+            f"{_superblocks(first.point)} saves as much at as little loss."
+        )
+    else:
+        text = (
+            f"Against `{anchor}`, {len(undominated)} of {len(judged)} learned points are "
+            f"undominated by model-free points of their superblock size: "
+            f"{_list([_named(comparison, change, interval=True) for change in undominated])}."
+        )
+    if dominated:
+        text += f" Dominated: {_by(comparison, dominated)}."
+    return prefix + text
+
+
+def _all_dominated(comparison: Comparison, dominated: Sequence[PointChange]) -> str:
+    against = f"against `{comparison.anchor.name}`"
+    if len(dominated) == 1:
+        return f"The learned point is dominated, {against}: {_by(comparison, dominated)}."
+    return f"Every learned point is dominated, {against}: {_by(comparison, dominated)}."
+
+
+def _model_free(comparison: Comparison) -> str:
+    """Say which points that need no model are undominated."""
+    anchor = comparison.anchor.name
+    free = [c for c in comparison.points if c.point.kind in MODEL_FREE and comparison.judged(c)]
+    if not free:
+        return f"Nothing can be compared with `{anchor}` yet: no other point has a BD-rate."
+    undominated = [change for change in free if comparison.dominator(change) is None]
+    dominated = [change for change in free if change not in undominated]
+    best = _list([_named(comparison, change) for change in undominated])
+    text = "There is no learned point. "
+    if undominated:
+        text += f"Undominated against `{anchor}`, each at its superblock size: {best}."
+    else:
+        text += f"Against `{anchor}` every other point is dominated."
+    return f"{text} Dominated: {_by(comparison, dominated)}." if dominated else text
+
+
+def _by(comparison: Comparison, dominated: Sequence[PointChange]) -> str:
+    """Name dominated points, each with the point that dominates it."""
+    texts = []
+    for change in dominated:
+        rival = comparison.dominator(change)
+        assert rival is not None
+        if rival == comparison.anchor:
+            by = f"the anchor `{rival.name}` itself"
+        else:
+            other = next(c for c in comparison.points if c.point == rival)
+            by = _named(comparison, other)
+        texts.append(f"{_named(comparison, change)} by {by}")
+    return _list(texts)
+
+
+def _named(comparison: Comparison, change: PointChange, *, interval: bool = False) -> str:
+    return f"`{change.point.name}` ({_figures(comparison, change, interval=interval)})"
+
+
+def _figures(comparison: Comparison, change: PointChange, *, interval: bool = False) -> str:
+    """Return what a judged point saves and loses."""
+    saved, loss = comparison.place(change.point)
+    number = f"{100 * saved:.1f}".replace("-", "−")
+    limits = span(change.loss(), signed=True) if interval and change.loss() else ""
+    shown = f" {limits}" if limits.startswith("[") else ""
+    return f"{number} % of {comparison.measure} at {points(loss)} % BD-rate{shown}"
+
+
+def _superblocks(point: Point) -> str:
+    if point.sb_size is None:
+        return "that leaves the superblock size to the encoder"
+    return f"with superblocks of {point.sb_size}"
+
+
+def _list(texts: Sequence[str]) -> str:
+    """Join texts, the first few by name."""
+    rest = len(texts) - _NAMED
+    shown = list(texts[:_NAMED]) + ([f"{rest} more"] if rest > 0 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
