@@ -10,7 +10,8 @@ STAGE ?= stage1
 # leaves the tests of a file, which share fixtures, with one worker as far as it can.
 WORKERS ?= --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Recipes read these from the environment, quoted, so that a path may hold spaces.
-export PYTHON SOURCE OUT CKPT
+MODEL ?= runs/demo/model.av1part
+export PYTHON SOURCE OUT CKPT MODEL
 
 .PHONY: help
 help: ## List the targets
@@ -62,6 +63,11 @@ docs: setup ## Build the site: guides, glossary, experiments, API; a warning is 
 data: need-source setup ## Build a dataset: SOURCE=clip.y4m [OUT=folder] [ARGS=...]
 	@$(BIN)/av1part data build "$$SOURCE" \
 	  "out=$${OUT:-datasets/$$(name=$$(basename "$$SOURCE"); echo "$${name%.*}")}" $(ARGS)
+
+.PHONY: encode
+encode: need-source need-model setup ## What the demo's predictor saves on SOURCE=clip.mp4 [MODEL=bundle] [OUT=folder]
+	@$(BIN)/av1part encode "$$SOURCE" "model=$$MODEL" \
+	  "out=$${OUT:-runs/encode/$$(name=$$(basename "$$SOURCE"); echo "$${name%.*}")}" $(ARGS)
 
 .PHONY: train
 train: setup ## Train one stage: [STAGE=stage2] [ARGS='data.path=folder ...']
@@ -118,9 +124,11 @@ clean: ## Remove the environments and all caches; runs/ and datasets stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Before setup, which may take minutes.
-.PHONY: need-source need-ckpt need-exp
+.PHONY: need-source need-model need-ckpt need-exp
 need-source:
-	@test -n "$$SOURCE" || { echo "make data: name a video, picture or folder: make data SOURCE=clip.y4m" >&2; exit 2; }
+	@test -n "$$SOURCE" || { echo "make $(firstword $(MAKECMDGOALS)): name a video, picture or folder: SOURCE=clip.y4m" >&2; exit 2; }
+need-model:
+	@test -f "$$MODEL" || { echo "make encode: there is no $$MODEL: run make demo first, or give MODEL=bundle" >&2; exit 2; }
 need-ckpt:
 	@test -n "$$CKPT" || { echo "make eval: name a checkpoint: make eval CKPT=runs/.../best.ckpt" >&2; exit 2; }
 need-exp:

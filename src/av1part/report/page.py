@@ -20,7 +20,7 @@ from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.plots import confusion_figure
 from av1part.report.draw.svg import to_svg
 from av1part.report.encodes import is_encodes
-from av1part.report.render.document import Chapter, Document, Picture
+from av1part.report.render.document import Chapter, Document, Headline, Picture
 from av1part.report.render.html import document_html
 from av1part.report.render.markdown import document_markdown
 from av1part.report.savings import compare
@@ -43,12 +43,14 @@ class ReportFiles:
         markdown: The same as Markdown, with links to the plots.
         plots: The drawings as SVG.
         thesis: A section as Markdown and LaTeX, if requested.
+        headline: First sentence of a comparison of encodes.
     """
 
     html: Path
     markdown: Path
     plots: tuple[Path, ...]
     thesis: tuple[Path, ...] = ()
+    headline: str = ""
 
 
 def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) -> ReportFiles:
@@ -115,11 +117,13 @@ def write_encodes_report(folder: Path, out: Path | None = None) -> ReportFiles:
     comparisons = compare(encodes)
     points, clips = point_rows(encodes, comparisons), clip_rows(comparisons)
     place = folder if out is None else out
-    files, html = _write_parts(encodes_document(encodes, comparisons), place)
+    document = encodes_document(encodes, comparisons)
+    files, html = _write_parts(document, place)
     write_csv(place / "table.csv", points)
     write_csv(place / "clips.csv", clips)
     write_text(files.html, html)
-    return files
+    items = document.chapters[0].items
+    return replace(files, headline=next(i.text for i in items if isinstance(i, Headline)))
 
 
 def _write_parts(document: Document, out: Path) -> tuple[ReportFiles, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from av1part.encoder.hints import KEEP
 from av1part.encoder.policies import Policy
 from av1part.options import PolicyKind
-from av1part.predictors.interface import TYPES
+from av1part.predictors.interface import TYPES, Domain
 from av1part.system.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ def test_tau_may_be_given_by_size() -> None:
     alike = np.full((1, TYPES), 0.1, np.float32)
     assert types_of(policy.masks(alike, 16)[0]) == [0, 1, 2, 3, 4]
     assert types_of(policy.masks(alike, 64)[0]) == list(range(TYPES))
-    assert [policy.has_hints(size) for size in (8, 16, 32, 64)] == [False, True, False, True]
+    assert policy.hinted_sizes(Domain()) == (16, 64)
 
 
 @pytest.mark.parametrize(("kind", "type_"), [("none", 0), ("split", 3)])

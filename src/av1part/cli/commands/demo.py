@@ -15,7 +15,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from av1part.cascade.calibrate import calibrate_cascade
 from av1part.cascade.run import run_pipeline
+from av1part.cli.commands.demo_encode import bundle_cascade, compare_in_encoder
 from av1part.cli.commands.train import train_in
 from av1part.config.check import check_values, plain
 from av1part.partition import taxonomy
@@ -61,6 +63,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         stage: [results[name].best for name in names if name in results]
         for stage, names in settings["cascade"].items()
     }
+    calibrate_cascade(checkpoints)
     with run_log(folder / "pipeline" / "pipeline.log"):
         config = {**settings, "train": list(words)}
         cascade = run_pipeline(checkpoints, folder / "pipeline", config=config)
@@ -76,6 +79,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         choices_text(cascade.report),
         *last_lines(rows, cascade.report),
     ):
+        console.print(line, soft_wrap=True, highlight=False)
+    bundle = bundle_cascade(checkpoints, folder)
+    first = next(iter(results.values())).best
+    for line in compare_in_encoder(bundle, first, folder / "encode"):
         console.print(line, soft_wrap=True, highlight=False)
     seconds = time.perf_counter() - started
     console.print(f"report, after {seconds:.0f} s: {files.html}", soft_wrap=True, highlight=False)

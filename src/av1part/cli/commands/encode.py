@@ -32,6 +32,7 @@ from av1part.encoder.points import (
 from av1part.encoder.quality import find_vmaf
 from av1part.predictors.bundle import Bundle, check_domain, read_bundle
 from av1part.predictors.fit import FITTED, fit_bundle
+from av1part.report import write_encodes_report
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded, sha256_file
 
@@ -83,7 +84,11 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     for bundle in bundles.values():
         check_domain(bundle, (source.reader.bit_depth for source in sources), qindexes)
     torch.set_num_threads(1)  # what inference takes is counted, as the encoder's is, on one
-    compare(sources, comparison, expanded(settings["out"]), jobs=jobs)
+    out = expanded(settings["out"])
+    compare(sources, comparison, out, jobs=jobs)
+    files = write_encodes_report(out)
+    print(files.headline.replace("`", ""))
+    print("report:", files.html)
 
 
 def _plan(settings: Mapping[str, Any]) -> dict[str, Any]:
