@@ -84,6 +84,12 @@ def examples() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def encodes_examples() -> ModuleType:
+    """What writes folders of `av1part encode` by hand."""
+    return load_file(Path(__file__).parent / "unit" / "report" / "example_encodes.py")
+
+
+@pytest.fixture(scope="session")
 def experiments_tool() -> ModuleType:
     """What `make experiments-report` runs."""
     return load_file(Path(__file__).parents[1] / "tools" / "experiments_report.py")

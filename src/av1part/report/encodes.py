@@ -144,7 +144,7 @@ class PointChange:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AnchorComparison:
     """All other points against one anchor.
 
     Attributes:

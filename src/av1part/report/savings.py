@@ -15,10 +15,10 @@ import polars as pl
 from av1part.metrics.bdrate import BadCurve, bd_rate, curve_problem, ssim_decibels
 from av1part.report.encodes import (
     QUALITIES,
+    AnchorComparison,
     BadClip,
     Change,
     ClipChange,
-    Comparison,
     PointChange,
     Quality,
 )
@@ -26,7 +26,7 @@ from av1part.runs.encodes import ROWS_FILE, Encodes, Point
 from av1part.system.errors import ReportError
 
 
-def compare(encodes: Encodes) -> tuple[Comparison, ...]:
+def compare(encodes: Encodes) -> tuple[AnchorComparison, ...]:
     """Compare all points with each anchor of a plan.
 
     Args:
@@ -59,7 +59,7 @@ def compare(encodes: Encodes) -> tuple[Comparison, ...]:
             if point != anchor
         ]
         changes.sort(key=lambda change: not change.same_size)
-        comparisons.append(Comparison(anchor, tuple(changes), qualities))
+        comparisons.append(AnchorComparison(anchor, tuple(changes), qualities))
     return tuple(comparisons)
 
 

@@ -144,3 +144,12 @@ def test_an_interval_lies_above_or_below_zero_or_contains_it(
     low: float | None, high: float | None, sign: str
 ) -> None:
     assert Interval(0.05, low, high).sign == sign
+
+
+def test_mean_over_sequences_by_hand() -> None:
+    """Of 2 sequences the means are 1 %, 2 % and 3 %, the outer ones a quarter of the draws each."""
+    found = Bootstrap().mean([0.01, 0.03])
+    assert found.estimate == pytest.approx(0.02)
+    assert (found.low, found.high) == pytest.approx((0.01, 0.03))
+    assert found.clusters == 2
+    assert Bootstrap().mean([0.04]) == Interval(0.04, clusters=1)

@@ -8,7 +8,7 @@ from typing import Any
 from av1part.report.chapters import encodes_tables as tables
 from av1part.report.chapters.encodes_verdict import verdict
 from av1part.report.draw.pareto import outside, pareto_figure
-from av1part.report.encodes import Comparison
+from av1part.report.encodes import AnchorComparison
 from av1part.report.render.document import (
     Chapter,
     Document,
@@ -30,7 +30,7 @@ _FEW_CLIPS = 10
 _SUBTITLE = "What a choice of partitions saves inside the encoder, and what it loses."
 
 
-def encodes_document(encodes: Encodes, comparisons: Sequence[Comparison]) -> Document:
+def encodes_document(encodes: Encodes, comparisons: Sequence[AnchorComparison]) -> Document:
     """Compose the report on a comparison.
 
     Args:
@@ -44,18 +44,17 @@ def encodes_document(encodes: Encodes, comparisons: Sequence[Comparison]) -> Doc
     chapters = [_chapter(encodes, comparison) for comparison in ordered]
     title = f"{count(len(encodes.points))} points on {_clips(len(encodes.clips))}"
     plan = Chapter("plan", "What was encoded", (Section("The plan", _plan(encodes)),))
-    wrote = encodes.facts.get("made_by", "av1part")
-    footer = f"Written from `plan.json` and `encodes.jsonl` alone; encoded by {wrote}."
+    footer = "Written by av1part from `plan.json` and `encodes.jsonl` alone."
     return Document(title, _SUBTITLE, (*chapters, plan), footer, "av1part encode")
 
 
-def _learned(comparison: Comparison) -> int:
+def _learned(comparison: AnchorComparison) -> int:
     """Rate an anchor: 2 if a learned point has its superblock size, 1 if there is another one."""
     learned = [change.same_size for change in comparison.points if change.point.kind == "learned"]
     return 2 if any(learned) else int(bool(learned))
 
 
-def _chapter(encodes: Encodes, comparison: Comparison) -> Chapter:
+def _chapter(encodes: Encodes, comparison: AnchorComparison) -> Chapter:
     name = comparison.anchor.name
     lead: list[Item] = [Headline(_unfinished_words(encodes) + verdict(comparison))]
     lead += [Prose(text, warns=True) for text in _caveats(encodes, comparison)]
@@ -92,7 +91,7 @@ def _unfinished_words(encodes: Encodes) -> str:
     return f"UNFINISHED, {count(len(encodes.rows))} of {count(encodes.planned)} encodes: "
 
 
-def _caveats(encodes: Encodes, comparison: Comparison) -> Iterator[str]:
+def _caveats(encodes: Encodes, comparison: AnchorComparison) -> Iterator[str]:
     """Yield what a reader of the table must know."""
     if not encodes.finished:
         yield (
@@ -122,8 +121,9 @@ def _caveats(encodes: Encodes, comparison: Comparison) -> Iterator[str]:
     if bad:
         clips = sorted({clip for clip, *_ in bad})
         yield (
-            f"{len(bad)} curves have no BD-rate, of {_clips(len(clips))}; they are listed below "
-            "and enter no average, so that averages of two points may be of different clips."
+            f"{len(bad)} curve{'' if len(bad) == 1 else 's'} of {_clips(len(clips))} could not be "
+            "compared. They are listed below and enter no average, so that the BD-rates of two "
+            "points may be averages over different clips."
         )
     n = len(encodes.clips)
     if n == 1:

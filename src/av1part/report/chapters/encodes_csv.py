@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from av1part.metrics.intervals import Interval
-from av1part.report.encodes import QUALITIES, BadClip, Comparison
+from av1part.report.encodes import QUALITIES, AnchorComparison, BadClip
 from av1part.runs.encodes import Encodes
 
 Row = Mapping[str, Any]
 
 
-def point_rows(encodes: Encodes, comparisons: Sequence[Comparison]) -> Sequence[Row]:
+def point_rows(encodes: Encodes, comparisons: Sequence[AnchorComparison]) -> Sequence[Row]:
     """Return all figures of each point against each anchor, for table.csv.
+
+    Args:
+        encodes: The folder.
+        comparisons: One an anchor.
 
     Returns:
         A row an anchor and point; savings and losses in percent, None where there is none.
@@ -53,8 +57,11 @@ def point_rows(encodes: Encodes, comparisons: Sequence[Comparison]) -> Sequence[
     return rows
 
 
-def clip_rows(comparisons: Sequence[Comparison]) -> Sequence[Row]:
+def clip_rows(comparisons: Sequence[AnchorComparison]) -> Sequence[Row]:
     """Return what each point saves and loses on each clip, for clips.csv.
+
+    Args:
+        comparisons: One an anchor.
 
     Returns:
         A row an anchor, point and clip, in percent, with the reason where a BD-rate is missing.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from av1part.metrics.intervals import Interval
-from av1part.report.encodes import QUALITIES, BadClip, Comparison, PointChange
+from av1part.report.encodes import QUALITIES, AnchorComparison, BadClip, PointChange
 from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, span, table
 from av1part.runs.encodes import Encodes, Point
 
@@ -20,7 +20,7 @@ def superblocks(point: Point) -> str:
     return "auto" if point.sb_size is None else str(point.sb_size)
 
 
-def savings_table(comparison: Comparison) -> Table:
+def savings_table(comparison: AnchorComparison) -> Table:
     """Put savings, losses and their ratio side by side, a row a point."""
     changes = comparison.points
     time = [change.saved("time") for change in changes]
@@ -50,18 +50,21 @@ def savings_table(comparison: Comparison) -> Table:
     caption = (
         f"Each point against `{comparison.anchor.name}`, in percent: {what}; BD-rate at equal "
         f"PSNR-Y, mean over {over}; ratio of {comparison.measure} saved to BD-rate lost. "
-        "Intervals: bootstrap over clips. First the points with the anchor's superblock size "
-        "(SB), where claims are made; ≠ marks others. Dominated by: a point that needs no model, of the same superblock size, "
-        "which saves at least as much at no more loss."
+        "First the points with the anchor's superblock size (SB), where claims are made; ≠ marks "
+        "others. Dominated by: a point that needs no model, of the same superblock size, which "
+        "saves at least as much at no more loss."
     )
+    if most > 1:
+        caption += " Intervals: bootstrap over clips."
     if any(change.inference for change in changes):
         columns.append(("Inference", [percent(change.inference) for change in changes]))
         caption += " Inference: its share of the point's time."
     rows = list(zip(*(cells for _, cells in columns), strict=True))
-    return table(caption, [title for title, _ in columns], rows)
+    tab = table(caption, [title for title, _ in columns], rows)
+    return tab if most > 1 else tab.without("95%")
 
 
-def _dominated(comparison: Comparison, change: PointChange) -> str:
+def _dominated(comparison: AnchorComparison, change: PointChange) -> str:
     if change.point.kind == "oracle":
         return "(a bound)"
     if not comparison.judged(change):
@@ -70,7 +73,7 @@ def _dominated(comparison: Comparison, change: PointChange) -> str:
     return EMPTY_CELL if rival is None else rival.name
 
 
-def _ratio(comparison: Comparison, change: PointChange) -> str:
+def _ratio(comparison: AnchorComparison, change: PointChange) -> str:
     ratio = comparison.ratio(change)
     if ratio is not None:
         return f"{ratio:.1f}".replace("-", "−")
@@ -91,7 +94,7 @@ def _estimate(interval: Interval | None) -> str:
     return percent(None if interval is None else interval.estimate)
 
 
-def qualities_table(comparison: Comparison) -> Table:
+def qualities_table(comparison: AnchorComparison) -> Table:
     """Put BD-rates by all qualities side by side, with the worst clip."""
     rows = []
     for change in comparison.points:
@@ -104,14 +107,16 @@ def qualities_table(comparison: Comparison) -> Table:
         rows.append(cells)
     pairs = [title for q in comparison.qualities for title in (QUALITIES[q], "95%")]
     caption = (
-        f"BD-rate against `{comparison.anchor.name}` in percent at equal quality, by four measures "
-        "of quality where all encodes have them: PSNR of luma, (6 Y + U + V) / 8, SSIM of luma in "
-        "decibels, VMAF. Worst clip: the highest BD-rate by PSNR-Y."
+        f"BD-rate against `{comparison.anchor.name}` in percent, at equal PSNR of luma, at equal "
+        "PSNR 6:1:1, which is (6 Y + U + V) / 8, at equal SSIM of luma in decibels, and at equal "
+        "VMAF where all encodes have it. Worst clip: the highest BD-rate by PSNR-Y."
     )
-    return table(caption, ("<Point", *pairs, "<Worst clip"), rows)
+    tab = table(caption, ("<Point", *pairs, "<Worst clip"), rows)
+    single = all(len(change.clips) < 2 for change in comparison.points)
+    return tab.without("95%") if single else tab
 
 
-def clip_tables(comparison: Comparison) -> tuple[Table, Table]:
+def clip_tables(comparison: AnchorComparison) -> tuple[Table, Table]:
     """Make the tables of what each clip saves and of its BD-rate, a column a clip."""
     names = list(dict.fromkeys(c.clip.name for p in comparison.points for c in p.clips))
     saved, lost = [], []
@@ -132,7 +137,7 @@ def clip_tables(comparison: Comparison) -> tuple[Table, Table]:
     )
 
 
-def content_table(comparison: Comparison) -> Table | None:
+def content_table(comparison: AnchorComparison) -> Table | None:
     """Average over the clips of each class of content; None where all are of one class."""
     classes = sorted({c.clip.content for p in comparison.points for c in p.clips})
     if len(classes) < 2:
@@ -156,7 +161,7 @@ def content_table(comparison: Comparison) -> Table | None:
     return table(caption, ("<Point", *pairs), rows)
 
 
-def level_table(comparison: Comparison) -> Table:
+def level_table(comparison: AnchorComparison) -> Table:
     """Average savings, bytes and luma PSNR over the clips at each cq level."""
     levels = sorted({level for p in comparison.points for c in p.clips for level in c.levels})
     rows = []
@@ -187,7 +192,7 @@ def _average(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def bad_table(comparison: Comparison) -> Table | None:
+def bad_table(comparison: AnchorComparison) -> Table | None:
     """List the clips that have no BD-rate; None if all have one."""
     bad = comparison.bad
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from av1part.report.encodes import MODEL_FREE, Comparison, PointChange
+from av1part.report.encodes import MODEL_FREE, AnchorComparison, PointChange
 from av1part.report.render.tables import points, span
 from av1part.runs.encodes import Point
 
@@ -12,7 +12,7 @@ _NAMED = 6
 """Points that a sentence names; the table has all."""
 
 
-def verdict(comparison: Comparison) -> str:
+def verdict(comparison: AnchorComparison) -> str:
     """Say whether a learned point is undominated, and by what others are.
 
     Args:
@@ -53,14 +53,14 @@ def verdict(comparison: Comparison) -> str:
     return prefix + text
 
 
-def _all_dominated(comparison: Comparison, dominated: Sequence[PointChange]) -> str:
+def _all_dominated(comparison: AnchorComparison, dominated: Sequence[PointChange]) -> str:
     against = f"against `{comparison.anchor.name}`"
     if len(dominated) == 1:
         return f"The learned point is dominated, {against}: {_by(comparison, dominated)}."
     return f"Every learned point is dominated, {against}: {_by(comparison, dominated)}."
 
 
-def _model_free(comparison: Comparison) -> str:
+def _model_free(comparison: AnchorComparison) -> str:
     """Say which points that need no model are undominated."""
     anchor = comparison.anchor.name
     free = [c for c in comparison.points if c.point.kind in MODEL_FREE and comparison.judged(c)]
@@ -77,26 +77,28 @@ def _model_free(comparison: Comparison) -> str:
     return f"{text} Dominated: {_by(comparison, dominated)}." if dominated else text
 
 
-def _by(comparison: Comparison, dominated: Sequence[PointChange]) -> str:
+def _by(comparison: AnchorComparison, dominated: Sequence[PointChange]) -> str:
     """Name dominated points, each with the point that dominates it."""
-    texts = []
+    groups: dict[str, list[PointChange]] = {}
     for change in dominated:
         rival = comparison.dominator(change)
         assert rival is not None
-        if rival == comparison.anchor:
-            by = f"the anchor `{rival.name}` itself"
+        groups.setdefault(rival.name, []).append(change)
+    texts = []
+    for name, changes in groups.items():
+        if name == comparison.anchor.name:
+            by = f"the anchor `{name}` itself"
         else:
-            other = next(c for c in comparison.points if c.point == rival)
-            by = _named(comparison, other)
-        texts.append(f"{_named(comparison, change)} by {by}")
-    return _list(texts)
+            by = _named(comparison, next(c for c in comparison.points if c.point.name == name))
+        texts.append(f"{_list([_named(comparison, change) for change in changes])} by {by}")
+    return "; ".join(texts)
 
 
-def _named(comparison: Comparison, change: PointChange, *, interval: bool = False) -> str:
+def _named(comparison: AnchorComparison, change: PointChange, *, interval: bool = False) -> str:
     return f"`{change.point.name}` ({_figures(comparison, change, interval=interval)})"
 
 
-def _figures(comparison: Comparison, change: PointChange, *, interval: bool = False) -> str:
+def _figures(comparison: AnchorComparison, change: PointChange, *, interval: bool = False) -> str:
     """Return what a judged point saves and loses."""
     saved, loss = comparison.place(change.point)
     number = f"{100 * saved:.1f}".replace("-", "−")

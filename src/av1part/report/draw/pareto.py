@@ -22,7 +22,7 @@ from av1part.report.draw.svg import (
     new_figure,
     paper_style,
 )
-from av1part.report.encodes import Comparison, PointChange
+from av1part.report.encodes import AnchorComparison, PointChange
 from av1part.runs.encodes import Kind, Point
 
 MARKERS: Mapping[Kind, tuple[str, str, float]] = {
@@ -56,7 +56,7 @@ Box = tuple[float, float, float, float]
 """Left, lower, right and upper end, in typographic points."""
 
 
-def outside(comparison: Comparison) -> list[PointChange]:
+def outside(comparison: AnchorComparison) -> list[PointChange]:
     """Return the points that the plot leaves out, so that the others do not shrink to a dot.
 
     These are points much slower than the anchor, and baselines that lose far more than all
@@ -77,7 +77,7 @@ def outside(comparison: Comparison) -> list[PointChange]:
     return far if len(judged) - len(far) > 1 else []
 
 
-def pareto_figure(comparison: Comparison) -> Figure:
+def pareto_figure(comparison: AnchorComparison) -> Figure:
     """Draw savings against BD-rate (PSNR-Y), right and low is better.
 
     Args:
@@ -114,7 +114,7 @@ def pareto_figure(comparison: Comparison) -> Figure:
 
 
 def _preset_lines(
-    comparison: Comparison, judged: Sequence[PointChange]
+    comparison: AnchorComparison, judged: Sequence[PointChange]
 ) -> list[tuple[bool, list[Place]]]:
     """Return the presets' places, slow to fast, a line a superblock size: the anchor's or not."""
     presets = [change.point for change in judged if change.point.kind == "preset"]
@@ -128,7 +128,7 @@ def _preset_lines(
     return lines
 
 
-def _window(axes: Axes, comparison: Comparison, shown: Sequence[PointChange]) -> None:
+def _window(axes: Axes, comparison: AnchorComparison, shown: Sequence[PointChange]) -> None:
     """Set the limits to the points that are shown and the anchor, with room for labels."""
     places = [(0.0, 0.0), *(comparison.place(change.point) for change in shown)]
     for low, high, limit in (
@@ -139,7 +139,7 @@ def _window(axes: Axes, comparison: Comparison, shown: Sequence[PointChange]) ->
         limit(100 * (low - 0.1 * room), 100 * (high + 0.14 * room))
 
 
-def _mark(axes: Axes, comparison: Comparison, change: PointChange) -> None:
+def _mark(axes: Axes, comparison: AnchorComparison, change: PointChange) -> None:
     marker, colour, size = MARKERS[change.point.kind]
     x, y = _percents(comparison, change.point)
     for low, high in _bars(comparison, change):
@@ -157,12 +157,12 @@ def _mark(axes: Axes, comparison: Comparison, change: PointChange) -> None:
     )
 
 
-def _percents(comparison: Comparison, point: Point) -> Place:
+def _percents(comparison: AnchorComparison, point: Point) -> Place:
     saved, loss = comparison.place(point)
     return 100 * saved, 100 * loss
 
 
-def _bars(comparison: Comparison, change: PointChange) -> list[tuple[Place, Place]]:
+def _bars(comparison: AnchorComparison, change: PointChange) -> list[tuple[Place, Place]]:
     """Return the ends of a point's two intervals, where there are any."""
     x, y = _percents(comparison, change.point)
     saved, loss = change.saved(comparison.measure), change.loss()
@@ -174,7 +174,7 @@ def _bars(comparison: Comparison, change: PointChange) -> list[tuple[Place, Plac
     return bars
 
 
-def _legend(axes: Axes, comparison: Comparison, shown: Sequence[PointChange]) -> None:
+def _legend(axes: Axes, comparison: AnchorComparison, shown: Sequence[PointChange]) -> None:
     """Put the kinds that there are above the axes."""
     kinds = {comparison.anchor.kind, *(change.point.kind for change in shown)}
     for kind, (marker, colour, size) in MARKERS.items():
@@ -192,7 +192,7 @@ def _legend(axes: Axes, comparison: Comparison, shown: Sequence[PointChange]) ->
 def _labels(
     figure: Figure,
     axes: Axes,
-    comparison: Comparison,
+    comparison: AnchorComparison,
     shown: Sequence[PointChange],
     lines: Sequence[Sequence[Place]],
 ) -> None:
