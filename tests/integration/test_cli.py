@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,24 @@ def refused(ran: Ran, *words: str) -> None:
     assert lines[0].startswith("av1part: ")
     for word in words:
         assert word in lines[0]
+
+
+def test_report_on_encodes_lands_in_their_folder(
+    av1part: Command, encodes_examples: ModuleType, tmp_path: Path
+) -> None:
+    points, clips = encodes_examples.CLAIM, encodes_examples.clips(2)
+    rows = list(encodes_examples.rows(points, list(clips)))
+    folder = encodes_examples.write_encodes(tmp_path / "encodes", points, clips, rows)
+    ran = av1part("report", folder)
+    assert ran.code == 0, ran.err
+    assert str(folder / "report.html") in ran.out
+    written = {"report.html", "report.md", "table.csv", "clips.csv", "plots"}
+    assert {p.name for p in folder.iterdir()} == written | {"plan.json", "encodes.jsonl"}
+    refused(av1part("report", folder, "--thesis", f"out={tmp_path / 'x'}"), "is reported alone")
+    refused(av1part("report", folder, f"publish={tmp_path / 'x'}"), "publish= is of one sweep")
+    (folder / "encodes.jsonl").write_text("{}\n")
+    refused(av1part("report", folder, f"out={tmp_path / 'x'}"), "encodes.jsonl", "line 1")
+    assert not (tmp_path / "x").exists()
 
 
 def test_help_and_version(av1part: Command) -> None:

@@ -111,8 +111,8 @@ def _caveats(encodes: Encodes, comparison: AnchorComparison) -> Iterator[str]:
     if comparison.measure == "time":
         spread = repeat_spread(encodes)
         yield (
-            "Every encode was timed once. On a shared machine single times swing by 15 to 30 %: "
-            "believe a saving in time that the work confirms."
+            "Every encode was timed once, and single times can be far off: believe a saving in "
+            "time that the work confirms, or give `repeats=3`."
             if spread is None
             else f"Repeats of one encode differ by {percent(spread)} % in time on average; medians "
             "are compared."
