@@ -19,7 +19,7 @@ CONF = config_folder()
 FILES = {
     "=".join(path.relative_to(CONF).with_suffix("").as_posix().split("/", 1))
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("hydra", "shared")
+    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("hydra", "plan", "shared")
 }
 EXPERIMENTS = sorted(word for word in FILES if word.startswith("experiment="))
 OPTIONS = FILES - set(EXPERIMENTS)

@@ -20,6 +20,7 @@ from av1part.config.store import register
 from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmenter
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.encoder.points import check_anchors, read_points
 from av1part.models.losses import LOSSES, build_loss
 from av1part.models.summary import count_parameters, count_trainable
 from av1part.options import RENAMED_KEYS
@@ -32,8 +33,9 @@ PRIMARY = sorted(p.stem for p in CONF.glob("*.yaml") if p.stem != "base")
 FILES = {
     p.relative_to(CONF).with_suffix("").as_posix()
     for p in CONF.rglob("*.yaml")
-    if p.parent != CONF and p.relative_to(CONF).parts[0] not in ("hydra", "shared")
+    if p.parent != CONF and p.relative_to(CONF).parts[0] not in ("hydra", "plan", "shared")
 }
+PLANS = sorted(p.stem for p in (CONF / "plan").glob("*.yaml"))
 CHOICES = sorted(
     FILES | {f"{group}/{name}" for group, g in groups_of("train").items() for name in g.choices}
 )
@@ -263,3 +265,15 @@ def test_experiments_say_question_and_launch() -> None:
 def test_which_runs_take_several_processes(words: list[str], several: bool) -> None:
     assert is_distributed(compose("train", words)) is several
     assert not is_distributed(compose("report", []))
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_plan_composes_to_points(plan: str) -> None:
+    values = plain(compose("encode", [f"plan={plan}", "out=a"]))["plan"]
+    points = read_points(values["points"])
+    anchors = check_anchors(values["anchors"], points)
+    sizes = {points[name].sb_size for name in anchors}
+    hinted = [point for point in points.values() if point.has_hints]
+    # Claims are made at equal superblock size.
+    assert all(point.sb_size in sizes for point in hinted)
+    assert all(point.one_to_four for point in hinted)

@@ -154,7 +154,7 @@ def defines(dotted: str) -> bool:
         file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         if file.is_file():
             rest = parts[length : length + 1]
-            pattern = rf"^(?:(?:class|def) )?{''.join(rest)}\b|\bimport .*\b{''.join(rest)}\b"
+            pattern = rf"^ *(?:(?:class|def) )?{''.join(rest)}\b|\bimport .*\b{''.join(rest)}\b"
             return not rest or re.search(pattern, file.read_text(), re.MULTILINE) is not None
     return False
 
