@@ -1,4 +1,4 @@
-"""`av1part encode`, as a user gives its words: its rows, what it refuses, and what a kill leaves."""
+"""`av1part encode`, as a user gives its words: its rows, its refusals, and what a kill leaves."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_two_at_a_time_and_started_again(begin: Callable[..., Ran], tmp_path: Pa
         (["plan.anchors=[model]"], "an anchor has no hints"),
         (["model=missing.av1part"], "missing.av1part"),
         (["-m"], "leave out -m"),
-        (["+plan.points.model.sizes=[8]"], "predicts sizes [16]"),
+        (["+plan.points.model.sizes=[8]"], "has no size 8, only 16"),
         (["+plan.points.fast.arguments=['--min-q=3']"], "--min-q=3, which"),
     ],
 )

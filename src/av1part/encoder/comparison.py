@@ -89,18 +89,18 @@ def check_clips(sources: Sequence[Source]) -> None:
 
 
 def check_sizes(comparison: Comparison) -> None:
-    """Check that each point with a predictor gives hints for some size.
+    """Check that points ask for hints only where their predictors predict.
 
     Raises:
         ConfigError: naming the first that does not.
     """
     for name, point in comparison.points.items():
         predictor = comparison.predictors.get(point.predictor or "")
-        if predictor is not None and not point.policy.hinted_sizes(predictor.domain):
-            raise ConfigError(
-                f"plan.points.{name}.sizes={list(point.sizes or ())}: {predictor.name} predicts "
-                f"sizes {list(predictor.domain.sizes)}"
-            )
+        if predictor is not None:
+            try:
+                point.policy.check_sizes(predictor.domain)
+            except ConfigError as error:
+                raise ConfigError(f"plan.points.{name}: {error}") from None
 
 
 def plan_facts(

@@ -57,6 +57,20 @@ class Policy:
         """Return the node sizes of a predictor's domain that get hints."""
         return tuple(size for size in domain.sizes if self.sizes is None or size in self.sizes)
 
+    def check_sizes(self, domain: Domain) -> None:
+        """Check that hints are asked for only where there are predictions.
+
+        Raises:
+            ConfigError: naming a size without.
+        """
+        for size in self.sizes or ():
+            if size not in domain.sizes:
+                known = " and ".join(map(str, domain.sizes))
+                raise ConfigError(
+                    f"policy.sizes={list(self.sizes or ())}: the predictor has no size {size}, "
+                    f"only {known}: leave it out"
+                )
+
     def _tau(self, size: int) -> float:
         if isinstance(self.tau, Sequence):
             return self.tau[list(self.sizes or ()).index(size)]

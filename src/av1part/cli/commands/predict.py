@@ -73,7 +73,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         raise ConfigError(f"{out} is not empty: choose another out=")
     predictor = _predictor(cfg)
     if settings["hints"]:
-        _check_sizes(policy, predictor.domain)
+        policy.check_sizes(predictor.domain)
     check_domain(predictor, (s.reader.bit_depth for s in sources), qindexes)
     out.mkdir(parents=True, exist_ok=True)
     shown = FrameChoice() if settings["page"] else None
@@ -124,21 +124,6 @@ def _predictor(cfg: DictConfig) -> Predictor:
         ensemble=cfg.ensemble,
         compute=compute,
     )
-
-
-def _check_sizes(policy: Policy, domain: Domain) -> None:
-    """Check that hints are asked for only where there are predictions.
-
-    Raises:
-        ConfigError: naming a size without.
-    """
-    for size in policy.sizes or ():
-        if size not in domain.sizes:
-            known = " and ".join(map(str, domain.sizes))
-            raise ConfigError(
-                f"policy.sizes={list(policy.sizes or ())}: the predictor has no size {size}, "
-                f"only {known}: leave it out"
-            )
 
 
 def _predict(
