@@ -106,6 +106,9 @@ class _Rows:
     def add(self, row: dict[str, Any]) -> None:
         """Append a row, whole on disk when this returns.
 
+        Args:
+            row: All columns of `ROWS`.
+
         Raises:
             OSError: if it cannot be written; nothing of it is left.
         """

@@ -35,7 +35,6 @@ class Comparison:
         cq_levels: aomenc's `--cq-level`.
         predictors: By a point's `predictor`.
         identities: What plan.json says of each of these.
-        kinds: Kind of each point.
         ctc: Encode as AOM's common test conditions, all-intra, say.
         frames: Frames of a clip at most; None for all.
         vmaf: Compute VMAF too.
@@ -71,6 +70,9 @@ class Comparison:
 def check_clips(sources: Sequence[Source]) -> None:
     """Check that the quality of encodes of these clips can be measured and compared.
 
+    Args:
+        sources: The clips.
+
     Raises:
         SourceError: naming the first whose cannot.
     """
@@ -90,6 +92,9 @@ def check_clips(sources: Sequence[Source]) -> None:
 
 def check_sizes(comparison: Comparison) -> None:
     """Check that points ask for hints only where their predictors predict.
+
+    Args:
+        comparison: With all predictors of its points.
 
     Raises:
         ConfigError: naming the first that does not.
@@ -151,6 +156,10 @@ def plan_facts(
 
 def begin_folder(out: Path, plan: Mapping[str, Any]) -> None:
     """Make the folder with its plan, or see that it has the same.
+
+    Args:
+        out: The folder.
+        plan: Of `plan_facts`.
 
     Raises:
         ConfigError: if it holds another plan or something else.

@@ -102,6 +102,9 @@ class PlannedPoint:
 
         Args:
             trained: Whether the bundle of `model` was trained, and not fitted like a baseline.
+
+        Returns:
+            The kind.
         """
         if self.predictor == ORACLE:
             return "oracle"
@@ -118,6 +121,9 @@ class PlannedPoint:
             cq_level: aomenc's `--cq-level`.
             bit_depth: Bits per sample of the source.
             ctc: Encode as AOM's common test conditions, all-intra, say.
+
+        Returns:
+            The arguments, without output and input.
         """
         arguments = encoder_arguments(
             cq_level,

@@ -60,6 +60,9 @@ class Policy:
     def check_sizes(self, domain: Domain) -> None:
         """Check that hints are asked for only where there are predictions.
 
+        Args:
+            domain: The predictor's.
+
         Raises:
             ConfigError: naming a size without.
         """

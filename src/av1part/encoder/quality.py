@@ -102,6 +102,9 @@ def ssim(one: NDArray[Any], other: NDArray[Any], peak: int) -> float:
 def find_vmaf() -> Path:
     """Find the ffmpeg with libvmaf that the extra `vmaf` installs.
 
+    Returns:
+        The program.
+
     Raises:
         ConfigError: if there is none.
     """
