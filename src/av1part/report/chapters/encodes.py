@@ -125,10 +125,10 @@ def _caveats(encodes: Encodes, comparison: AnchorComparison) -> Iterator[str]:
             "compared. They are listed below and enter no average, so that the BD-rates of two "
             "points may be averages over different clips."
         )
-    n = len(encodes.clips)
+    n = max((loss.clusters or 0 for c in comparison.points if (loss := c.loss())), default=0)
     if n == 1:
-        yield "There is one clip, hence no interval: nothing here speaks of other pictures."
-    elif n < _FEW_CLIPS:
+        yield "BD-rates are of one clip, hence without intervals: they say nothing of other pictures."
+    elif 1 < n < _FEW_CLIPS:
         yield f"Intervals come from {n} clips only: with so few they are too narrow."
 
 

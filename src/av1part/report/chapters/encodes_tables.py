@@ -12,7 +12,7 @@ from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, spa
 from av1part.runs.encodes import Encodes, Point
 
 _LISTED = 60
-"""Clips without a BD-rate that the page lists; clips.csv has all."""
+"""Rows of curves without a BD-rate on the page."""
 
 
 def superblocks(point: Point) -> str:
@@ -194,18 +194,19 @@ def _average(values: Sequence[float | None]) -> float | None:
 
 def bad_table(comparison: AnchorComparison) -> Table | None:
     """List the clips that have no BD-rate; None if all have one."""
-    bad = comparison.bad
-    rows = [
-        (clip, it.curve_of, ", ".join(QUALITIES[q] for q in qualities), it.reason.value)
-        for clip, it, qualities in bad[:_LISTED]
-    ]
-    more = f" The first {_LISTED} of {len(bad)}; `clips.csv` has all." if len(bad) > _LISTED else ""
+    curves: dict[tuple[str, str, str], list[str]] = {}
+    for clip, bad, qualities in comparison.bad:
+        shown = ", ".join(QUALITIES[quality] for quality in qualities)
+        curves.setdefault((clip, shown, bad.reason.value), []).append(bad.curve_of)
+    rows = [(clip, ", ".join(of), shown, why) for (clip, shown, why), of in curves.items()]
+    more = f" The first {_LISTED} of {len(rows)}; `clips.csv` has all."
     caption = (
         "Curves that cannot be compared, which enter no average; a curve of the anchor "
-        f"`{comparison.anchor.name}` leaves its clip out of every average.{more}"
+        f"`{comparison.anchor.name}` leaves its clip out of every average."
+        f"{more if len(rows) > _LISTED else ''}"
     )
     columns = ("<Clip", "<Curve of", "<Quality", "<Why it has no BD-rate")
-    return table(caption, columns, rows) if rows else None
+    return table(caption, columns, rows[:_LISTED]) if rows else None
 
 
 def plan_tables(encodes: Encodes) -> tuple[Table, Table]:

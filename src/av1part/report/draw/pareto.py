@@ -204,19 +204,12 @@ def _labels(
     frame = axes.get_window_extent()
     room = frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale
     taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots.values()]
-    for change in shown:
-        for bar in _bars(comparison, change):
-            (x0, y0), (x1, y1) = axes.transData.transform(bar) * scale
-            taken.append((x0, y0 - 0.5, x1, y1 + 0.5))
-    for places_of_line in lines:
-        corners = axes.transData.transform(places_of_line) * scale
-        for start, end in pairwise(corners):
-            for x, y in np.linspace(start, end, _SAMPLES):
-                taken.append((x - 1, y - 1, x + 1, y + 1))
+    strokes = _strokes(axes, scale, comparison, shown, lines)
     for point in sorted(named, key=lambda p: (p != comparison.anchor, _ORDER.index(p.kind))):
         text = f"{point.name} (anchor)" if point == comparison.anchor else point.name
         x, y = spots[point.name]
-        found = _free(x, y, text, room, taken)
+        # Rather across a line than not at all.
+        found = _free(x, y, text, room, [*taken, *strokes]) or _free(x, y, text, room, taken)
         if found is None:
             continue
         place, near = found
@@ -230,6 +223,26 @@ def _labels(
             fontsize=_FONT,
             arrowprops=None if near else line,
         )
+
+
+def _strokes(
+    axes: Axes,
+    scale: float,
+    comparison: AnchorComparison,
+    shown: Sequence[PointChange],
+    lines: Sequence[Sequence[Place]],
+) -> list[Box]:
+    """Return the places that bars and lines of presets cover."""
+    strokes: list[Box] = []
+    for change in shown:
+        for bar in _bars(comparison, change):
+            (x0, y0), (x1, y1) = axes.transData.transform(bar) * scale
+            strokes.append((x0, y0 - 0.5, x1, y1 + 0.5))
+    for line in lines:
+        for start, end in pairwise(axes.transData.transform(line) * scale):
+            for x, y in np.linspace(start, end, _SAMPLES):
+                strokes.append((x - 1, y - 1, x + 1, y + 1))
+    return strokes
 
 
 def _free(

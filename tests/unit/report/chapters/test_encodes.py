@@ -214,6 +214,7 @@ def test_unfinished_folder_says_so(written: Callable[..., Path]) -> None:
         assert "fewer than 4 points" in text
     (row,) = table_of(files.html.parent, "table.csv")
     assert (row["finished"], row["encodes"], row["bd_rate_psnr_y_clips"]) == ("false", "7", "1")
+    assert "BD-rates are of one clip" in files.markdown.read_text()  # of the two
 
 
 def test_nothing_encoded_yet(written: Callable[..., Path]) -> None:
@@ -231,7 +232,7 @@ def test_encodes_beside_others_show_work_alone(written: Callable[..., Path]) -> 
     assert "Time saved" not in text
     assert "Work saved" in text
     assert "95%" not in text  # one clip
-    assert "There is one clip" in text
+    assert "BD-rates are of one clip" in text
     (row,) = table_of(files.html.parent, "table.csv")
     assert (row["time_saved_percent"], row["measure"]) == ("", "work")
 
