@@ -127,7 +127,7 @@ def _caveats(encodes: Encodes, comparison: AnchorComparison) -> Iterator[str]:
         )
     n = max((loss.clusters or 0 for c in comparison.points if (loss := c.loss())), default=0)
     if n == 1:
-        yield "BD-rates are of one clip, hence without intervals: they say nothing of other pictures."
+        yield "BD-rates are of one clip, hence without interval: they say nothing of other clips."
     elif 1 < n < _FEW_CLIPS:
         yield f"Intervals come from {n} clips only: with so few they are too narrow."
 
