@@ -262,7 +262,7 @@ def test_common_test_conditions(av1part: Command, tmp_path: Path) -> None:
 def test_sigkill_leaves_nothing_that_the_next_start_does_not_mend(
     begin: Callable[..., Ran], small_store: Path, tmp_path: Path
 ) -> None:
-    """Killed at two moments here, at ten by `make reliability ARGS=encodes`."""
+    """At two moments here, at more by `make reliability ARGS=kill`."""
     assert begin("out=whole").code == 0
     command = [Path(sys.executable).with_name("av1part"), "encode", "clip.y4m", "out=killed"]
     command += ["plan=mine", "--config-dir", "conf", "model=prior.av1part"]

@@ -20,15 +20,20 @@ import yaml
 
 from av1part import embedded
 from av1part.checkpoints.load import read_checkpoint
+from av1part.runs.encodes import read_encodes
 from av1part.runs.schema import sidecar_path
 from av1part.system.files import sha256_file
 
+from ..encoding import corner, write_clip
 from .conftest import Reliability
 from .killing import processes, start
 
 pytestmark = pytest.mark.slow
 
 STREAM = Path(__file__).parents[1] / "data" / "crops_72x56.y4m"
+JOBS = ("training", "data build", "sweep")
+COMPARISON = pytest.param("comparison of encodes", marks=pytest.mark.patched)
+
 INSIDE = 10
 """Of the kills at full length, how many must fall inside a write."""
 
@@ -92,15 +97,32 @@ def built(folder: Path) -> object:
     return files
 
 
+def encoded(folder: Path) -> object:
+    encodes = read_encodes(folder / "out")
+    assert encodes.rows.height == encodes.planned
+    assert (folder / "out" / "report.html").is_file()
+    rows = encodes.rows.sort("clip", "cq_level", "point", "repeat")
+    return rows.drop("seconds", "inference_seconds").to_dicts(), (
+        folder / "out/plan.json"
+    ).read_text()
+
+
 @pytest.fixture
 def job(request: pytest.FixtureRequest, small_store: Path, tmp_path: Path) -> Job:
-    """One of the three."""
+    """One of the four."""
     tiny = ("backbone.width=8", "logger=none", "data.batch_size=256", "trainer.max_epochs=3")
     tiny += ("callbacks.plots=false", "cache=off", "callbacks.progress_bar=false")
     tiny += (f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}")
     if request.param == "data build":
         words = ("data", "build", str(STREAM), "out=store", "cq_levels=[20,40,55]", "sizes=[16,8]")
         return Job(words, built, ends_with="store")
+    if request.param == "comparison of encodes":
+        clip = write_clip(tmp_path / "clip.y4m", [corner("coffee", 96, 120)])
+        words = ("encode", str(clip), "out=out", "plan=demo", "plan.points.cpu1.cpu_used=3")
+        words += ("~plan.points.cpu1_model_90", "plan.points.cpu2.cpu_used=5")
+        words += ("+plan.points.oracle={cpu_used: 3, sb_size: 64, predictor: oracle}",)
+        words += ("+plan.points.square={cpu_used: 3, sb_size: 64, types: [NONE, SPLIT]}",)
+        return Job(words, encoded)
     if request.param == "training":
         return Job(("train", "stage=stage1", "name=run", "resume=true", *tiny), trained)
     plan = tmp_path / "conf" / "experiment" / "tiny.yaml"
@@ -148,7 +170,7 @@ def moments() -> tuple[int, random.Random]:
 
 
 @pytest.mark.libaom
-@pytest.mark.parametrize("job", ["training", "data build", "sweep"], indirect=True)
+@pytest.mark.parametrize("job", [*JOBS, COMPARISON], indirect=True)
 def test_a_killed_process_leaves_nothing_half_written(
     job: Job, tmp_path: Path, reliability: Reliability, request: pytest.FixtureRequest
 ) -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from av1part import embedded
+from av1part.runs.encodes import read_encodes
 
+from ..encoding import corner, write_clip
 from .conftest import Reliability
 
 pytestmark = pytest.mark.slow
@@ -171,6 +173,32 @@ def test_a_folder_that_may_not_be_written_to(
     words = ("report", tmp_path / "runs/run", f"out={disk}/page")
     refused(tmp_path, *words, names=f"{disk}/page", remedy="choose another folder")
     reliability.record("Read-only folder for a run and a report", 2, 0, "one line each")
+
+
+@pytest.mark.patched
+def test_a_full_disk_during_a_comparison_of_encodes(
+    small_disk: Callable[[str], Path], tmp_path: Path, reliability: Reliability
+) -> None:
+    disk = small_disk("size=24k")  # less than the clip as y4m
+    clip = write_clip(tmp_path / "clip.y4m", [corner("coffee", 96, 120)])
+    words = ("encode", clip, "plan=demo", "~plan.points.cpu1_model_90")
+    words += ("plan.points.cpu1.cpu_used=5",)
+    refused(tmp_path, *words, f"out={disk}/out", names=f"{disk}/out/work")
+    assert read_encodes(disk / "out").rows.is_empty()
+    small_disk("size=48k")  # less than the page
+    refused(tmp_path, *words, f"out={disk}/out", names=f"{disk}/out")
+    assert not (disk / "out" / "report.html").exists()
+    small_disk("size=64m")
+    assert av1part(tmp_path, *words, f"out={disk}/out")[0] == 0
+    assert av1part(tmp_path, *words, "out=whole")[0] == 0
+    times = ("seconds", "inference_seconds")
+    tables = [
+        read_encodes(out).rows.sort("cq_level", "point").drop(times)
+        for out in (disk / "out", tmp_path / "whole")
+    ]
+    assert tables[0].equals(tables[1])
+    how = "at the frames and at the page: one line, no page; goes on to the same table"
+    reliability.record("Disk full at a comparison of encodes", 2, 0, how)
 
 
 @pytest.mark.parametrize("change", ["written to", "replaced", "removed"])
