@@ -58,7 +58,7 @@ class PlannedPoint:
         kind: As of `Policy`, like the four that follow.
         tau: Cumulated probability.
         k: Number of types.
-        keep: Whether the encoder prunes too.
+        keep: Whether the encoder prunes too; in a plan not with the oracle, unless it says so.
         sizes: Node sizes that get hints.
         repeats: How often each encode is made, for its seconds.
     """
@@ -184,7 +184,10 @@ def _read_point(name: str, line: object, repeats: int) -> PlannedPoint:
     missing = [key for key, field in known.items() if field.default is MISSING and key not in line]
     if missing:
         raise ConfigError(f"plan.points.{name} needs {missing[0]}")
-    point = PlannedPoint(**{"repeats": repeats, **{str(key): line[key] for key in line}})
+    # libaom's pruning drops AB and 1:4 types whose HORZ and VERT were not tried, so that an oracle
+    # that it prunes too would be no bound.
+    own = {"repeats": repeats, "keep": line.get("predictor") != ORACLE}
+    point = PlannedPoint(**{**own, **{str(key): line[key] for key in line}})
     _check_switches(f"plan.points.{name}", point)
     _check_hints(f"plan.points.{name}", point)
     return point

@@ -65,7 +65,7 @@ def _model_free(comparison: AnchorComparison) -> str:
     anchor = comparison.anchor.name
     free = [c for c in comparison.points if c.point.kind in MODEL_FREE and comparison.judged(c)]
     if not free:
-        return f"Nothing can be compared with `{anchor}` yet: no other point has a BD-rate."
+        return f"No preset, switch, baseline or learned point has a BD-rate against `{anchor}` yet."
     undominated = [change for change in free if comparison.dominator(change) is None]
     dominated = [change for change in free if change not in undominated]
     best = _list([_named(comparison, change) for change in undominated])
