@@ -221,7 +221,7 @@ def test_nothing_encoded_yet(written: Callable[..., Path]) -> None:
     points = ANCHOR | {"cpu2": ("preset", 0.7, 1.005, 64)}
     files = write_encodes_report(written(points, leave_out=16))
     assert files.plots == ()
-    assert "Nothing can be compared with `cpu1` yet" in files.markdown.read_text()
+    assert "point has a BD-rate against `cpu1` yet" in files.markdown.read_text()
 
 
 def test_encodes_beside_others_show_work_alone(written: Callable[..., Path]) -> None:
