@@ -8,6 +8,9 @@ Every folder below experiments/ with a published sweep (`av1part report SWEEP pu
 
 Of another experiment's tables the mark names its folder too, `exp11a/all/comparison`.
 
+A folder of `av1part encode` gets a table an anchor, `full/cpu1_sb64`, one by measure of quality,
+`full/cpu1_sb64-qualities`, and the plot of both.
+
 A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
 table of means and paired tests against its first variant by its first figure.
 
@@ -29,15 +32,19 @@ import polars as pl
 
 from av1part.metrics.statistics import against_baseline, mean_of
 from av1part.report import write_report
+from av1part.report.chapters.encodes_tables import qualities_table, savings_table
 from av1part.report.chapters.sweep import sweep_figures, sweep_tables
 from av1part.report.chapters.sweep_tables import difference_cells
+from av1part.report.draw.pareto import pareto_figure
 from av1part.report.draw.svg import to_svg
 from av1part.report.published import RUNS
 from av1part.report.render.csv import table_csv
 from av1part.report.render.latex import table_latex
 from av1part.report.render.markdown import table_markdown
 from av1part.report.render.tables import Table, percent, table
+from av1part.report.savings import compare
 from av1part.report.sweep import Sweep, load_sweep
+from av1part.runs.encodes import PLAN_FILE, read_encodes
 from av1part.system.errors import Av1partError, ReportError
 from av1part.system.files import slug, write_text
 
@@ -72,6 +79,25 @@ def write_results(sweep: Sweep, out: Path) -> dict[str, Table]:
         if not name.startswith("confusion-") or name in shown:
             write_text(out / "figures" / f"{name}.svg", to_svg(figure))
     return told
+
+
+def write_encodes(folder: Path) -> dict[str, Table]:
+    """Write the tables and plots of a comparison of encodes below its folder.
+
+    Returns:
+        The tables by name.
+    """
+    for made in ("tables", "figures"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    tables = {}
+    for comparison in compare(read_encodes(folder)):
+        anchor = slug(comparison.anchor.name)
+        tables[anchor] = savings_table(comparison)
+        tables[f"{anchor}-qualities"] = qualities_table(comparison)
+        write_text(folder / "figures" / f"pareto-{anchor}.svg", to_svg(pareto_figure(comparison)))
+    for name, result in tables.items():
+        write_table(result, folder, name, folder.name)
+    return tables
 
 
 def write_scores(file: Path) -> Table:
@@ -182,6 +208,12 @@ def report(root: Path, pages: Path | None) -> None:
         tables |= {f"{place}/{name}": result for name, result in results.items()}
         if pages is not None:
             print("report:", write_report([root / place], pages / place).html)
+    for plan in sorted(root.rglob(PLAN_FILE)):
+        place = plan.parent.relative_to(root).as_posix()
+        made = write_encodes(plan.parent)
+        tables |= {f"{place}/{name}": result for name, result in made.items()}
+        if pages is not None:
+            print("report:", write_report([plan.parent], pages / place).html)
     for file in sorted(root.rglob("scores.csv")):
         if file.parent.name != "tables":
             place = file.parent.relative_to(root).as_posix()

@@ -203,3 +203,23 @@ def test_scores_that_are_no_training_are_summed_up(
     assert said["more"]["95% interval"] == "[-8.71, +16.71]"
     assert float(said["more"]["p (Holm)"]) == pytest.approx(0.1560, abs=1e-4)
     assert "-->+4.00<!--" in (tmp_path / "x/README.md").read_text()
+
+
+def test_comparisons_of_encodes_are_summed_up(
+    experiments_tool: ModuleType, encodes_examples: ModuleType, tmp_path: Path
+) -> None:
+    points, clips = encodes_examples.CLAIM, encodes_examples.clips(3, "photographs")
+    rows = list(encodes_examples.rows(points, list(clips)))
+    (tmp_path / "x").mkdir()
+    folder = encodes_examples.write_encodes(tmp_path / "x/full", points, clips, rows, ("cpu0",))
+    mark = "<!-- full/cpu0 cpu1 Kind --><!-- end -->"
+    (tmp_path / "x/README.md").write_text(f"{mark}\n<!-- table full/cpu0-qualities --><!-- end -->")
+    experiments_tool.report(tmp_path, tmp_path / "pages")
+    text = (tmp_path / "x/README.md").read_text()
+    assert "-->preset<!--" in text
+    assert "| Worst clip" in text
+    assert (folder / "figures/pareto-cpu0.svg").is_file()
+    assert (tmp_path / "pages/x/full/report.html").is_file()
+    assert {file.name for file in folder.iterdir()} == {
+        *("plan.json", "encodes.jsonl", "tables", "figures")
+    }
