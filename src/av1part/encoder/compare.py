@@ -30,6 +30,7 @@ from av1part.encoder.comparison import (
     Comparison,
     begin_folder,
     check_clips,
+    check_folder,
     check_sizes,
     plan_facts,
 )
@@ -74,10 +75,13 @@ def compare(
     check_clips(sources)
     check_sizes(comparison)
     encoder, inspect = find_patched(), find_inspect()
-    begin_folder(out, plan_facts(sources, comparison, encoder))
-    with folder_lock(out, "choose another out="), _work_folder(out) as work:
-        run = _Run(sources, comparison, out / ROWS_FILE, work, encoder, inspect, jobs)
-        run.all(show=progress)
+    check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with folder_lock(out, "choose another out="):
+        begin_folder(out, plan_facts(sources, comparison, encoder))
+        with _work_folder(out) as work:
+            run = _Run(sources, comparison, out / ROWS_FILE, work, encoder, inspect, jobs)
+            run.all(show=progress)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from av1part.predictors.interface import Predictor
 from av1part.predictors.run import qindex_of
 from av1part.runs.encodes import FORMAT, PLAN_FILE, Kind
 from av1part.system.errors import ConfigError, SourceError
-from av1part.system.files import read_json, write_json
+from av1part.system.files import PART_SUFFIX, read_json, remove_parts, write_json
 from av1part.system.locks import HOLDER, LOCK
 
 MIN_SIDE = 64
@@ -154,23 +154,37 @@ def plan_facts(
     }
 
 
-def begin_folder(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make the folder with its plan, or see that it has the same.
+def check_folder(out: Path) -> None:
+    """Check that a folder is new, empty, or that of a comparison; a kill may have left parts.
 
     Args:
         out: The folder.
-        plan: Of `plan_facts`.
 
     Raises:
-        ConfigError: if it holds another plan or something else.
+        ConfigError: if it holds something else.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is not a folder: choose another out=")
+    if not out.exists() or (out / PLAN_FILE).exists():
+        return
+    for file in out.iterdir():
+        if file.name not in (LOCK, HOLDER) and file.suffix != PART_SUFFIX:
+            raise ConfigError(f"{out} is not empty and holds no comparison: choose another out=")
+
+
+def begin_folder(out: Path, plan: Mapping[str, Any]) -> None:
+    """Write the plan into a new folder, or see that one that was begun has the same.
+
+    Args:
+        out: The folder, which this process has locked.
+        plan: Of `plan_facts`.
+
+    Raises:
+        ConfigError: if it holds another plan.
+    """
+    remove_parts(out, below=False)
     begun = out / PLAN_FILE
     if not begun.exists():
-        if out.exists() and any(f.name not in (LOCK, HOLDER) for f in out.iterdir()):
-            raise ConfigError(f"{out} is not empty and holds no comparison: choose another out=")
-        out.mkdir(parents=True, exist_ok=True)
         write_json(begun, plan)
         return
     held = read_json(begun)
