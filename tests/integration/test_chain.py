@@ -12,6 +12,10 @@ import pytest
 from av1part import embedded
 from av1part.cli.commands.demo import lost_against_guessers
 from av1part.data.store.store import Store
+from av1part.encoder.patched import find_patched
+from av1part.predictors.bundle import bundle_contents
+from av1part.runs.encodes import ROWS_FILE, read_encodes
+from av1part.system.errors import EncoderError
 
 from .conftest import TINY, Command, read_viewer
 
@@ -72,8 +76,11 @@ def test_demo_pipeline_and_report(
     compare_viewer(folder / "report", folder / "pipeline", small_store)
     assert av1part("report", folder / "stage2-frozen").code == 0
     compare_viewer(folder / "stage2-frozen" / "report", folder / "stage2-frozen", small_store)
+    assert f"model={folder}/model.av1part" in ran.out
+    rows = check_bundle_and_comparison(folder, ran.out)
     again = av1part("demo", *demo_words)
     assert again.code == ran.code
+    assert check_bundle_and_comparison(folder, again.out) == rows
     assert again.err.count("finished: it stays as it is") == len(names)
 
     best = {n: folder / n / "checkpoints" / "best.ckpt" for n in names}
@@ -92,6 +99,30 @@ def test_demo_pipeline_and_report(
     assert wrong.code == 2
     swapped = [words[0], f"stage2={best['stage3_rect']}", *words[2:]]
     assert "is of stage3_rect, expected one of stage2" in av1part("pipeline", *swapped).err
+
+
+def missing_patched() -> str:
+    try:
+        find_patched()
+    except EncoderError as error:
+        return str(error)
+    return ""
+
+
+def check_bundle_and_comparison(folder: Path, out: str) -> str:
+    """Check the cascade's bundle, and the comparison in the encoder where that is built."""
+    calibrated = bundle_contents(folder / "model.av1part")["cascade 16"]
+    pipeline = json.loads((folder / "pipeline" / "pipeline.json").read_text())
+    assert calibrated["threshold"] == pipeline["threshold"]["fitted"]
+    if missing := missing_patched():
+        assert f"not compared in the encoder: {missing}" in out
+        return ""
+    (comparison,) = [path for path in (folder / "encode").iterdir() if path.is_dir()]
+    assert str(comparison / "report.html") in out
+    encodes = read_encodes(comparison)
+    assert encodes.finished
+    assert encodes.points["cpu1_model_90"].kind == "learned"
+    return (comparison / ROWS_FILE).read_text()
 
 
 def compare_viewer(report: Path, run: Path, store: Path) -> None:

@@ -52,7 +52,18 @@ def test_the_installed_package_is_self_contained(installed: Path, tmp_path: Path
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     ).stdout.split()
     assert all(Path(p).is_relative_to(installed) for p in said), said
-    for verb in ("data build", "data info", "train", "validate", "pipeline", "report", "demo"):
+    for verb in (
+        "data build",
+        "data info",
+        "train",
+        "validate",
+        "pipeline",
+        "report",
+        "demo",
+        "predict",
+        "bundle",
+        "encode",
+    ):
         ran = run(installed, tmp_path, *verb.split(), "--cfg", "job")
         assert ran.returncode == 0, ran.stderr
 

@@ -145,7 +145,7 @@ class _Run:
         self.sources, self.comparison = sources, comparison
         self.rows, self.work, self.jobs = _Rows(rows), work, jobs
         self.encoder, self.inspect = encoder, inspect
-        self._predicting = threading.Lock()
+        self.predicting = threading.Lock()
 
     def all(self, *, show: bool) -> None:
         """Encode everything that is missing, `jobs` quantisers of clips at a time."""
@@ -155,7 +155,7 @@ class _Run:
         with progress as bar, encoder_pool(self.jobs) as (pool, children):
             running: dict[Future[None], Source] = {}
             for source in self.sources:
-                levels = [q for q in self.comparison.cq_levels if self._missing(source, q)]
+                levels = [q for q in self.comparison.cq_levels if self.missing(source, q)]
                 if levels:
                     self._write_y4m(source)
                 for cq_level in levels:
@@ -166,7 +166,7 @@ class _Run:
             while running:
                 self._collect(running)
 
-    def _missing(self, source: Source, cq_level: int) -> list[tuple[int, str]]:
+    def missing(self, source: Source, cq_level: int) -> list[tuple[int, str]]:
         """Return repeat and point of the encodes to make, in their order."""
         points = self.comparison.points
         return [
@@ -211,7 +211,7 @@ class _Unit:
 
     def all(self) -> None:
         """Make the encodes that are missing."""
-        missing = self.run._missing(self.source, self.cq_level)
+        missing = self.run.missing(self.source, self.cq_level)
         with tempfile.TemporaryDirectory(dir=self.run.work) as name:
             self.folder = Path(name)
             for repeat in dict.fromkeys(repeat for repeat, _ in missing):
@@ -238,7 +238,7 @@ class _Unit:
 
     def _hint_file(self, hints: ClipHints, name: str) -> HintFile:
         # One at a time, so that what they take can be told apart.
-        with self.run._predicting:
+        with self.run.predicting:
             return hints.of(name)
 
     def _arguments(self, point: PlannedPoint) -> list[str]:
