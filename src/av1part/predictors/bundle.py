@@ -253,7 +253,7 @@ def check_domain(predictor: Predictor, bit_depths: Iterable[int], qindexes: Iter
             f"{'; '.join(reasons)}; leave these out, or use another predictor"
         )
     for reason in reasons:
-        log.warning("%s", reason)
+        log.warning("%s: %s", predictor.name, reason)
 
 
 def _check_facts(path: Path, facts: Mapping[str, Any]) -> None:

@@ -119,8 +119,8 @@ def test_outside_of_the_domain_it_warns_or_refuses(
         check_domain(prior, [8], [79, 100, 0])
         check_domain(Bundle(prior, "warn"), [8, 10], [100])
     assert caplog.messages == [
-        "qindex [0, 79] is outside of 80 to 220, the trained range",
-        "sources of [10] bits are shifted to the trained 8",
+        "class prior: qindex [0, 79] is outside of 80 to 220, the trained range",
+        "class prior: sources of [10] bits are shifted to the trained 8",
     ]
     for depth, qindex in ((10, 100), (8, 221)):
         with pytest.raises(BundleError, match="refuses what it was not trained on"):
