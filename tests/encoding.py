@@ -33,13 +33,14 @@ def corner(picture: str, height: int, width: int, at: tuple[int, int] = (100, 10
     return np.ascontiguousarray(plane[at[0] : at[0] + height, at[1] : at[1] + width])
 
 
-def write_clip(path: Path, frames: Sequence[Luma]) -> Path:
-    """Write grey frames as y4m."""
+def write_clip(path: Path, frames: Sequence[Luma], bit_depth: int = 8) -> Path:
+    """Write grey frames as y4m, shifted to the bit depth."""
     height, width = frames[0].shape
     with path.open("wb") as file:
-        file.write(y4m_header(width, height, 8))
+        file.write(y4m_header(width, height, bit_depth))
         for luma in frames:
-            write_y4m_frame(file, grey_to_420(luma, 8))
+            shifted = luma if bit_depth == 8 else luma.astype(np.uint16) << (bit_depth - 8)
+            write_y4m_frame(file, grey_to_420(shifted, bit_depth))
     return path
 
 

@@ -249,14 +249,29 @@ def test_variables_of_the_encoder(
     assert f"{name} is set" in ran.err
 
 
-def test_common_test_conditions(av1part: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bit_depth", "qindexes"), [(8, [20, 30, 46, 71, 99, 121]), (10, [27, 37, 52, 74, 99, 121])]
+)
+def test_common_test_conditions(
+    av1part: Command, tmp_path: Path, bit_depth: int, qindexes: list[int]
+) -> None:
     """Frames are coded at the quantisers of AOM's conditions, or the command would refuse."""
-    write_clip(tmp_path / "clip.y4m", [corner("coffee", 64, 64)])
+    write_clip(tmp_path / "clip.y4m", [corner("coffee", 64, 64)], bit_depth)
     points = ("plan=demo", "~plan.points.cpu1_model_90", "plan.points.cpu1.cpu_used=5")
     ran = av1part("encode", "clip.y4m", *points, "ctc=true", "out=out")
     assert ran.code == 0, ran.err
     rows = rows_of(tmp_path / "out")
-    assert sorted(set(rows["qindex"])) == [20, 30, 46, 71, 99, 121]
+    assert sorted(set(rows["qindex"])) == qindexes
+
+
+def test_arguments_that_change_the_quantiser(av1part: Command, tmp_path: Path) -> None:
+    """At the second point, whose stream is another than the first's."""
+    write_clip(tmp_path / "clip.y4m", [corner("coffee", 64, 64)])
+    points = ("plan=demo", "~plan.points.cpu1_model_90", "plan.points.cpu1.cpu_used=5")
+    argument = "+plan.points.cpu2.arguments=['--use-fixed-qp-offsets=1']"
+    ran = av1part("encode", "clip.y4m", *points, argument, "out=out")
+    assert ran.code == 2
+    assert "cpu2 on clip at cq 20 is coded at base_q_idx" in ran.err, ran.err
 
 
 def test_sigkill_leaves_nothing_that_the_next_start_does_not_mend(

@@ -205,8 +205,8 @@ class _Unit:
         self.run, self.source, self.cq_level = run, source, cq_level
         self.children, self.bar = children, bar
         self.comparison = run.comparison
-        self.qindex = run.comparison.qindex(cq_level)
-        self.checked = False
+        self.qindex = run.comparison.qindex(cq_level, source.reader.bit_depth)
+        self.checked: set[tuple[str, ...]] = set()
         self.streams: dict[str, Path] = {}
 
     def all(self) -> None:
@@ -273,8 +273,10 @@ class _Unit:
             self._keep(point.stock.line(), done)
         stream = self.folder / f"{self.source.sequence}.ivf"
         stream.write_bytes(done.stream)
-        if not self.checked:
-            self._check_qindex(stream)
+        # Hints and speed leave the quantiser alone, arguments may change it.
+        if tuple(point.arguments) not in self.checked:
+            self._check_qindex(name, stream)
+            self.checked.add(tuple(point.arguments))
         quality = measure(self.run.y4m(self.source), stream, vmaf=self.comparison.vmaf)
         frames = int.from_bytes(done.stream[24:28], "little")
         row = {
@@ -299,7 +301,7 @@ class _Unit:
         self.run.rows.add(row)
         self.bar.advance(f"{self.source.sequence} cq {self.cq_level} {name}")
 
-    def _check_qindex(self, stream: Path) -> None:
+    def _check_qindex(self, name: str, stream: Path) -> None:
         """Check that frames are coded at the quantiser that predictors are told.
 
         Raises:
@@ -308,7 +310,7 @@ class _Unit:
         for frame in inspect_stream(self.run.inspect.path, stream, self.children):
             if frame.qindex != self.qindex:
                 raise EncoderError(
-                    f"{self.source.sequence} at cq {self.cq_level} is coded at base_q_idx "
-                    f"{frame.qindex}, not {self.qindex}: leave out arguments that change it"
+                    f"{name} on {self.source.sequence} at cq {self.cq_level} is coded at "
+                    f"base_q_idx {frame.qindex}, not {self.qindex}: leave out arguments that "
+                    "change it"
                 )
-        self.checked = True

@@ -51,9 +51,9 @@ class Comparison:
     vmaf: bool = False
     screen: Sequence[str] = ()
 
-    def qindex(self, cq_level: int) -> int:
-        """Return the base_q_idx of the frames at a level; each stream is checked for it."""
-        return CTC_QINDEX[cq_level] if self.ctc else qindex_of(cq_level)
+    def qindex(self, cq_level: int, bit_depth: int) -> int:
+        """Return the base_q_idx of frames at a level; streams are checked for it."""
+        return CTC_QINDEX[bit_depth][cq_level] if self.ctc else qindex_of(cq_level)
 
     def kind(self, name: str) -> Kind:
         """Return the kind of a point."""

@@ -32,8 +32,15 @@ OWN_ARGUMENTS = re.compile(
 )
 """Arguments that a point may not have: the comparison sets them, or depends on them."""
 
-CTC_QINDEX = {15: 20, 23: 30, 31: 46, 39: 71, 47: 99, 55: 121}
-"""cq level to the base_q_idx of key frames under AOM's common test conditions."""
+CTC_QINDEX = {
+    8: {15: 20, 23: 30, 31: 46, 39: 71, 47: 99, 55: 121},
+    10: {15: 27, 23: 37, 31: 52, 39: 74, 47: 99, 55: 121},
+}
+"""By bit depth: cq level to the base_q_idx of key frames under AOM's common test conditions.
+
+The offset of key frames is a ratio of step sizes, and the table of steps depends on the bit depth.
+"""
+CTC_LEVELS = tuple(CTC_QINDEX[8])
 
 _CTC = (
     *("--use-fixed-qp-offsets=1", "--deltaq-mode=0", "--enable-tpl-model=0", "--enable-fwd-kf=0"),
@@ -314,9 +321,9 @@ def check_cq_levels(levels: Any, *, ctc: bool) -> list[int]:
     Raises:
         ConfigError: if they are too few, repeated, or not known.
     """
-    allowed: Sequence[int] = list(CTC_QINDEX) if ctc else range(64)
+    allowed: Sequence[int] = list(CTC_LEVELS) if ctc else range(64)
     if levels is None:
-        return list(CTC_QINDEX) if ctc else [20, 32, 43, 55]
+        return list(CTC_LEVELS) if ctc else [20, 32, 43, 55]
     good = _is_list(levels, int) and all(level in allowed for level in levels)
     if good and len(set(levels)) == len(levels) >= 4:
         return list(levels)

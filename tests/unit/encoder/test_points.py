@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from av1part.encoder.points import (
-    CTC_QINDEX,
+    CTC_LEVELS,
     OWN_ARGUMENTS,
     PlannedPoint,
     check_anchors,
@@ -124,7 +124,7 @@ def test_common_test_conditions_are_those_of_aom() -> None:
     }
     told = read({"cpu_used": 0}).encoder_arguments(31, 8, ctc=True)
     assert set(told) == {*wanted, "--ivf"}
-    assert check_cq_levels(None, ctc=True) == [15, 23, 31, 39, 47, 55] == list(CTC_QINDEX)
+    assert check_cq_levels(None, ctc=True) == [15, 23, 31, 39, 47, 55] == list(CTC_LEVELS)
 
 
 def test_no_argument_of_the_comparison_can_be_given_twice() -> None:

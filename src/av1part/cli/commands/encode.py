@@ -80,9 +80,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         vmaf=settings["vmaf"],
         screen=_patterns(settings["screen"], sources),
     )
-    qindexes = [comparison.qindex(level) for level in cq_levels]
+    depths = {source.reader.bit_depth for source in sources}
+    qindexes = {comparison.qindex(level, depth) for level in cq_levels for depth in depths}
     for bundle in bundles.values():
-        check_domain(bundle, (source.reader.bit_depth for source in sources), qindexes)
+        check_domain(bundle, depths, qindexes)
     torch.set_num_threads(1)  # what inference takes is counted, as the encoder's is, on one
     out = expanded(settings["out"])
     compare(sources, comparison, out, jobs=jobs)
