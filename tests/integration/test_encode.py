@@ -196,6 +196,21 @@ def test_another_bit_depth_than_the_bundle_refuses(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "read_as"),
+    [("off", "plan.points.False: YAML reads this name as true or false"), ("1e3", "a number")],
+)
+def test_names_that_yaml_reads_as_something_else(
+    begin: Callable[..., Ran], tmp_path: Path, name: str, read_as: str
+) -> None:
+    plan = tmp_path / "conf" / "plan" / "named.yaml"
+    plan.write_text(f"points:\n  {name}: {{cpu_used: 5}}\n")
+    ran = begin("out=out", "plan=named")
+    assert ran.code == 2
+    assert f"{read_as}: quote it" in ran.err
+    assert ran.err.count("\n") == 1
+
+
 def test_a_folder_of_something_else(begin: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").touch()

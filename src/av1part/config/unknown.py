@@ -62,5 +62,9 @@ def no_such_key(key: str, known: Collection[str]) -> str:
 
 def hydra_message(error: Exception, known: Collection[str]) -> str:
     """Return an error of Hydra's as text; of a key that does not exist, as `no_such_key` does."""
+    for key in getattr(error, "parent_node", None) or ():
+        if not isinstance(key, str) and str(key) == getattr(error, "key", None):
+            kind = "true or false" if isinstance(key, bool) else "a number"
+            return f"{getattr(error, 'full_key', key)}: YAML reads this name as {kind}: quote it"
     found = _HYDRA.search(str(error))
     return no_such_key(found[1], known) if found else str(error)

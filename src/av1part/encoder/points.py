@@ -246,6 +246,15 @@ def _check_hints(name: str, point: PlannedPoint) -> None:
         raise ConfigError(f"{name}: tau, k or sizes has a value that is no number") from None
     if not point.has_hints and policy != Policy():
         raise ConfigError(f"{name} has a policy, and no predictor: give one")
+    reason = "sets are as large as those of like"
+    unused: Sequence[str] = ("kind", "tau", "k", "keep", "sizes")
+    if point.types is not None:
+        unused, reason = ("kind", "tau", "k"), "types are what may be searched"
+    elif point.predictor != RANDOM:
+        return
+    for key in unused:
+        if getattr(point, key) != getattr(Policy(), key):
+            raise ConfigError(f"{name}.{key} has no effect, since {reason}: leave it out")
 
 
 def _check_like(name: str, point: PlannedPoint, points: Mapping[str, PlannedPoint]) -> None:

@@ -50,7 +50,7 @@ class Policy:
             raise ConfigError(f"policy.tau={list(taus)}: give one, or one for each of policy.sizes")
         if not all(_is_probability(tau) for tau in taus):
             raise ConfigError(f"policy.tau={self.tau}: give probabilities from 0 to 1")
-        if not 1 <= self.k <= TYPES:
+        if type(self.k) is not int or not 1 <= self.k <= TYPES:
             raise ConfigError(f"policy.k={self.k}: give 1 to {TYPES}")
 
     def hinted_sizes(self, domain: Domain) -> tuple[int, ...]:
