@@ -616,7 +616,7 @@ class Encode:
 
     out: str = option(MISSING, "folder of the comparison; one that was begun goes on", path=True)
     model: str | None = option(None, "a file of av1part bundle, for points with it", path=True)
-    cq_levels: Any = option(None, "at least four of 0 to 63; null: 20 32 43 55, or CTC's")
+    cq_levels: Any = option(None, "at least four of 1 to 63; null: 20 32 43 55, or CTC's")
     ctc: bool = option(False, "the command line of AOM's common test conditions, all-intra")
     frames: Any = option(None, "keep the first so many frames of a clip; null: all")
     jobs: Any = option(1, "encodes at a time; seconds count at 1 alone")

@@ -330,13 +330,13 @@ def check_cq_levels(levels: Any, *, ctc: bool) -> list[int]:
     Raises:
         ConfigError: if they are too few, repeated, or not known.
     """
-    allowed: Sequence[int] = list(CTC_LEVELS) if ctc else range(64)
+    allowed: Sequence[int] = list(CTC_LEVELS) if ctc else range(1, 64)
     if levels is None:
         return list(CTC_LEVELS) if ctc else [20, 32, 43, 55]
     good = _is_list(levels, int) and all(level in allowed for level in levels)
     if good and len(set(levels)) == len(levels) >= 4:
         return list(levels)
-    expected = ", ".join(map(str, allowed)) if ctc else "0 to 63"
+    expected = ", ".join(map(str, allowed)) if ctc else "1 to 63 (0 is lossless)"
     raise ConfigError(
         f"cq_levels={levels}: give at least four of {expected}, each once: a BD-rate needs them"
     )

@@ -141,7 +141,17 @@ def test_no_argument_of_the_comparison_can_be_given_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "levels", [[20, 32, 43], [20, 32, 43, 43], [20, 32, 43, 64], [20, 32, 43, 55.0], "20", 20, []]
+    "levels",
+    [
+        [20, 32, 43],
+        [20, 32, 43, 43],
+        [20, 32, 43, 64],
+        [0, 20, 32, 43],
+        [20, 32, 43, 55.0],
+        "20",
+        20,
+        [],
+    ],
 )
 def test_quantisers_of_which_no_bd_rate_comes(levels: Any) -> None:
     with pytest.raises(ConfigError, match="at least four"):

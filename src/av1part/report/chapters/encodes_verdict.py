@@ -116,5 +116,5 @@ def _superblocks(point: Point) -> str:
 def _list(texts: Sequence[str]) -> str:
     """Join texts, the first few by name."""
     rest = len(texts) - _NAMED
-    shown = list(texts[:_NAMED]) + ([f"{rest} more"] if rest > 0 else [])
+    shown = [*texts[:_NAMED], f"{rest} more"] if rest > 1 else list(texts)
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

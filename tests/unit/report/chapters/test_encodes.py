@@ -259,3 +259,13 @@ def test_damaged_plan_writes_nothing(claim: ReportFiles, tmp_path: Path) -> None
     with pytest.raises(ReportError, match="is damaged"):
         write_encodes_report(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize(("points", "shown"), [(7, "p5 "), (8, "and 2 more.")])
+def test_a_sentence_never_leaves_out_a_single_point(
+    written: Callable[..., Path], points: int, shown: str
+) -> None:
+    made = {f"p{i}": ("preset", 0.9 - i / 20, 1 + (i + 1) / 100, 64) for i in range(points)}
+    text = first(written(ANCHOR | made)).replace("`", "")
+    assert shown in text
+    assert "1 more" not in text
