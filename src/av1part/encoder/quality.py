@@ -109,7 +109,7 @@ def find_vmaf() -> Path:
         ConfigError: if there is none.
     """
     try:
-        import imageio_ffmpeg  # type: ignore[import-not-found,unused-ignore]
+        import imageio_ffmpeg  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         program = Path(imageio_ffmpeg.get_ffmpeg_exe())
         filters = subprocess.run(
