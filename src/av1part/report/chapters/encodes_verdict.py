@@ -38,7 +38,8 @@ def verdict(comparison: AnchorComparison) -> str:
     if len(undominated) == 1:
         first = undominated[0]
         text = (
-            f"Against `{anchor}`, the learned point `{first.point.name}` saves "
+            f"Against `{anchor}`, the learned point `{first.point.name}` "
+            f"{'takes' if _slower(comparison, first) else 'saves'} "
             f"{_figures(comparison, first, interval=True)}; no model-free point "
             f"{_superblocks(first.point)} saves as much at as little loss."
         )
@@ -98,13 +99,18 @@ def _named(comparison: AnchorComparison, change: PointChange, *, interval: bool 
     return f"`{change.point.name}` ({_figures(comparison, change, interval=interval)})"
 
 
+def _slower(comparison: AnchorComparison, change: PointChange) -> bool:
+    """Return whether a judged point visibly takes longer than the anchor, or more work."""
+    return comparison.place(change.point)[0] <= -0.0005
+
+
 def _figures(comparison: AnchorComparison, change: PointChange, *, interval: bool = False) -> str:
     """Return what a judged point saves and loses."""
     saved, loss = comparison.place(change.point)
-    number = f"{100 * saved:.1f}".replace("-", "−")
+    size = f"{100 * abs(saved):.1f} % {'more' if _slower(comparison, change) else 'of'}"
     limits = span(change.loss(), signed=True) if interval and change.loss() else ""
     shown = f" {limits}" if limits.startswith("[") else ""
-    return f"{number} % of {comparison.measure} at {points(loss)} % BD-rate{shown}"
+    return f"{size} {comparison.measure} at {points(loss)} % BD-rate{shown}"
 
 
 def _superblocks(point: Point) -> str:

@@ -87,7 +87,7 @@ def test_all_learned_points_are_dominated(written: Callable[..., Path]) -> None:
     }
     assert first(written(ANCHOR | points, clips=1)) == (
         "Every learned point is dominated, against `cpu1`: `a` (20.0 % of time at +1.00 % "
-        "BD-rate) by `cpu2` (30.0 % of time at +0.50 % BD-rate); `b` (−10.0 % of time at +0.10 % "
+        "BD-rate) by `cpu2` (30.0 % of time at +0.50 % BD-rate); `b` (10.0 % more time at +0.10 % "
         "BD-rate) by the anchor `cpu1` itself."
     )
 
@@ -269,3 +269,10 @@ def test_a_sentence_never_leaves_out_a_single_point(
     text = first(written(ANCHOR | made)).replace("`", "")
     assert shown in text
     assert "1 more" not in text
+
+
+def test_a_slower_point_takes_more_time(written: Callable[..., Path]) -> None:
+    slow: Points = {"model": ("learned", 1.25, 0.99, 64)}
+    assert "`model` takes 25.0 % more time at −1.00 % BD-rate" in first(written(ANCHOR | slow))
+    slow["cpu2"] = ("preset", 0.9, 0.98, 64)
+    assert "`model` (25.0 % more time at" in first(written(ANCHOR | slow))
