@@ -50,8 +50,10 @@ def compare_in_encoder(bundle: Path, checkpoint: Path, folder: Path) -> list[str
     Returns:
         Lines on what was found, and on how to do this with a video of one's own.
     """
+    model = shlex.quote(str(bundle))
     own = (
-        f"your own video: av1part encode clip.mp4 model={shlex.quote(str(bundle))} out=runs/encode"
+        f"your own video: make encode SOURCE=clip.mp4 MODEL={model}, or without make "
+        f"av1part encode clip.mp4 model={model} out=runs/encode"
     )
     try:
         find_patched()
@@ -59,7 +61,12 @@ def compare_in_encoder(bundle: Path, checkpoint: Path, folder: Path) -> list[str
     except Av1partError as error:  # the trainings are done all the same
         return [f"not compared in the encoder: {error}", own]
     files = write_encodes_report(out)
-    return [files.headline.replace("`", ""), f"in the encoder: {files.html}", own]
+    return [
+        "in the encoder, inference included, on a piece of one picture, so that it shows how this "
+        f"is done and not what a predictor is worth: {files.headline.replace('`', '')}",
+        f"its page: {files.html}",
+        own,
+    ]
 
 
 def _compare(bundle: Path, data: BlockDataModule, folder: Path) -> Path:
