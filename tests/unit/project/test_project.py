@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 import re
@@ -451,3 +452,13 @@ def test_wheel_holds_the_configuration_and_the_embedded_dataset(tmp_path: Path) 
     assert "av1part/embedded/store/nodes.parquet" in names
     assert any(n.startswith("av1part/embedded/store/planes/") for n in names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+def test_pytest_looks_into_every_folder() -> None:
+    """Its own list of folders to leave out has `build`: the tests of data/build were not run."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    left_out = options["norecursedirs"]
+    folders = {path.parent for top in options["testpaths"] for path in (ROOT / top).rglob("*.py")}
+    names = {part for folder in folders for part in folder.relative_to(ROOT).parts}
+    assert "build" in names
+    assert not [name for name in names for p in left_out if fnmatch.fnmatch(name, p)]
