@@ -19,6 +19,7 @@ CalibrationSource = Literal["auto", "fit", "stored", "none"]
 PolicyKind = Literal["cumulated", "top", "none", "split"]
 Bundled = Literal["cascade", "prior", "variance"]
 Outside = Literal["warn", "refuse"]
+InputPlane = Literal["level", "detail", "steps"]
 Objective = Literal["macro_f1", "accuracy", "f1_positive"]
 """What a threshold maximises: macro-F1, accuracy, or the F1 of Stage 1's second class."""
 
@@ -37,6 +38,7 @@ OBJECTIVES: tuple[str, ...] = get_args(Objective)
 POLICIES: tuple[str, ...] = get_args(PolicyKind)
 BUNDLED: tuple[str, ...] = get_args(Bundled)
 OUTSIDES: tuple[str, ...] = get_args(Outside)
+INPUT_PLANES: tuple[str, ...] = get_args(InputPlane)
 
 PROTOCOLS: Mapping[str, str] = {
     "by_sequence": "every picture or clip lies wholly in train, val or test",
