@@ -23,6 +23,9 @@ Rect = tuple[int, int, int, int]
 IGNORED = -1
 """Label of a partition type that does not reach a stage."""
 
+SUPERBLOCK_STAGE = "superblock"
+"""Name of the stage that tells all types apart at once, and belongs to no cascade."""
+
 SIZES = (8, 16, 32, 64)
 """Sides, in luma samples, of the nodes a dataset may hold."""
 
@@ -279,7 +282,7 @@ class Taxonomy:
         Raises:
             ValueError: if there is none.
         """
-        for stage in self.stages:
+        for stage in (*self.stages, self.superblock):
             if stage.name == name:
                 return stage
         names = ", ".join(s.name for s in self.stages)
@@ -308,6 +311,11 @@ class Taxonomy:
     def root(self) -> Stage:
         """The stage every node enters."""
         return self.stages[0]
+
+    @cached_property
+    def superblock(self) -> Stage:
+        """The stage outside of the cascade that has a class for every type, in id order."""
+        return Stage(SUPERBLOCK_STAGE, {p.name: (p,) for p in self.partitions})
 
     @cached_property
     def partitions(self) -> tuple[Partition, ...]:

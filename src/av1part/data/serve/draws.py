@@ -18,6 +18,7 @@ MOST_DEVIATIONS = 3.0
 """Noise beyond so many standard deviations is cut off."""
 
 _SYMMETRY, _LABEL, _PLACE, _NOISE = range(2, 6)
+_SHARES = (6, 7)
 """Streams of random numbers, one per purpose; the order of blocks has stream 0, mixup 1."""
 
 _POOL = 1 << 20
@@ -53,6 +54,15 @@ class NodeDraws:
         """Return one of `count` classes for each node number (b,), int64, shape (b,)."""
         return _integers(self, _LABEL, count, node.device)[node].long()
 
+    def shares(self, axis: int, node: Tensor) -> Tensor:
+        """Return a number from 0 to below 1 for each node number (b,), float64, shape (b,).
+
+        Args:
+            axis: 0 for rows or 1 for columns, whose numbers are independent.
+            node: Node numbers, int64, shape (b,).
+        """
+        return _shares(self, _SHARES[axis])[node]
+
     def noise(self, node: Tensor, samples: int) -> Tensor:
         """Return standard normal draws, cut off at `MOST_DEVIATIONS`.
 
@@ -73,6 +83,14 @@ def _integers(draws: NodeDraws, stream: int, choices: int, device: torch.device)
     rng = np.random.default_rng((draws.seed, draws.epoch, stream))
     dtype = np.uint8 if choices <= 256 else np.int32
     return torch.from_numpy(rng.integers(choices, size=draws.nodes, dtype=dtype)).to(device)
+
+
+@lru_cache(maxsize=4)
+def _shares(draws: NodeDraws, stream: int) -> Tensor:
+    """Return a number from 0 to below 1 for each node, float64, shape (n,)."""
+    return torch.from_numpy(
+        np.random.default_rng((draws.seed, draws.epoch, stream)).random(draws.nodes)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,188 @@
+"""Batches of crops with the types of all their nodes, for the superblock network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from av1part.data.serve.blocks import Batch, BatchLoader, EpochBatches
+from av1part.data.serve.crops import SUPERBLOCK, CropPlaces, CropReader, Views
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.store.schema import check_covered
+from av1part.data.store.splits import SPLITS
+from av1part.options import MOST_CROP
+from av1part.partition import SIZES, SUPERBLOCK_STAGE, Partition, taxonomy
+from av1part.system.errors import ConfigError
+from av1part.system.signals import ignore_signals_except_parents
+
+REFERENCE_SIZE = 16
+"""Node size whose classes, labels and scores stand for the whole network's in a run folder."""
+
+
+class SuperblockDataModule(BlockDataModule):
+    """Serves crops for training, and whole frames for evaluation, with the nodes of all sizes.
+
+    Its blocks, classes and counts as a `BlockDataModule` are those of the nodes of 16x16, without
+    a margin. A node is in the split that a `BlockDataModule` of its size puts it in.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        taxonomy: str = "v6",
+        crop: int = 256,
+        protocol: str = "by_sequence",
+        split_seed: int = 42,
+        split_list: str | Path | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        augment: str = "none",
+        seed: int = 42,
+    ) -> None:
+        """Check the options; nothing is opened before `setup`.
+
+        Args:
+            path: Dataset folder; None is the embedded dataset with its own split list.
+            taxonomy: `v6` or `v6_1to4`.
+            crop: Luma samples a side of a training crop, a multiple of 64.
+            protocol: A key of `PROTOCOLS`.
+            split_seed: Seed of the split.
+            split_list: CSV `sequence,split` for `by_sequence`.
+            batch_size: Crops per training batch; evaluation takes one frame at a time.
+            num_workers: Loader processes; batches do not depend on it.
+            augment: `none`, or `symmetries`.
+            seed: Seed of order, places and symmetries.
+
+        Raises:
+            ConfigError: if a value is not allowed, or does not fit another option.
+        """
+        super().__init__(
+            path,
+            stage=SUPERBLOCK_STAGE,
+            taxonomy=taxonomy,
+            size=REFERENCE_SIZE,
+            protocol=protocol,
+            split_seed=split_seed,
+            split_list=split_list,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            augment=augment,
+            seed=seed,
+        )
+        if crop % SUPERBLOCK or not SUPERBLOCK <= crop <= MOST_CROP:
+            raise ConfigError(
+                f"data.crop must be a multiple of {SUPERBLOCK} from {SUPERBLOCK} to {MOST_CROP}, "
+                f"got {crop}"
+            )
+        self.crop = crop
+        self._views: dict[str, Views] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store and find the nodes of every size in each split; idempotent.
+
+        Args:
+            stage: Lightning's name of the next phase; not used, all splits are made.
+        """
+        if self._views:
+            return
+        super().setup(stage)
+        nodes, division, digest = self.store.nodes, self._division(), hashlib.sha256()
+        sequence = pl.col("sequence").cast(pl.Enum(list(self.store.sequences)))
+        places = nodes.select(sequence, "frame", "row", "size")
+        of_split: dict[str, dict[int, NDArray[np.int64]]] = {name: {} for name in SPLITS}
+        for size in SIZES:
+            sized = np.flatnonzero(nodes["size"].to_numpy() == size)
+            types = nodes["partition"].to_numpy()[sized]
+            check_covered(
+                types, taxonomy(self.taxonomy_name).at(size), self.taxonomy_name, self.path
+            )
+            split = division.assign(places[sized])
+            digest.update(sized.tobytes() + split.tobytes())
+            for index, name in enumerate(SPLITS):
+                of_split[name][size] = sized[split == index]
+        self.split_sha256 = digest.hexdigest()
+        whole = self.protocol != "by_segment"
+        self._views = {
+            name: Views(self.store, of_size, whole_frames=whole)
+            for name, of_size in of_split.items()
+        }
+
+    def views(self, split: str) -> Views:
+        """Return the frames of a split, once a qindex; `reader` refuses a split without nodes."""
+        self.reader(split)
+        return self._views[split]
+
+    def counts_by_size(self, split: str = "train") -> dict[str, list[int]]:
+        """Return the nodes of each type, in the order of the ids, by size, in a split."""
+        types = self.store.nodes["partition"].to_numpy()
+        return {
+            str(size): np.bincount(types[own].astype(np.int64), minlength=len(Partition)).tolist()
+            for size, own in self.views(split).nodes.items()
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint records of its data, as plain values."""
+        return {**super().facts(), "crop": self.crop, "counts_by_size": self.counts_by_size()}
+
+    @property
+    def training_blocks(self) -> int:
+        """Crops of an epoch."""
+        return len(self._places.view)
+
+    @property
+    def _places(self) -> CropPlaces:
+        symmetries = self.augment == "symmetries"
+        return CropPlaces(self.views("train"), self.crop, self.seed, symmetries)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Return the batch: crops are transformed where they are cut."""
+        return batch
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch."""
+        return {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
+
+    def _loader(
+        self, split: str, *, training: bool, rank: int, ranks: int, in_fit: bool = False
+    ) -> BatchLoader:
+        views, places = self.views(split), self._places if training else None
+        sampler = EpochBatches(
+            len(views) if places is None else len(places.view),
+            self.batch_size if training else 1,
+            shuffle=training,
+            seed=self.seed,
+            rank=rank,
+            ranks=ranks,
+            mapped=_WholeFrames(views) if places is None else places,
+        )
+        return BatchLoader(
+            CropReader(views, self.crop if training else None),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers if training else 0,
+            worker_init_fn=ignore_signals_except_parents,
+            generator=torch.Generator().manual_seed(self.seed),
+            persistent_workers=training and self.num_workers > 0,
+        )
+
+
+class _WholeFrames:
+    """Places of whole frames, for `EpochBatches`."""
+
+    def __init__(self, views: Views) -> None:
+        self.first_row = views.first_row
+
+    def __call__(self, index: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """Return view, row, column and symmetry, int64 (b, 4)."""
+        places = np.zeros((len(index), 4), dtype=np.int64)
+        places[:, 0], places[:, 1] = index, self.first_row[index]
+        return places
