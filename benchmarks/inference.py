@@ -23,7 +23,8 @@ from av1part.cascade.predictor import CascadePredictor
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.classifier import Classifier
 from av1part.models.precision import computing_in
-from av1part.stages.base import STAGES, StageModule
+from av1part.stages.base import StageModule
+from av1part.stages.choice import STAGES
 
 BATCH = 1024
 CPU = torch.device("cpu")

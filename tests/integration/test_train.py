@@ -19,7 +19,7 @@ from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.models.backbone import layer_of
 from av1part.models.freeze import moved_tensors, state_sha256
 from av1part.runs.schema import TRAIN_LOG, training_files
-from av1part.stages.base import Stage2
+from av1part.stages.blocks import Stage2
 from av1part.system.files import sha256_file
 from av1part.system.locks import LOCK
 from av1part.training.callbacks.timing import Timing

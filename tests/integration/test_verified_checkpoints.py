@@ -16,7 +16,7 @@ from torch import Tensor
 from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.runs.schema import sidecar_path
-from av1part.stages.base import Stage1
+from av1part.stages.blocks import Stage1
 from av1part.system.errors import CheckpointError
 from av1part.system.files import sha256_file
 from av1part.training.callbacks import verified

@@ -9,23 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from av1part.cascade.routing import Nodes
-from av1part.checkpoints.load import load_stage
+from av1part.checkpoints.load import load_block_stage
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.evaluation.attach import CPU, SHARED_FACTS, Compute
 from av1part.evaluation.evaluate import Evaluation, evaluate_together
 from av1part.evaluation.nodes import node_columns
 from av1part.models.freeze import state_sha256
-from av1part.stages.base import StageModule
+from av1part.stages.blocks import BlockStage
 from av1part.system.errors import CheckpointError
 
 Checkpoints = Mapping[str, Sequence[Path]]
 """Stage name to the files of its ensemble."""
 
-Members = Mapping[str, Sequence[StageModule]]
+Members = Mapping[str, Sequence[BlockStage]]
 """Stage name to its ensemble, one module or several."""
 
 
-def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
+def load_members(checkpoints: Checkpoints) -> dict[str, list[BlockStage]]:
     """Load the stages of a cascade.
 
     Args:
@@ -41,7 +41,8 @@ def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
     """
     files = {stage: paths for stage, paths in checkpoints.items() if paths}
     members = {
-        stage: [load_stage(path, stage=stage) for path in paths] for stage, paths in files.items()
+        stage: [load_block_stage(path, stage=stage) for path in paths]
+        for stage, paths in files.items()
     }
     tree = next(iter(members.values()))[0].taxonomy
     wanted = [stage.name for stage in tree.stages]
@@ -70,7 +71,7 @@ def load_members(checkpoints: Checkpoints) -> dict[str, list[StageModule]]:
     return {name: members[name] for name in wanted}
 
 
-def _refuse_twins(stage: str, modules: Sequence[StageModule], paths: Sequence[Path]) -> None:
+def _refuse_twins(stage: str, modules: Sequence[BlockStage], paths: Sequence[Path]) -> None:
     """Refuse an ensemble of a model with itself, also as another file (`last` may be `best`).
 
     Raises:

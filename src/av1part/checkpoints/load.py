@@ -20,7 +20,9 @@ from av1part.models.weights import check_names
 from av1part.options import MOST
 from av1part.partition import Partition
 from av1part.runs.schema import sidecar_path
-from av1part.stages.base import CHECKPOINT_FORMAT, StageModule, stage_class
+from av1part.stages.base import CHECKPOINT_FORMAT, StageModule
+from av1part.stages.blocks import BlockStage
+from av1part.stages.choice import stage_class
 from av1part.system.errors import CheckpointError, ConfigError, first_line
 from av1part.system.files import expanded, read_json, sha256_file
 from av1part.system.formats import refusal
@@ -105,6 +107,25 @@ def load_stage(
     )
 
 
+def load_block_stage(path: str | Path, *, stage: str) -> BlockStage:
+    """Rebuild a stage of the cascade; see `load_stage`.
+
+    Args:
+        path: The file.
+        stage: The stage it must be of.
+
+    Returns:
+        The stage.
+
+    Raises:
+        CheckpointError: as `load_stage`, or if the stage is none of the cascade's.
+    """
+    module = load_stage(path, stage=stage)
+    if not isinstance(module, BlockStage):
+        raise CheckpointError(f"checkpoint {path} is of {stage}, which is no stage of a cascade")
+    return module
+
+
 def build_stage(
     what: str,
     stage: str,
@@ -155,7 +176,7 @@ def build_stage(
     return module.eval()
 
 
-def load_backbone(module: StageModule, path: str | Path) -> dict[str, Any]:
+def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
     """Load the backbone of a Stage-1 checkpoint into another stage, strictly both ways.
 
     Args:

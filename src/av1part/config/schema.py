@@ -24,7 +24,9 @@ from av1part.options import (
     ENSEMBLES,
     INJECTION_LABELS,
     INJECTION_SOURCES,
+    INPUT_PLANES,
     MOST,
+    MOST_CROP,
     OBJECTIVES,
     OUTSIDES,
     PLACEMENTS,
@@ -95,7 +97,9 @@ def checkpoint(default: Any, text: str) -> Any:
 class StageDefaults:
     """One classifier of the hierarchy."""
 
-    name: str = option("stage1", "stage1 | stage2 | stage3_rect | stage3_ab | stage3_1to4")
+    name: str = option(
+        "stage1", "stage1 | stage2 | stage3_rect | stage3_ab | stage3_1to4 | superblock"
+    )
     method: str = option("scratch", "what method=auto stands for")
 
 
@@ -170,6 +174,15 @@ class Backbone:
     weights: str = option(
         "none", "none | imagenet | path of a state dict with torchvision's names", path=True
     )
+
+
+@dataclass
+class Superblock:
+    """Fully convolutional, over whole superblocks; of stage=superblock."""
+
+    width: int = option(16, "channels at stride 2; more at others in proportion", low=1, high=4096)
+    depth: int = option(1, "residual blocks at each stride", low=1, high=64)
+    planes: list[str] = option(list(INPUT_PLANES), f"any of {', '.join(INPUT_PLANES)}")
 
 
 @dataclass
@@ -341,6 +354,9 @@ class Data:
 
     path: str | None = option(None, "dataset folder; null: the embedded dataset", path=True)
     size: int = option(16, "luma samples a side of a block", choices=SIZES)
+    crop: int = option(
+        256, "side of a crop of stage=superblock, a multiple of 64", low=64, high=MOST_CROP
+    )
     context: int = option(0, "margin around a block, luma samples", low=0, high=MOST["context"])
     protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
     split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
@@ -427,7 +443,7 @@ class Trainer:
 class Callbacks:
     """Early stopping, verified checkpoints, plots."""
 
-    patience: int | None = option(5, "validations without a better macro-F1", low=1, high=_MOST)
+    patience: int | None = option(5, "validations without a better score", low=1, high=_MOST)
     verify_every: str = option(
         "improvement", "epoch: every one in full", choices=("improvement", "epoch")
     )
@@ -497,7 +513,7 @@ class Train:
 
     seed: int = option(42, "of weights, order, dropout, augmentation", low=0, high=2**32 - 1)
     taxonomy: str = option("v6", "which types there are", choices=tuple(TAXONOMIES))
-    conditioning: str = option("none", "qindex: FiLM on pooled features", choices=CONDITIONINGS)
+    conditioning: str = option("none", "qindex: FiLM on the features", choices=CONDITIONINGS)
     stage1: str | None = option(None, "checkpoint whose backbone is the start", path=True)
     name: str = option("${stage.name}-${method.name}-seed${seed}", "of the folder, runs/<name>")
     resume: bool = option(False, "go on with the run in that folder, to the same result")
@@ -737,7 +753,7 @@ GROUPS: Mapping[str, Group] = {
         },
         own=("name",),
     ),
-    "backbone": Group({"resnet18": Backbone()}, own=("weights",)),
+    "backbone": Group({"resnet18": Backbone(), "superblock": Superblock()}, own=()),
     "adapter": Group(
         {
             "bottleneck": Bottleneck(),

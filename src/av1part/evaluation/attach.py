@@ -11,7 +11,9 @@ import torch
 
 from av1part import embedded
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
+from av1part.partition import SUPERBLOCK_STAGE
 from av1part.stages.base import StageModule
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import expanded, sha256_file
@@ -82,18 +84,26 @@ def attach_data(
     """
     facts = module.hparams["data"]
     protocol = facts["split"] if source.protocol is None else source.protocol
-    data = BlockDataModule(
-        _dataset_path(facts) if source.path is None else source.path,
-        stage=module.stage_name if stage is None else stage,
-        taxonomy=module.taxonomy.name,
-        size=facts["size"],
-        context=facts["context"],
-        protocol=protocol,
-        split_seed=facts["split_seed"],
-        split_list=_split_list(facts, source, protocol),
-        eval_batch_size=facts["eval_batch_size"],
-        seed=module.hparams["seed"],
-    )
+    data: BlockDataModule
+    path = _dataset_path(facts) if source.path is None else source.path
+    shared = {
+        "taxonomy": module.taxonomy.name,
+        "protocol": protocol,
+        "split_seed": facts["split_seed"],
+        "split_list": _split_list(facts, source, protocol),
+        "seed": module.hparams["seed"],
+    }
+    if module.stage_name == SUPERBLOCK_STAGE:
+        data = SuperblockDataModule(path, crop=facts["crop"], **shared)
+    else:
+        data = BlockDataModule(
+            path,
+            stage=module.stage_name if stage is None else stage,
+            size=facts["size"],
+            context=facts["context"],
+            eval_batch_size=facts["eval_batch_size"],
+            **shared,
+        )
     data.setup()
     if source.path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:
         raise StoreError(

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
 from av1part.data.serve.blocks import Batch
 from av1part.evaluation.trunk import SharedTrunk
@@ -18,6 +19,7 @@ from av1part.metrics.scores import Scores, from_predictions
 from av1part.models.folded import folded_inference
 from av1part.models.precision import computing_in
 from av1part.stages.base import StageModule
+from av1part.stages.blocks import BlockStage
 
 
 @dataclass(frozen=True)
@@ -54,32 +56,54 @@ def evaluate(
     limit: int | None = None,
     precision: str = "32-true",
 ) -> Evaluation:
+    """Run a stage on the nodes that it is scored on; as `evaluate_sizes`, for its own size."""
+    size: int = module.hparams["data"]["size"]
+    return evaluate_sizes(module, batches, limit=limit, precision=precision)[size]
+
+
+def evaluate_sizes(
+    module: StageModule,
+    batches: Iterable[Batch],
+    *,
+    limit: int | None = None,
+    precision: str = "32-true",
+) -> dict[int, Evaluation]:
     """Run a stage in eval mode, on its own device, without gradients.
 
     Args:
         module: The stage; its training mode is restored.
-        batches: Batches of integer blocks.
+        batches: Batches of integer blocks, or of whole frames.
         limit: Only the first so many batches.
         precision: To compute in, a key of `AUTOCASTS`.
 
     Returns:
-        Logits and the nodes that they belong to, in the batches' order, on the CPU.
+        Node size to logits and the nodes that they belong to, in the batches' order, on the CPU.
+        A stage of the cascade has one size.
     """
     training = module.training
     module.eval()
-    logits, kept = [], []
+    logits: dict[int, list[torch.Tensor]] = {}
+    kept: dict[int, list[Batch]] = {}
     with inference(module.device, precision):
         for batch in islice(batches, limit):
-            block, qindex = (batch[k].to(module.device) for k in ("block", "qindex"))
-            logits.append(module(block, qindex).float().cpu())
-            kept.append({k: batch[k] for k in ("node", "partition", "qindex")})
+            block = batch["block"].to(module.device)
+            qindex = batch["qindex"]
+            moved = {**batch, "block": block, "qindex": qindex.to(module.device)}
+            for size, (values, columns) in module.answers(moved).items():
+                logits.setdefault(size, []).append(values.float().cpu())
+                kept.setdefault(size, []).append({k: v.cpu() for k, v in columns.items()})
     module.train(training)
-    columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
-    return Evaluation(logits=torch.cat(logits).numpy(), **columns)
+    return {
+        size: Evaluation(
+            logits=torch.cat(parts).numpy(),
+            **{k: torch.cat([b[k] for b in kept[size]]).numpy() for k in kept[size][0]},
+        )
+        for size, parts in logits.items()
+    }
 
 
 def evaluate_together(
-    modules: Sequence[StageModule], batches: Iterable[Batch], *, precision: str = "32-true"
+    modules: Sequence[BlockStage], batches: Iterable[Batch], *, precision: str = "32-true"
 ) -> list[Evaluation]:
     """Run several stages over the same batches; what their backbones share is computed once.
 
@@ -117,6 +141,13 @@ def inference(device: torch.device, precision: str) -> Iterator[None]:
     """
     with torch.inference_mode(), computing_in(precision, device), folded_inference():
         yield
+
+
+def log_loss(module: StageModule, evaluation: Evaluation) -> float:
+    """Return the mean negative log probability of the true classes, in nats; as `stage_scores`."""
+    labels = torch.from_numpy(module.stage.labels[evaluation.partition])
+    logits = torch.from_numpy(evaluation.logits)
+    return float(cross_entropy(logits, labels, reduction="none").double().mean())
 
 
 def stage_scores(module: StageModule, evaluation: Evaluation) -> Scores:

@@ -20,6 +20,7 @@ from av1part.models.adapters import build_adapters
 from av1part.models.backbone import LAYERS, LEVELS, ResNet18, adapted, layer_of, spatial_mean
 from av1part.models.freeze import Thaw
 from av1part.models.heads import QindexFiLM, build_head
+from av1part.models.network import Network
 from av1part.models.normalise import PixelNormalise
 from av1part.options import CONDITIONINGS, Conditioning
 
@@ -31,7 +32,7 @@ POOLED = len(LEVELS) + 1
 """The cut after the mean over the last map."""
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     """A stage's network; freezes layers of the backbone by epoch.
 
     `thaw` is the method's schedule, `frozen` the layers that are frozen now, and `cut` the last
@@ -64,6 +65,7 @@ class Classifier(nn.Module):
             ValueError: if an option is unknown.
         """
         super().__init__()
+        self.backbone: ResNet18
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
         self.normalise = PixelNormalise(bit_depth)
@@ -76,10 +78,6 @@ class Classifier(nn.Module):
         self.frozen: tuple[str, ...] = ()
         self.cut = self._cut()
         self.set_epoch(0)
-
-    def frozen_at(self, epoch: int) -> tuple[str, ...]:
-        """Return the layers of the backbone that are not trained in an epoch, input first."""
-        return tuple(k for k, first in self.thaw.items() if first is None or epoch < first)
 
     def set_epoch(self, epoch: int) -> None:
         """Freeze or thaw layers as the method's schedule says for an epoch."""

@@ -15,6 +15,7 @@ class Network(nn.Module):
     trained, or None.
     """
 
+    backbone: nn.Module
     thaw: Thaw
     frozen: tuple[str, ...]
     cut: int | None
@@ -43,17 +44,15 @@ class Network(nn.Module):
         Returns:
             Part (or layer) to its parameters; those without any are left out.
         """
-        raise NotImplementedError
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            groups.setdefault(name.partition(".")[0], []).append(parameter)
+        return groups
 
     def backbone_state(self) -> dict[str, Tensor]:
         """Return the tensors of the part `backbone`, by their names in it."""
-        prefix = "backbone."
-        return {
-            name.removeprefix(prefix): tensor
-            for name, tensor in self.state_dict().items()
-            if name.startswith(prefix)
-        }
+        return self.backbone.state_dict()
 
     def compile_trained(self) -> None:
         """Compile what every step computes."""
-        raise NotImplementedError
+        self.compile()

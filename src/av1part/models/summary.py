@@ -9,6 +9,8 @@ from torch import nn
 
 from av1part.models.backbone import LAYERS, layer_of
 from av1part.models.classifier import Classifier
+from av1part.models.network import Network
+from av1part.models.superblock import STRIDES, SuperblockNetwork
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,52 @@ def count_parameters(module: nn.Module | None) -> int:
     return 0 if module is None else sum(p.numel() for p in module.parameters())
 
 
-def count_trainable(classifier: Classifier) -> int:
+def count_trainable(classifier: Network) -> int:
     """Return the number of parameters of a classifier that are trained in any epoch."""
     return sum(p.numel() for group in classifier.parameter_groups().values() for p in group)
 
 
-def summarise(classifier: Classifier, side: int) -> list[LayerSummary]:
-    """List the layers of a classifier with the spatial size after each.
-
-    At 16x16 the ImageNet stem leaves 4, 2, 1, 1 samples after layers 1 to 4, so that 3x3 kernels
-    and the 7x7 attention there see a single one. Adapters have a row after their layer.
+def summarise(network: Network, side: int) -> list[LayerSummary]:
+    """List the layers of a network with the spatial size after each.
 
     Args:
-        classifier: The network.
-        side: Samples a side of its input blocks, context included.
+        network: The network.
+        side: Samples a side of its input blocks, context included, or of its crops.
 
     Returns:
         Rows in the order of the data flow.
+    """
+    if isinstance(network, SuperblockNetwork):
+        return _summarise_superblock(network, side)
+    assert isinstance(network, Classifier)
+    return _summarise_classifier(network, side)
+
+
+def _summarise_superblock(network: SuperblockNetwork, side: int) -> list[LayerSummary]:
+    """List the maps by stride; those of nodes have their way back down and their head."""
+
+    def row(name: str, channels: int, map_side: int | None, *modules: nn.Module) -> LayerSummary:
+        count = sum(count_parameters(module) for module in modules)
+        return LayerSummary(name, channels, map_side, count, count)
+
+    trunk, rows = network.backbone, []
+    for stride, down, blocks in zip(STRIDES, trunk.down, trunk.blocks, strict=True):
+        assert isinstance(down, nn.Conv2d)
+        rows.append(row(f"stride {stride}", down.out_channels, side // stride, down, blocks))
+    for size, channels in reversed(trunk.channels.items()):
+        ways = [d[str(size)] for d in (trunk.top_down, trunk.merged) if str(size) in d]
+        head = network.head[str(size)]
+        rows.append(row(f"nodes {size}", channels, side // size, *ways, head))
+    if trunk.condition is not None:
+        rows.append(row("conditioning", 0, None, trunk.condition))
+    return rows
+
+
+def _summarise_classifier(classifier: Classifier, side: int) -> list[LayerSummary]:
+    """List the layers with the spatial size after each.
+
+    At 16x16 the ImageNet stem leaves 4, 2, 1, 1 samples after layers 1 to 4, so that 3x3 kernels
+    and the 7x7 attention there see a single one. Adapters have a row after their layer.
     """
     backbone, adapters = classifier.backbone, classifier.adapters
     trained = {id(p) for group in classifier.parameter_groups().values() for p in group}

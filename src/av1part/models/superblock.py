@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from av1part.models.network import Network
-from av1part.options import INPUT_PLANES
+from av1part.options import CONDITIONINGS, INPUT_PLANES, Conditioning
 from av1part.partition import SIZES, Partition, Taxonomy
 from av1part.quantiser import AC_STEPS
 
@@ -120,18 +120,22 @@ class FiLMBlock(nn.Module):
     """
 
     def __init__(self, channels: int, embedded: int) -> None:
+        """Build the block; `embedded` is the length of a condition, 0 for none."""
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.film = nn.Linear(embedded, 2 * channels)
+        self.film = nn.Linear(embedded, 2 * channels) if embedded else None
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        for parameter in (*self.film.parameters(), *self.conv2.parameters()):
+        start = [self.conv2] if self.film is None else [self.conv2, self.film]
+        for parameter in (p for module in start for p in module.parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Return the map, (b, c, h, w), under a condition, (b, e)."""
-        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
-        inner = torch.relu(torch.addcmul(shift, self.conv1(x), 1 + scale))
-        return torch.relu(x + self.conv2(inner))
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the map, (b, c, h, w), under a condition, (b, e), if there is any."""
+        inner = self.conv1(x)
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+            inner = torch.addcmul(shift, inner, 1 + scale)
+        return torch.relu(x + self.conv2(torch.relu(inner)))
 
 
 class SuperblockTrunk(nn.Module):
@@ -140,20 +144,24 @@ class SuperblockTrunk(nn.Module):
     `channels` are those of the maps, by stride.
     """
 
-    def __init__(self, planes: int, *, width: int = 16, depth: int = 1) -> None:
+    def __init__(
+        self, planes: int, *, width: int = 16, depth: int = 1, conditioned: bool = True
+    ) -> None:
         """Build the trunk.
 
         Args:
             planes: Input planes.
             width: Channels at stride 2; other strides have more in proportion.
             depth: Residual blocks at each stride.
+            conditioned: Whether the blocks take the qindex in.
         """
         super().__init__()
         channels = [max(1, round(width * more)) for more in _WIDTHS]
         by_stride = dict(zip(STRIDES, channels, strict=True))
         self.depth = depth
         self.channels = {size: by_stride[size] for size in SIZES}
-        self.condition = nn.Sequential(nn.Linear(1, _EMBEDDED), nn.SiLU())
+        embedded = _EMBEDDED if conditioned else 0
+        self.condition = nn.Sequential(nn.Linear(1, embedded), nn.SiLU()) if embedded else None
         # The stem's windows overlap, and are centred on their cells, as all that follows is.
         self.down = nn.ModuleList(
             nn.Conv2d(planes, c, 4, stride=2, padding=1)
@@ -162,7 +170,7 @@ class SuperblockTrunk(nn.Module):
             for stride, before, c in zip(STRIDES, [planes, *channels], channels, strict=False)
         )
         self.blocks = nn.ModuleList(
-            nn.ModuleList(FiLMBlock(c, _EMBEDDED) for _ in range(depth)) for c in channels
+            nn.ModuleList(FiLMBlock(c, embedded) for _ in range(depth)) for c in channels
         )
         self.top_down = nn.ModuleDict(
             {str(s): nn.Conv2d(by_stride[2 * s], by_stride[s], 1) for s in SIZES[:-1]}
@@ -196,7 +204,9 @@ class SuperblockTrunk(nn.Module):
         Returns:
             Stride to map, float, shape (b, c, r, q).
         """
-        condition = self.condition(self.log_step[qindex][:, None])
+        condition = None
+        if self.condition is not None:
+            condition = self.condition(self.log_step[qindex][:, None])
         x, maps = planes, {}
         for stride, down, blocks in zip(STRIDES, self.down, self.blocks, strict=True):
             x = torch.relu(down(x))
@@ -230,6 +240,7 @@ class SuperblockNetwork(Network):
         width: int = 16,
         depth: int = 1,
         planes: Sequence[str] = INPUT_PLANES,
+        conditioning: Conditioning = "qindex",
     ) -> None:
         """Build the network.
 
@@ -239,16 +250,26 @@ class SuperblockNetwork(Network):
             width: Channels at stride 2, see `SuperblockTrunk`.
             depth: Residual blocks at each stride.
             planes: Input planes, names from `INPUT_PLANES`.
+            conditioning: `qindex` puts FiLM layers into the blocks; the plane `steps` depends on
+                the qindex in any case.
 
         Raises:
-            ValueError: if an option is out of range.
+            ValueError: if an option is unknown or out of range.
         """
         super().__init__()
+        self.backbone: SuperblockTrunk
+        if conditioning not in CONDITIONINGS:
+            raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
         if width < 1 or depth < 1:
             raise ValueError(f"width and depth must be at least 1, got {width} and {depth}")
         self.types = {size: list(map(int, taxonomy.at(size).partitions)) for size in SIZES}
         self.normalise = InputPlanes(bit_depth, planes)
-        self.backbone = SuperblockTrunk(len(self.normalise.planes), width=width, depth=depth)
+        self.backbone = SuperblockTrunk(
+            len(self.normalise.planes),
+            width=width,
+            depth=depth,
+            conditioned=conditioning == "qindex",
+        )
         self.head = nn.ModuleDict(
             {
                 str(size): nn.Conv2d(channels, len(self.types[size]), 1)
@@ -292,7 +313,7 @@ class SuperblockNetwork(Network):
         if any(pad):
             planes = functional.pad(planes, pad, mode="replicate")
         maps = self.backbone(planes, qindex)
-        return {size: self._logits(size, x) for size, x in maps.items()}
+        return {size: self._logits(size, maps[size]) for size in SIZES}
 
     def _logits(self, size: int, x: Tensor) -> Tensor:
         """Return the logits of all types, (b, 10, r, q), from the map of a size."""

@@ -56,6 +56,14 @@ NODE_COLUMNS = ("node", "sequence", "qindex")
 LABEL, PARTITION, PREDICTION = "label", "partition", "prediction"
 """Columns of predictions.parquet: true class of a stage, true type of a cascade; predicted."""
 
+LOG_LOSS = "log_loss"
+"""Score of metrics.json and column of history.csv: the superblock network's log loss, in nats.
+
+The mean of the node sizes' own, so that every size counts the same.
+"""
+BY_SIZE = "by_size"
+"""Scores of metrics.json by node size, of the superblock network."""
+
 METRICS_FORMAT = 2
 """Version of metrics.json: 2 nests what 1 (av1part 0.1) wrote under dotted keys."""
 
@@ -111,6 +119,11 @@ def training_files() -> frozenset[str]:
 def f1_column(class_name: str) -> str:
     """Return the column of history.csv with the F1 of a class."""
     return f"f1.{class_name}"
+
+
+def size_column(score: str, size: str | int) -> str:
+    """Return the column of history.csv with a score of the nodes of one size."""
+    return f"{score}.{size}"
 
 
 def rate_column(group: str) -> str:

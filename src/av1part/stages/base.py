@@ -1,4 +1,4 @@
-"""The LightningModule of a stage: thin glue between a `Classifier`, a loss and the Trainer."""
+"""The LightningModule of any stage: thin glue between a network, its losses and the Trainer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from av1part import __version__
 from av1part.data.serve.blocks import Batch
 from av1part.metrics.scores import Scores, from_confusion
-from av1part.models.adapters import check_adapter_maps
-from av1part.models.classifier import Classifier
 from av1part.models.folded import set_folded_inference
-from av1part.models.freeze import layer_rates, state_sha256, thaw_epochs
-from av1part.models.losses import build_loss
-from av1part.partition import taxonomy as taxonomy_of
+from av1part.models.freeze import layer_rates, state_sha256
+from av1part.models.network import Network
+from av1part.partition import Stage, Taxonomy
 from av1part.stages.optimisation import build_optimizer, build_scheduler
-from av1part.system.errors import ConfigError
 
 CHECKPOINT_FORMAT = 1
 """Version of the entry `av1part` in every checkpoint."""
@@ -28,122 +25,66 @@ CHECKPOINT_FORMAT = 1
 LOSSES_KEY = "av1part_losses"
 """Entry of a checkpoint: loss and number of blocks of each step of an unfinished epoch."""
 
+Answers = Mapping[int, tuple[Tensor, Batch]]
+"""Node size to logits (n, k) and to `node`, `partition` and `qindex` (n,) of its nodes."""
+
 
 class StageModule(pl.LightningModule):
-    """One classifier of the hierarchy, trained and validated.
+    """A network that tells types of nodes apart, trained and validated.
 
     Hyper-parameters are plain values, so that a checkpoint loads with `weights_only=True` and
-    rebuilds its module from the file alone. Subclasses only set `stage_name`.
+    rebuilds its module from the file alone. A subclass saves them, calls `_set_classes`, and says
+    how a batch is answered.
     """
 
     stage_name: ClassVar[str]
+    monitor: ClassVar[str] = "val/macro_f1"
+    """The metric by which the best checkpoint is chosen."""
+    mode: ClassVar[str] = "max"
+    """Whether it is to be great, `max`, or small, `min`."""
+
+    classifier: Network
+    taxonomy: Taxonomy
+    stage: Stage
     label_table: Tensor
 
-    def __init__(
-        self,
-        *,
-        taxonomy: str,
-        method: str,
-        backbone: Mapping[str, Any],
-        head: Mapping[str, Any],
-        loss: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
-        data: Mapping[str, Any],
-        adapter: Mapping[str, Any] | None = None,
-        conditioning: str = "none",
-        method_options: Mapping[str, Any] | None = None,
-        seed: int = 42,
-        start: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Build the network, loss and metrics.
-
-        Args:
-            taxonomy: Name of the taxonomy.
-            method: A key of `freeze.METHODS`, which determines what is trained.
-            backbone: Arguments of `ResNet18`.
-            head: Arguments of `build_head`.
-            loss: `kind` and parameters of `build_loss`.
-            optimizer: Arguments of `build_optimizer`.
-            scheduler: Arguments of `build_scheduler`.
-            data: As `BlockDataModule.facts` returns it: bit depth, size, class counts, provenance.
-            adapter: Arguments of `build_adapters`, for the method that has them.
-            conditioning: `none` or `qindex`.
-            method_options: Of the method, see `freeze.thaw_epochs`.
-            seed: Of the random numbers of every step.
-            start: Source of the backbone's first weights, with their SHA-256.
-
-        Raises:
-            ConfigError: if an option does not exist or does not fit the others.
-        """
+    def __init__(self) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        if (method == "adapter") != (adapter is not None):
-            raise ConfigError("method=adapter needs an adapter, and only that method has one")
-        try:
-            self.taxonomy = taxonomy_of(taxonomy).at(data["size"])
-            self.stage = self.taxonomy.stage(self.stage_name)
-            self.classifier = Classifier(
-                classes=len(self.stage.classes),
-                bit_depth=data["bit_depth"],
-                backbone=backbone,
-                head=head,
-                adapter=adapter,
-                conditioning=conditioning,  # type: ignore[arg-type]  # checked by Classifier
-                thaw=thaw_epochs(method, method_options or {}),
-            )
-            side = data["size"] + 2 * data["context"]
-            check_adapter_maps(self.classifier.backbone, self.classifier.adapters, side)
-            self.loss = build_loss(data["class_counts"], **loss)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{self.stage_name}: {error}") from None
-        self.class_names = self.stage.class_names
-        # Derived from the taxonomy, so not part of the state.
-        self.register_buffer("label_table", torch.from_numpy(self.stage.labels), persistent=False)
-        # Summed over the processes of a distributed run; every score is a function of it.
-        self.val_confusion = MulticlassConfusionMatrix(num_classes=len(self.class_names))
         self.val_result: Scores = {}
         self.max_steps: int | None = None  # steps that end the training, if set before it
         # Results of an epoch's steps. Lightning's own logging would take longer than a step.
         self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
         self._predictions: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
-        """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
-        logits: Tensor = self.classifier(block, qindex)
-        return logits
-
-    def labels(self, batch: Batch) -> Tensor:
-        """Look up the stage's class of each block.
+    def _set_classes(self, taxonomy: Taxonomy) -> None:
+        """Set the classes, and what counts them in validation.
 
         Args:
-            batch: With `partition`, AV1 ids, int64 of shape (b,).
+            taxonomy: The taxonomy at the size of the nodes that are scored.
+        """
+        self.taxonomy = taxonomy
+        self.stage = taxonomy.stage(self.stage_name)
+        self.class_names = self.stage.class_names
+        # Derived from the taxonomy, so not part of the state.
+        self.register_buffer("label_table", torch.from_numpy(self.stage.labels), persistent=False)
+        # Summed over the processes of a distributed run; every score is a function of it.
+        self.val_confusion = MulticlassConfusionMatrix(num_classes=len(self.class_names))
+
+    def answers(self, batch: Batch) -> Answers:
+        """Answer a batch that is evaluated, with the code of validation.
+
+        Args:
+            batch: As the data module's `batches` gives it; `block` and `qindex` on the module's
+                device, labels on any.
 
         Returns:
-            Class indices, int64 of shape (b,).
-
-        Raises:
-            ValueError: if a block's partition type does not reach this stage.
+            The logits of every size of nodes in the batch.
         """
-        labels = self.label_table[batch["partition"]]
-        # On a GPU this would wait for the device; there the loss refuses a negative class.
-        if labels.device.type == "cpu" and (labels < 0).any():
-            raise ValueError(f"a block in the batch does not belong to {self.stage_name}")
-        return labels
+        raise NotImplementedError
 
     def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        # Only training batches have soft labels, which then replace the types.
-        labels = batch["target"] if "target" in batch else self.labels(batch)
-        if "features" in batch:
-            assert self.classifier.cut is not None
-            logits = self.classifier.from_cut(
-                batch["features"], batch["qindex"], self.classifier.cut
-            )
-        else:
-            logits = self(batch["block"], batch["qindex"])
-        loss: Tensor = self.loss(logits, labels)
-        self._losses[split].append((loss.detach(), len(labels)))
-        return {"loss": loss, "logits": logits.detach(), "labels": labels}
+        """Return `loss` of a batch, and `logits` and `labels` of the nodes that are scored."""
+        raise NotImplementedError
 
     def on_train_start(self) -> None:
         """Prepare an epoch that is resumed inside: its start hook is not called."""
@@ -211,7 +152,7 @@ class StageModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer over the parameters that are ever trained, and its schedule."""
         options = dict(self.hparams["optimizer"])
-        decay = (self.hparams["method_options"] or {}).get("lr_decay")
+        decay = (self.hparams.get("method_options") or {}).get("lr_decay")
         if decay is not None:
             options["lr"] = {**options["lr"], **layer_rates(options["lr"]["backbone"], decay)}
         groups = self.classifier.parameter_groups(by_layer=decay is not None)
@@ -250,58 +191,5 @@ class StageModule(pl.LightningModule):
                 "frozen": [n for n, p in self.named_parameters() if id(p) not in trained],
             },
             "state_sha256": state_sha256(checkpoint["state_dict"]),
-            "backbone_sha256": state_sha256(self.classifier.backbone.state_dict()),
+            "backbone_sha256": state_sha256(self.classifier.backbone_state()),
         }
-
-
-class Stage1(StageModule):
-    """NONE or PARTITION, over all nodes."""
-
-    stage_name = "stage1"
-
-
-class Stage2(StageModule):
-    """SPLIT, RECT or AB, over the nodes that are not NONE."""
-
-    stage_name = "stage2"
-
-
-class Stage3Rect(StageModule):
-    """HORZ or VERT."""
-
-    stage_name = "stage3_rect"
-
-
-class Stage3Ab(StageModule):
-    """HORZ_A, HORZ_B, VERT_A or VERT_B."""
-
-    stage_name = "stage3_ab"
-
-
-class Stage3OneToFour(StageModule):
-    """HORZ_4 or VERT_4; exists under taxonomy `v6_1to4` alone."""
-
-    stage_name = "stage3_1to4"
-
-
-STAGES: Mapping[str, type[StageModule]] = {
-    cls.stage_name: cls for cls in (Stage1, Stage2, Stage3Rect, Stage3Ab, Stage3OneToFour)
-}
-"""Stage name to its module."""
-
-
-def stage_class(name: str) -> type[StageModule]:
-    """Return the module class of a stage.
-
-    Args:
-        name: Name of the stage.
-
-    Returns:
-        The class.
-
-    Raises:
-        ConfigError: if there is no such stage.
-    """
-    if name not in STAGES:
-        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {name!r}")
-    return STAGES[name]

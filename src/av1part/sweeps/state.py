@@ -76,7 +76,7 @@ def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in (
         ("data.split_list", settings["data"]["split_list"]),
         ("stage1", settings["stage1"]),
-        ("backbone.weights", settings["backbone"]["weights"]),
+        ("backbone.weights", settings["backbone"].get("weights")),
         ("injection.stage2", settings["injection"].get("stage2")),
     ):
         if value is None:

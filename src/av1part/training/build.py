@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from av1part.checkpoints.load import load_backbone
+from av1part.config.schema import Data
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
-from av1part.partition import taxonomy
-from av1part.stages.base import StageModule, stage_class
+from av1part.partition import SUPERBLOCK_STAGE, taxonomy
+from av1part.stages.base import StageModule
+from av1part.stages.blocks import BlockStage
+from av1part.stages.choice import CASCADE, STAGES
+from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
 from av1part.training.stage2_errors import build_injection
 from av1part.training.trainer import Settings
@@ -22,19 +27,106 @@ log = logging.getLogger(__name__)
 
 
 def build_datamodule(settings: Settings) -> BlockDataModule:
-    """Return the data module of a configuration."""
+    """Return the data module of a configuration.
+
+    Args:
+        settings: The configuration of the run.
+
+    Returns:
+        The data module; nothing is opened yet.
+
+    Raises:
+        ConfigError: if an option of the data is of another kind of stage.
+    """
+    if settings["stage"]["name"] == SUPERBLOCK_STAGE:
+        return _build_superblock_data(settings)
+    _refuse_changed(settings["data"], ("crop",), settings["stage"]["name"])
     arguments = {
         **settings["data"],
         "stage": settings["stage"]["name"],
         "taxonomy": settings["taxonomy"],
         "seed": settings["seed"],
     }
+    del arguments["crop"]
     injection = build_injection(settings["injection"], arguments)
     return BlockDataModule(**arguments, injection=injection)
 
 
+def _build_superblock_data(settings: Settings) -> SuperblockDataModule:
+    """Return the data module of the superblock network."""
+    data = settings["data"]
+    blocks = ("size", "context", "eval_batch_size", "planes", "sampling", "noise", "mixup")
+    _refuse_changed(data, blocks, SUPERBLOCK_STAGE)
+    own = {key: value for key, value in data.items() if key not in blocks}
+    return SuperblockDataModule(**own, taxonomy=settings["taxonomy"], seed=settings["seed"])
+
+
+def _refuse_changed(data: Mapping[str, Any], keys: Sequence[str], stage: str) -> None:
+    """Refuse options that a stage's data do not have.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for key in keys:
+        if data.get(key, default := getattr(Data(), key)) != default:
+            raise ConfigError(f"data.{key} does nothing with stage={stage}: leave it out")
+
+
 def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
-    """Build a stage and give its backbone the weights it starts from.
+    """Build a stage and give its network the weights it starts from.
+
+    Args:
+        settings: The configuration of the run.
+        facts: Of the data, as its data module's `facts` returns them; stored in the checkpoint.
+
+    Returns:
+        The stage, on the CPU; its hyper-parameter `start` is the source of the weights.
+
+    Raises:
+        ConfigError: if the stage has no such backbone.
+    """
+    stage = settings["stage"]["name"]
+    if ("planes" in settings["backbone"]) != (stage == SUPERBLOCK_STAGE):
+        raise ConfigError(
+            f"stage={stage} has no such backbone: backbone=superblock is of stage=superblock, "
+            "and that stage has no other"
+        )
+    if stage == SUPERBLOCK_STAGE:
+        return _build_superblock(settings, facts)
+    return _build_blocks(settings, facts)
+
+
+def _build_superblock(settings: Settings, facts: Mapping[str, Any]) -> SuperblockStage:
+    """Build the superblock network, at random.
+
+    Raises:
+        ConfigError: if a start, a method or foreign blocks are asked for.
+    """
+    method, source = settings["method"]["name"], settings["injection"]["source"]
+    for word, asked in (
+        (f"method={method}", method != "scratch"),
+        ("stage1", settings["stage1"] is not None),
+        (f"injection={source}", source != "none"),
+    ):
+        if asked:
+            raise ConfigError(
+                f"stage={SUPERBLOCK_STAGE} is one network, trained from a random start on its own "
+                f"nodes: leave out {word}"
+            )
+    module = SuperblockStage(
+        **{key: settings[key] for key in ("taxonomy", "backbone", "loss", "optimizer")},
+        **{key: settings[key] for key in ("scheduler", "conditioning", "seed")},
+        method=method,
+        data=dict(facts),
+    )
+    _check_rates(module, settings["optimizer"]["lr"])
+    start = state_sha256(module.classifier.backbone_state())
+    module.hparams["start"] = {"weights": "none", "sha256": start}
+    return module
+
+
+def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
+    """Build a stage of the cascade and give its backbone the weights it starts from.
 
     Args:
         settings: The configuration of the run.
@@ -60,7 +152,9 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         )
     if stage1 is not None and weights != "none":
         raise ConfigError("give stage1=CKPT or backbone.weights, not both")
-    module = stage_class(stage)(
+    if stage not in CASCADE:
+        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+    module = CASCADE[stage](
         taxonomy=settings["taxonomy"],
         method=method,
         backbone=options,

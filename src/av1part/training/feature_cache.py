@@ -244,6 +244,7 @@ def serve_features(
     folder = expanded(options["folder"] or default_folder())
     cache = FeatureCache(folder, options["limit_gb"] * 2**30)
     classifier = module.to(trainer.strategy.root_device).classifier.eval()
+    assert isinstance(classifier, Classifier)  # no other network has a cut
     wanted = {
         "train": (data.training_reader(), data.augment == "symmetries"),
         "val": (data.reader("val"), False),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -19,7 +20,7 @@ from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.config.limits import check_batches, max_steps, planned_epochs
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
-from av1part.evaluation.evaluate import evaluate, stage_scores
+from av1part.evaluation.evaluate import evaluate_sizes, stage_scores
 from av1part.evaluation.nodes import choose_samples, node_columns
 from av1part.metrics.intervals import intervals_json, metric_intervals
 from av1part.metrics.scores import Scores, baselines, from_predictions
@@ -44,6 +45,7 @@ from av1part.runs.write import (
     write_timing,
 )
 from av1part.stages.base import StageModule
+from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.system.files import read_json
 from av1part.training.build import (
@@ -125,7 +127,7 @@ def train_stage(
         )
     if last is None:
         write_config(folder, settings)
-    log_summary(module, facts["size"] + 2 * facts["context"])
+    log_summary(module, facts.get("crop", facts["size"] + 2 * facts["context"]))
     warn_of_missing_classes(data)
     warn_of_late_thaw(module, planned_epochs(settings["trainer"], batches["train"]))
     started = time.perf_counter()
@@ -159,7 +161,8 @@ def split_scores(
         The scores with baselines and intervals, and the arrays behind them: `evaluation`,
         `labels` and `nodes` (node, sequence, qindex).
     """
-    evaluation = evaluate(module, data.batches(split), precision=precision)
+    evaluations = evaluate_sizes(module, data.batches(split), precision=precision)
+    evaluation = evaluations[data.size]
     data.store.check_unchanged()
     scores = stage_scores(module, evaluation)
     labels = module.stage.labels[evaluation.partition]
@@ -170,6 +173,10 @@ def split_scores(
         evaluation.predictions, labels, nodes["sequence"].to_numpy(), train_counts
     )
     scores |= {"intervals": intervals_json(intervals), "split": split, "protocol": data.protocol}
+    if isinstance(module, SuperblockStage):
+        scores |= module.scores_by_size(
+            {size: (e.logits, e.partition) for size, e in evaluations.items()}
+        )
     return scores, {"evaluation": evaluation, "labels": labels, "nodes": nodes}
 
 
@@ -259,7 +266,9 @@ def _finish(
     write_confusion(folder, names, scores["confusion_matrix"])
     predicted = {LABEL: labels, PREDICTION: evaluation.predictions}
     write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
-    write_samples(folder, choose_samples(data.reader("val"), labels, evaluation.predictions))
+    order = np.argsort(evaluation.node, kind="stable")  # frames are not in the order of the table
+    samples = choose_samples(data.reader("val"), labels[order], evaluation.predictions[order])
+    write_samples(folder, samples)
     write_environment(folder, seed=settings["seed"], dataset=facts)
     write_timing(folder, timing.summary())
     total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)

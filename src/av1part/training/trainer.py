@@ -25,6 +25,7 @@ from av1part.config.limits import max_steps, max_time
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.runs.schema import CHECKPOINTS, HISTORY_FILE
 from av1part.stages.base import StageModule
+from av1part.stages.choice import stage_class
 from av1part.system.errors import ConfigError
 from av1part.training.callbacks.data_guard import DataGuard
 from av1part.training.callbacks.freeze_guard import FreezeGuard
@@ -34,7 +35,7 @@ from av1part.training.callbacks.preemption import Preemption
 from av1part.training.callbacks.rank_watch import RankWatch
 from av1part.training.callbacks.stopping import FinalValidation, ResumableEarlyStopping
 from av1part.training.callbacks.timing import Timing
-from av1part.training.callbacks.verified import MONITOR, VerifiedCheckpoint
+from av1part.training.callbacks.verified import VerifiedCheckpoint
 
 # Lightning lists devices and advertises; the run logs what matters itself.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -128,7 +129,10 @@ def _stopping_and_progress(settings: Settings) -> list[Callback]:
     callbacks: list[Callback] = []
     if options["patience"] is not None:
         patience = options["patience"]
-        callbacks.append(ResumableEarlyStopping(monitor=MONITOR, mode="max", patience=patience))
+        stage = stage_class(settings["stage"]["name"])
+        callbacks.append(
+            ResumableEarlyStopping(monitor=stage.monitor, mode=stage.mode, patience=patience)
+        )
     # In a log file the bar would be thousands of lines; History logs a line an epoch there.
     if options["progress_bar"] and Console().is_terminal:
         callbacks.append(RichProgressBar())
@@ -147,12 +151,14 @@ def _checkpoints(
     options = settings["callbacks"]
     every_epoch = options["verify_every"] == "epoch"
     how = {"tolerance_pp": options["tolerance_pp"], "verify": options["verify"]}
+    stage = stage_class(settings["stage"]["name"])
     kinds = [
         VerifiedCheckpoint(
             folder,
             "best",
             live,
-            monitor=MONITOR,
+            monitor=stage.monitor,
+            mode=stage.mode,
             at_validation=settings["trainer"]["val_check_interval"] is not None,
             **how,
         ),

@@ -18,7 +18,7 @@ from av1part.data.serve.datamodule import BlockDataModule
 from av1part.models.backbone import ResNet18
 from av1part.models.freeze import state_sha256
 from av1part.models.weights import load_pretrained
-from av1part.stages.base import Stage1
+from av1part.stages.blocks import Stage1
 
 from ...conftest import corners
 from .case import MARK, Case, Draw

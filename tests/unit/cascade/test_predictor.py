@@ -19,7 +19,8 @@ from av1part.evaluation.trunk import SharedBlocks
 from av1part.metrics.intervals import Bootstrap
 from av1part.options import Ensemble
 from av1part.partition import IGNORED
-from av1part.stages.base import STAGES, StageModule
+from av1part.stages.base import StageModule
+from av1part.stages.choice import STAGES
 
 Members = dict[str, list[StageModule]]
 Cascade = tuple[BlockDataModule, Members]

@@ -20,11 +20,15 @@ from av1part.config.store import register
 from av1part.config.words import rename_keys
 from av1part.data.serve.augment import Augmenter
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.encoder.points import check_anchors, read_points
 from av1part.models.losses import LOSSES, build_loss
 from av1part.models.summary import count_parameters, count_trainable
 from av1part.options import RENAMED_KEYS
-from av1part.stages.base import StageModule, stage_class
+from av1part.partition import SIZES, SUPERBLOCK_STAGE
+from av1part.stages.base import StageModule
+from av1part.stages.choice import stage_class
+from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
 from av1part.training.build import build_datamodule
 
@@ -59,6 +63,15 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
     backbone = {k: v for k, v in values["backbone"].items() if k != "weights"}
     method = dict(values["method"])
     name = method.pop("name")
+    if stage == SUPERBLOCK_STAGE:
+        counts = {str(size): [5] * 8 + [0] * 2 for size in SIZES}
+        counts["8"][4:] = [0] * 6
+        return SuperblockStage(
+            **{key: values[key] for key in ("taxonomy", "loss", "optimizer", "scheduler")},
+            backbone={**backbone, "width": 2},
+            conditioning=values["conditioning"],
+            data={"bit_depth": 8, "size": 16, "counts_by_size": counts},
+        )
     return stage_class(stage)(
         taxonomy="v6_1to4" if stage == "stage3_1to4" else values["taxonomy"],
         method=name,
@@ -91,11 +104,12 @@ def test_the_plan_of_the_demo_passes_the_checks() -> None:
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_option_composes_and_builds(name: str) -> None:
     group, _, option = name.partition("/")
-    cfg = compose("train", [f"{group}={option}"])
+    network = [f"stage={SUPERBLOCK_STAGE}"] if name == "backbone/superblock" else []
+    cfg = compose("train", [f"{group}={option}", *network])
     check_values(cfg, "train")
     values = plain(cfg)
     assert module(values).stage_name == values["stage"]["name"]
-    BlockDataModule(**values["data"])
+    build_datamodule({**values, "injection": {**values["injection"], "source": "none"}})
 
 
 def test_the_study_s_training_defaults() -> None:
@@ -152,8 +166,9 @@ def test_loss_options_are_all_used(kind: str) -> None:
 
 def test_data_options_are_those_of_the_data_module() -> None:
     parameters = inspect.signature(BlockDataModule).parameters
-    defaults = {name: parameters[name].default for name in settings()["data"]}
-    assert defaults == settings()["data"]
+    data = settings()["data"]
+    assert data.pop("crop") == inspect.signature(SuperblockDataModule).parameters["crop"].default
+    assert {name: parameters[name].default for name in data} == data
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from av1part.evaluation.evaluate import evaluate, evaluate_together
 from av1part.evaluation.trunk import SharedTrunk
 from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier
-from av1part.stages.base import STAGES, StageModule
+from av1part.stages.base import StageModule
+from av1part.stages.choice import STAGES
 
 METHODS = {
     "stage1": ("scratch", None),

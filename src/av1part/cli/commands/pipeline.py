@@ -16,7 +16,7 @@ from av1part.evaluation.attach import Compute, DataSource
 from av1part.report.chapters.guessers import score_table, scores_of
 from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import CHECKPOINTS, METRICS_FILE, TRAIN_LOG, check_run_name
-from av1part.stages.base import STAGES
+from av1part.stages.choice import CASCADE
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded, no_empty_folder
 from av1part.system.locks import folder_lock
@@ -71,7 +71,7 @@ def data_source(cfg: DictConfig) -> DataSource:
 def given_checkpoints(cfg: DictConfig) -> dict[str, list[Path]]:
     """Return the checkpoints of each stage that has any, from one path or a list of paths."""
     checkpoints = {}
-    for stage in STAGES:
+    for stage in CASCADE:
         if not OmegaConf.is_missing(cfg, stage) and cfg[stage] is not None:
             values = cfg[stage] if OmegaConf.is_list(cfg[stage]) else [cfg[stage]]
             checkpoints[stage] = [expanded(value) for value in values]

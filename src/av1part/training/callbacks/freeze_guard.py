@@ -36,7 +36,7 @@ class FreezeGuard(Callback):
         self._before = tensor_hashes(module.classifier.frozen_state())
         start = module.hparams["start"] or {}
         if set(module.classifier.thaw.values()) == {None} and start.get("sha256"):
-            now = state_sha256(module.classifier.backbone.state_dict())
+            now = state_sha256(module.classifier.backbone_state())
             if now != start["sha256"]:
                 raise FreezeError(
                     "the frozen backbone is not the one this run started from: the checkpoint "

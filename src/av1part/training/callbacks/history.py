@@ -5,13 +5,21 @@ from __future__ import annotations
 import csv
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from av1part.runs.schema import HISTORY_COLUMNS, f1_column, rate_column
+from av1part.runs.schema import (
+    BY_SIZE,
+    HISTORY_COLUMNS,
+    LOG_LOSS,
+    f1_column,
+    rate_column,
+    size_column,
+)
 from av1part.stages.base import StageModule
 from av1part.system.errors import ConfigError
 from av1part.system.files import write_csv
@@ -89,6 +97,7 @@ class History(Callback):
                 ),
                 "accuracy": result["accuracy"],
                 **{f1_column(n): result["per_class"][n]["f1"] for n in pl_module.class_names},
+                **_log_losses(result),
                 **self._rates,
             }
         )
@@ -106,6 +115,16 @@ class History(Callback):
             )
         for logger in trainer.loggers:
             logger.log_metrics(self._rates, step=trainer.global_step)
+
+
+def _log_losses(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the columns of a validation that has a log loss by node size."""
+    if LOG_LOSS not in result:
+        return {}
+    sizes = result[BY_SIZE].items()
+    return {LOG_LOSS: result[LOG_LOSS]} | {
+        size_column(LOG_LOSS, size): scores[LOG_LOSS] for size, scores in sizes
+    }
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -126,7 +145,10 @@ class BestEpochWarning(Callback):
         """Warn, and name the likely causes."""
         if not self.history.rows:
             return
-        best = max(self.history.rows, key=lambda row: row["macro_f1"])["epoch"]
+        assert isinstance(pl_module, StageModule)
+        column = pl_module.monitor.removeprefix("val/")
+        choose = min if pl_module.mode == "min" else max
+        best = choose(self.history.rows, key=lambda row: row[column])["epoch"]
         last = self.history.rows[-1]["epoch"]
         if last > 0 and best == 0:
             log.warning(

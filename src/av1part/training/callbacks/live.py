@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch.nn.functional import cross_entropy
 
 from av1part.metrics.scores import from_predictions
 from av1part.stages.base import StageModule
@@ -23,6 +24,7 @@ class LivePredictions(Callback):
         self.batches = batches
         self.current = False
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._log_losses: list[torch.Tensor] = []
 
     @property
     def seen(self) -> int:
@@ -41,7 +43,7 @@ class LivePredictions(Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop the predictions of the epoch before."""
-        self._kept = []
+        self._kept, self._log_losses = [], []
 
     def on_validation_batch_end(
         self,
@@ -54,9 +56,15 @@ class LivePredictions(Callback):
     ) -> None:
         """Keep predictions and labels of a batch."""
         if self.batches is None or batch_idx < self.batches:
-            self._kept.append((outputs["logits"].argmax(1).cpu(), outputs["labels"].cpu()))
+            logits, labels = outputs["logits"], outputs["labels"]
+            self._kept.append((logits.argmax(1).cpu(), labels.cpu()))
+            self._log_losses.append(cross_entropy(logits.float(), labels, reduction="none").cpu())
 
     def macro_f1(self, module: StageModule) -> float:
         """Return the live model's macro-F1 on the kept batches, as a fraction."""
         predictions, labels = (torch.cat(x).numpy() for x in zip(*self._kept, strict=True))
         return float(from_predictions(predictions, labels, module.class_names)["macro_f1"])
+
+    def log_loss(self) -> float:
+        """Return the live model's mean log loss on the kept batches, in nats."""
+        return float(torch.cat(self._log_losses).double().mean())

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from av1part.data.serve.blocks import Batch
-from av1part.evaluation.evaluate import evaluate, stage_scores
+from av1part.evaluation.evaluate import evaluate, log_loss, stage_scores
 from av1part.models.freeze import tensor_hashes
 from av1part.stages.base import StageModule
 from av1part.system.errors import CheckpointMismatchError
@@ -45,6 +45,7 @@ class ReadBack:
         macro_f1: On the verification batches, a fraction; None if only tensors were read.
         pid: Process that read it.
         python: Version of its Python.
+        log_loss: On the same batches, in nats.
     """
 
     tensors: Mapping[str, str]
@@ -52,6 +53,7 @@ class ReadBack:
     macro_f1: float | None
     pid: int
     python: str
+    log_loss: float | None = None
 
     @classmethod
     def of(
@@ -75,11 +77,12 @@ class ReadBack:
         Returns:
             The record.
         """
-        tensors, macro_f1 = tensor_hashes(module.state_dict()), None
+        tensors, macro_f1, loss = tensor_hashes(module.state_dict()), None, None
         if batches is not None:
             evaluation = evaluate(module, batches, limit=limit, precision=precision)
             macro_f1 = float(stage_scores(module, evaluation)["macro_f1"])
-        return cls(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version())
+            loss = log_loss(module, evaluation)
+        return cls(tensors, file_sha256, macro_f1, os.getpid(), platform.python_version(), loss)
 
 
 def read_back_in_new_process(
@@ -151,6 +154,7 @@ def _parse(text: str) -> ReadBack:
         and isinstance(record.tensors, dict)
         and isinstance(record.file_sha256, str)
         and isinstance(record.macro_f1, float)
+        and isinstance(record.log_loss, float)
         and isinstance(record.python, str)
         and isinstance(record.pid, int)
         and record.pid != os.getpid()

@@ -86,7 +86,7 @@ class Timing(Callback):
         batch_idx: int,
     ) -> None:
         """Count blocks."""
-        self._blocks += len(batch["node"])
+        self._blocks += len(batch["qindex"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of a validation."""

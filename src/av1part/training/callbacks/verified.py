@@ -41,16 +41,13 @@ log = logging.getLogger(__name__)
 
 CheckLevel = Literal["full", "tensors"]
 
-MONITOR = "val/macro_f1"
-"""The metric by which `best` is chosen."""
-
 
 class VerifiedCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that reads its files back before they get their final name.
 
-    Two are used together: `best` follows `MONITOR`, `last` is saved after every epoch, to resume
-    from. Both write on rank 0 while the other ranks wait. `seconds` is the time that reading back
-    has taken.
+    Two are used together: `best` follows the stage's `monitor`, `last` is saved after every epoch,
+    to resume from. Both write on rank 0 while the other ranks wait. `seconds` is the time that
+    reading back has taken.
     """
 
     def __init__(
@@ -60,6 +57,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         live: LivePredictions,
         *,
         monitor: str | None = None,
+        mode: str = "max",
         level: CheckLevel = "full",
         verify: Verification = "module",
         tolerance_pp: float = 1.0,
@@ -72,14 +70,15 @@ class VerifiedCheckpoint(ModelCheckpoint):
             folder: Folder of the checkpoints.
             name: File stem, `best` or `last`.
             live: The live model's predictions.
-            monitor: Metric to maximise; None saves every epoch.
+            monitor: Metric to choose by; None saves every epoch.
+            mode: `max` or `min`, what the metric is to be.
             level: `full` reloads and validates each file whose weights the live model was
                 validated with; `tensors` compares tensors only, and validates the file that is
                 there when training ends.
             verify: Where a file is reloaded and validated: in a fresh `module` of this process,
                 or in a new `process`. Tensors alone are always compared in this one.
             tolerance_pp: Largest difference of macro-F1 between live and reloaded model, in
-                percentage points.
+                percentage points, and of their log loss, in hundredths of a nat.
             keep_all: Keep a file of every epoch, `<name>-<epoch>`.
             at_validation: Save after each validation instead of after each epoch.
         """
@@ -87,7 +86,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
             dirpath=folder,
             filename=f"{name}-{{epoch:04d}}" if keep_all else name,
             monitor=monitor,
-            mode="max",
+            mode=mode,
             save_top_k=-1 if keep_all else 1,
             every_n_epochs=1,
             auto_insert_metric_name=False,
@@ -235,6 +234,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         }
         if back.macro_f1 is not None:
             record |= self._compare_scores(trainer, module, back.macro_f1, final)
+            record |= self._compare_log_loss(back.log_loss, final)
         return {**record, "versions": versions()}
 
     def _in_new_process(self, level: CheckLevel) -> bool:
@@ -289,6 +289,21 @@ class VerifiedCheckpoint(ModelCheckpoint):
             "tolerance_pp": self.tolerance_pp,
             **self._validated(trainer, live.val_result),
         }
+
+    def _compare_log_loss(self, reloaded: float | None, final: Path) -> dict[str, Any]:
+        """Compare the log loss, which moves where probabilities do and the best class does not.
+
+        Raises:
+            CheckpointMismatchError: if it differs by more than the tolerance.
+        """
+        live = self.live.log_loss()
+        if reloaded is None or not 100 * abs(reloaded - live) <= self.tolerance_pp:
+            raise CheckpointMismatchError(
+                f"{final} has log loss {reloaded} when reloaded, the live model {live} on the same "
+                f"batches, tolerance {self.tolerance_pp / 100:g}; the file is kept as "
+                f"{final.stem}.corrupt"
+            )
+        return {"log_loss_live": live, "log_loss_reloaded": reloaded}
 
     def _validated(self, trainer: pl.Trainer, result: Scores) -> dict[str, Any]:
         """Return the live model's macro-F1 on all that was validated, and on how much of val.

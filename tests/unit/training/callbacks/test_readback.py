@@ -15,7 +15,13 @@ from av1part.system.signals import SIGNALS
 from av1part.training.callbacks import readback
 from av1part.training.callbacks.readback import ReadBack, read_back_in_new_process
 
-GOOD = {"tensors": {"a": "0"}, "file_sha256": "1", "macro_f1": 0.5, "python": "3.11.0"}
+GOOD = {
+    "tensors": {"a": "0"},
+    "file_sha256": "1",
+    "macro_f1": 0.5,
+    "log_loss": 0.7,
+    "python": "3.11.0",
+}
 
 
 def ask(code: str, monkeypatch: pytest.MonkeyPatch) -> ReadBack:

@@ -1,0 +1,156 @@
+"""The stages of the cascade: a class for each, over the blocks of nodes of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from av1part.data.serve.blocks import Batch
+from av1part.models.adapters import check_adapter_maps
+from av1part.models.classifier import Classifier
+from av1part.models.freeze import thaw_epochs
+from av1part.models.losses import build_loss
+from av1part.partition import taxonomy as taxonomy_of
+from av1part.stages.base import Answers, StageModule
+from av1part.system.errors import ConfigError
+
+NODE_KEYS = ("node", "partition", "qindex")
+"""Entries of a batch that say which nodes its blocks are."""
+
+
+class BlockStage(StageModule):
+    """A classifier of the cascade. Subclasses only set `stage_name`."""
+
+    classifier: Classifier
+
+    def __init__(
+        self,
+        *,
+        taxonomy: str,
+        method: str,
+        backbone: Mapping[str, Any],
+        head: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        data: Mapping[str, Any],
+        adapter: Mapping[str, Any] | None = None,
+        conditioning: str = "none",
+        method_options: Mapping[str, Any] | None = None,
+        seed: int = 42,
+        start: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Build the network, loss and metrics.
+
+        Args:
+            taxonomy: Name of the taxonomy.
+            method: A key of `freeze.METHODS`, which determines what is trained.
+            backbone: Arguments of `ResNet18`.
+            head: Arguments of `build_head`.
+            loss: `kind` and parameters of `build_loss`.
+            optimizer: Arguments of `build_optimizer`.
+            scheduler: Arguments of `build_scheduler`.
+            data: As `BlockDataModule.facts` returns it: bit depth, size, class counts, provenance.
+            adapter: Arguments of `build_adapters`, for the method that has them.
+            conditioning: `none` or `qindex`.
+            method_options: Of the method, see `freeze.thaw_epochs`.
+            seed: Of the random numbers of every step.
+            start: Source of the backbone's first weights, with their SHA-256.
+
+        Raises:
+            ConfigError: if an option does not exist or does not fit the others.
+        """
+        super().__init__()
+        self.save_hyperparameters()
+        if (method == "adapter") != (adapter is not None):
+            raise ConfigError("method=adapter needs an adapter, and only that method has one")
+        try:
+            self._set_classes(taxonomy_of(taxonomy).at(data["size"]))
+            self.classifier = Classifier(
+                classes=len(self.stage.classes),
+                bit_depth=data["bit_depth"],
+                backbone=backbone,
+                head=head,
+                adapter=adapter,
+                conditioning=conditioning,  # type: ignore[arg-type]  # checked by Classifier
+                thaw=thaw_epochs(method, method_options or {}),
+            )
+            side = data["size"] + 2 * data["context"]
+            check_adapter_maps(self.classifier.backbone, self.classifier.adapters, side)
+            self.loss = build_loss(data["class_counts"], **loss)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{self.stage_name}: {error}") from None
+
+    def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
+        """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
+        logits: Tensor = self.classifier(block, qindex)
+        return logits
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Look up the stage's class of each block.
+
+        Args:
+            batch: With `partition`, AV1 ids, int64 of shape (b,).
+
+        Returns:
+            Class indices, int64 of shape (b,).
+
+        Raises:
+            ValueError: if a block's partition type does not reach this stage.
+        """
+        labels = self.label_table[batch["partition"]]
+        # On a GPU this would wait for the device; there the loss refuses a negative class.
+        if labels.device.type == "cpu" and (labels < 0).any():
+            raise ValueError(f"a block in the batch does not belong to {self.stage_name}")
+        return labels
+
+    def answers(self, batch: Batch) -> Answers:
+        """Answer the blocks of a batch; see `StageModule`."""
+        logits = self(batch["block"], batch["qindex"])
+        return {self.hparams["data"]["size"]: (logits, {key: batch[key] for key in NODE_KEYS})}
+
+    def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        # Only training batches have soft labels, which then replace the types.
+        labels = batch["target"] if "target" in batch else self.labels(batch)
+        if "features" in batch:
+            assert self.classifier.cut is not None
+            logits = self.classifier.from_cut(
+                batch["features"], batch["qindex"], self.classifier.cut
+            )
+        else:
+            logits = self(batch["block"], batch["qindex"])
+        loss: Tensor = self.loss(logits, labels)
+        self._losses[split].append((loss.detach(), len(labels)))
+        return {"loss": loss, "logits": logits.detach(), "labels": labels}
+
+
+class Stage1(BlockStage):
+    """NONE or PARTITION, over all nodes."""
+
+    stage_name = "stage1"
+
+
+class Stage2(BlockStage):
+    """SPLIT, RECT or AB, over the nodes that are not NONE."""
+
+    stage_name = "stage2"
+
+
+class Stage3Rect(BlockStage):
+    """HORZ or VERT."""
+
+    stage_name = "stage3_rect"
+
+
+class Stage3Ab(BlockStage):
+    """HORZ_A, HORZ_B, VERT_A or VERT_B."""
+
+    stage_name = "stage3_ab"
+
+
+class Stage3OneToFour(BlockStage):
+    """HORZ_4 or VERT_4; exists under taxonomy `v6_1to4` alone."""
+
+    stage_name = "stage3_1to4"
