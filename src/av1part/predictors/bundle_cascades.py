@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
 from av1part.cascade.choices import Choices
 from av1part.cascade.predictor import CascadePredictor
-from av1part.checkpoints.load import build_stage, check_facts
 from av1part.evaluation.attach import SHARED_FACTS, Compute, device_of
 from av1part.metrics.calibration import TEMPERATURES
 from av1part.options import ENSEMBLES
-from av1part.partition import SIZES, Stage, Taxonomy, taxonomy
+from av1part.partition import SIZES, Taxonomy, taxonomy
 from av1part.predictors.bundle_file import Arrays, Content, Packed, check_keys
+from av1part.predictors.bundle_stages import (
+    build_member,
+    checked_number,
+    classes_of,
+    source_of,
+    without_folders,
+)
 from av1part.predictors.cascade import Cascades
 from av1part.predictors.interface import Domain
-from av1part.stages.base import StageModule
+from av1part.stages.blocks import BlockStage
 
 MOST_MEMBERS = 32
 """Members of a stage."""
@@ -38,15 +42,15 @@ def pack_cascades(predictor: Cascades) -> Packed:
         for stage, modules in cascade.members.items():
             temperatures = cascade.choices.temperatures[stage]
             stages[stage] = {
-                "classes": _classes(modules[0].stage),
+                "classes": classes_of(modules[0].stage),
                 "temperatures": [float(value) for value in temperatures],
-                "members": [_without_folders(dict(module.hparams)) for module in modules],
+                "members": [without_folders(dict(module.hparams)) for module in modules],
             }
             for number, module in enumerate(modules):
                 prefix = f"{size}/{stage}/{number}/"
                 state = module.state_dict()
                 arrays |= {prefix + name: t.cpu().numpy() for name, t in state.items()}
-                source = _source(module)
+                source = source_of(module)
                 sources[tuple(source.values())] = source
         cascades[str(size)] = {
             "taxonomy": cascade.taxonomy.name,
@@ -57,29 +61,6 @@ def pack_cascades(predictor: Cascades) -> Packed:
             "stages": stages,
         }
     return Packed({"cascades": cascades}, arrays, list(sources.values()))
-
-
-def _classes(stage: Stage) -> dict[str, list[str]]:
-    return {name: [type_.name for type_ in types] for name, types in stage.classes.items()}
-
-
-def _source(module: StageModule) -> dict[str, Any]:
-    data = module.hparams["data"]
-    return {
-        "dataset": Path(data["path"]).name,
-        **{key: data[key] for key in ("manifest_sha256", "split_sha256")},
-        "protocol": data["split"],
-        "size": data["size"],
-    }
-
-
-def _without_folders(value: Any) -> Any:
-    """Keep of every path its last part: a file that is mailed names no folders of its author."""
-    if isinstance(value, Mapping):
-        return {key: _without_folders(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_folders(inner) for inner in value]
-    return Path(value).name if isinstance(value, str) and "/" in value else value
 
 
 def unpack_cascades(content: Content, arrays: Arrays, domain: Domain, compute: Compute) -> Cascades:
@@ -131,7 +112,7 @@ def _unpack_cascade(
         count = len(of_stage["members"])
         if not 1 <= count <= MOST_MEMBERS or len(of_stage["temperatures"]) != count:
             raise ValueError(f"{stage.name} has {count} members")
-        numbers = tuple(_number(value, low, high) for value in of_stage["temperatures"])
+        numbers = tuple(checked_number(value, low, high) for value in of_stage["temperatures"])
         temperatures[stage.name] = numbers
         members[stage.name] = [
             _unpack_member(size, stage.name, number, of_stage, states) for number in range(count)
@@ -141,7 +122,7 @@ def _unpack_cascade(
     for modules in members.values():
         for module in modules:
             module.to(device)
-    choices = Choices(_number(values["threshold"], 0.0, 1.0), temperatures)
+    choices = Choices(checked_number(values["threshold"], 0.0, 1.0), temperatures)
     return CascadePredictor(
         members, choices, ensemble=values["ensemble"], precision=compute.precision
     )
@@ -153,20 +134,17 @@ def _unpack_member(
     number: int,
     values: Content,
     states: States,
-) -> StageModule:
+) -> BlockStage:
     what, hyper_parameters = f"{stage} at {size}", values["members"][number]
-    check_facts(what, hyper_parameters["data"])
     arrays = states.pop(f"{size}/{stage}/{number}")
-    state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    module = build_stage(what, stage, hyper_parameters, values["classes"], state)
-    for name, own in module.state_dict().items():
-        if own.dtype != state[name].dtype:
-            raise ValueError(f"{name} of {what} is of {state[name].dtype}")
+    module = build_member(what, stage, hyper_parameters, values["classes"], arrays)
+    if not isinstance(module, BlockStage):
+        raise ValueError(f"{stage} is no stage of a cascade")
     return module
 
 
 def _check_shared(
-    tree: Taxonomy, members: Mapping[str, Sequence[StageModule]], size: int, context: Any
+    tree: Taxonomy, members: Mapping[str, Sequence[BlockStage]], size: int, context: Any
 ) -> None:
     """Check that the stages of a cascade were trained alike.
 
@@ -181,9 +159,3 @@ def _check_shared(
             theirs = module.hparams["data"]
             if any(first[key] != theirs[key] for key in SHARED_FACTS):
                 raise ValueError("its stages were trained on different data")
-
-
-def _number(value: Any, low: float, high: float) -> float:
-    if type(value) is not float or not low <= value <= high:
-        raise ValueError(f"{value!r} is not in {low} to {high}")
-    return value

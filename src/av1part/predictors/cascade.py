@@ -19,7 +19,7 @@ from av1part.checkpoints.load import read_checkpoint
 from av1part.evaluation.attach import CPU, Compute
 from av1part.options import CalibrationSource, Ensemble
 from av1part.partition import SIZES, Partition
-from av1part.predictors.interface import TYPES, Distributions, Domain, whole_nodes
+from av1part.predictors.interface import TYPES, Distributions, Domain, at_depth, whole_nodes
 from av1part.runs.schema import calibration_path
 from av1part.system.errors import CheckpointError
 
@@ -81,7 +81,7 @@ class Cascades:
         for size, predictor in self.by_size.items():
             rows, cols = whole_nodes(plane.shape, size)
             if rows and cols:
-                scaled = _at_depth(plane, bit_depth, predictor.bit_depth)
+                scaled = at_depth(plane, bit_depth, predictor.bit_depth)
                 found[size] = _predict(predictor, scaled, rows, cols, qindex)
         return found
 
@@ -125,13 +125,6 @@ def load_cascades(
             CascadePredictor.load(files, calibrated=calibrated, ensemble=ensemble, compute=compute)
         )
     return Cascades.of(predictors)
-
-
-def _at_depth(plane: NDArray[Any], given: int, wanted: int) -> NDArray[Any]:
-    dtype = np.uint8 if wanted <= 8 else np.int16
-    shifted = np.right_shift(plane, given - wanted) if given > wanted else plane
-    scaled: NDArray[Any] = np.left_shift(shifted.astype(dtype), max(0, wanted - given))
-    return scaled
 
 
 def _predict(

@@ -79,6 +79,23 @@ def whole_nodes(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     return height // size, width // size
 
 
+def at_depth(plane: NDArray[Any], given: int, wanted: int) -> NDArray[Any]:
+    """Shift samples to another bit depth.
+
+    Args:
+        plane: Samples of `given` bits.
+        given: Their bits.
+        wanted: Bits of the result.
+
+    Returns:
+        uint8, or int16 for more than 8 bits, of the same shape.
+    """
+    dtype = np.uint8 if wanted <= 8 else np.int16
+    shifted = np.right_shift(plane, given - wanted) if given > wanted else plane
+    scaled: NDArray[Any] = np.left_shift(shifted.astype(dtype), max(0, wanted - given))
+    return scaled
+
+
 def uniform(size: int, domain: Domain) -> NDArray[np.float64]:
     """Return the distribution, shape `[TYPES]`, that prefers none of a size's types."""
     types = list(domain.types(size))

@@ -10,12 +10,16 @@ import torch
 from av1part.cascade.choices import Choices
 from av1part.cascade.predictor import CascadePredictor
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
 from av1part.partition import taxonomy
 from av1part.predictors.cascade import Cascades
 from av1part.predictors.fitted import ByQindex, ClassPrior, RandomSets, VarianceRule
 from av1part.predictors.interface import Predictor
-from av1part.stages.base import STAGES, StageModule
+from av1part.predictors.superblock import SuperblockPredictor
+from av1part.stages.base import StageModule
+from av1part.stages.choice import CASCADE as STAGES
+from av1part.stages.superblock import SuperblockStage
 
 
 def small_stage(name: str, store: Path, size: int, seed: int) -> StageModule:
@@ -40,6 +44,23 @@ def small_stage(name: str, store: Path, size: int, seed: int) -> StageModule:
     ):
         torch.nn.init.normal_(weights)
     return module
+
+
+def small_superblock() -> SuperblockPredictor:
+    """A network of width 2 that answers differently for each place and qindex."""
+    torch.manual_seed(5)
+    module = SuperblockStage(
+        taxonomy="v6",
+        backbone={"width": 2},
+        loss={"kind": "cross_entropy"},
+        optimizer={"lr": {"backbone": 1e-3, "conditioning": 1e-3, "head": 1e-4}},
+        scheduler={"kind": "constant"},
+        data=SuperblockDataModule().facts(),
+    ).eval()
+    for name, weights in module.classifier.named_parameters():
+        if "film" in name or "conv2" in name:
+            torch.nn.init.normal_(weights, std=0.3)
+    return SuperblockPredictor(module, {16: 1.5, 64: 0.8})
 
 
 def small_cascade(store: Path, size: int) -> CascadePredictor:
@@ -72,6 +93,7 @@ def small_predictors(store_16: Path, store_8: Path) -> dict[str, Predictor]:
     prior = ClassPrior.fit(store, store.nodes)
     sizes = {(16, 80): np.array([0.5, 0.3, 0.2]), (16, 200): np.array([0.25] * 4)}
     return {
+        "superblock": small_superblock(),
         "cascade": Cascades.of([small_cascade(store_16, 16), small_cascade(store_8, 8)]),
         "prior": prior,
         "variance": VarianceRule.fit(store, store.nodes),

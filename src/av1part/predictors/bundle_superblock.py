@@ -1,0 +1,68 @@
+"""The superblock network as plain values and arrays, and back."""
+
+from __future__ import annotations
+
+from av1part.evaluation.attach import Compute, device_of
+from av1part.metrics.calibration import TEMPERATURES
+from av1part.partition import SIZES, SUPERBLOCK_STAGE
+from av1part.predictors.bundle_file import Arrays, Content, Packed, check_keys
+from av1part.predictors.bundle_stages import (
+    build_member,
+    checked_number,
+    classes_of,
+    source_of,
+    without_folders,
+)
+from av1part.predictors.interface import Domain
+from av1part.predictors.superblock import SuperblockPredictor
+from av1part.stages.superblock import SuperblockStage
+
+
+def pack_superblock(predictor: SuperblockPredictor) -> Packed:
+    """Take a network apart, without the folders of its author's machine."""
+    module = predictor.module
+    content = {
+        "classes": classes_of(module.stage),
+        "hyper_parameters": without_folders(dict(module.hparams)),
+        "temperatures": {str(size): float(t) for size, t in predictor.temperatures.items()},
+    }
+    arrays = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
+    return Packed(content, arrays, [source_of(module)])
+
+
+def unpack_superblock(
+    content: Content, arrays: Arrays, domain: Domain, compute: Compute
+) -> SuperblockPredictor:
+    """Build a network from what a file claims that it is.
+
+    Args:
+        content: As `pack_superblock` makes it.
+        arrays: Tensors by name.
+        domain: As the file has it.
+        compute: Device and precision.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        CheckpointError: if the network is not what its hyper-parameters describe.
+        ValueError: if anything else does not fit; other errors of wrong types and values, too.
+    """
+    check_keys(content, {"classes", "hyper_parameters", "temperatures"})
+    module = build_member(
+        "the network", SUPERBLOCK_STAGE, content["hyper_parameters"], content["classes"], arrays
+    )
+    if not isinstance(module, SuperblockStage):
+        raise ValueError(f"it is not of {SUPERBLOCK_STAGE}")
+    sizes = {str(size): size for size in SIZES}
+    low, high = TEMPERATURES[0] * 0.999, TEMPERATURES[1] * 1.001
+    temperatures = {
+        sizes[size]: checked_number(value, low, high)
+        for size, value in content["temperatures"].items()
+    }
+    predictor = SuperblockPredictor(
+        module.to(device_of(compute.device)), temperatures, precision=compute.precision
+    )
+    if predictor.domain != domain:
+        raise ValueError("its domain is not that of its network")
+    return predictor
