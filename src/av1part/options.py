@@ -65,6 +65,9 @@ ACCELERATORS: tuple[str, ...] = ("cpu", "gpu", "cuda", "mps", "auto")
 MOST: Mapping[str, int] = {"context": 1 << 8, "eval_batch_size": 1 << 16}
 """What a run may ask of its data, and a checkpoint say of it: they decide a batch's memory."""
 
+MOST_WIDTH, MOST_DEPTH = 4096, 64
+"""Channels at stride 2, and residual blocks at each stride, that a superblock network may have."""
+
 MOST_CROP = 1 << 12
 """Luma samples a side that a training crop may have."""
 

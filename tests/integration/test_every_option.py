@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from av1part import embedded
 from av1part.cli.main import config_folder
+from av1part.config.check import leaves
 from av1part.config.schema import groups_of
 
 from .conftest import TINY, Command
@@ -27,6 +28,7 @@ OPTIONS |= {
     f"{group}={name}" for group, spec in groups_of("train").items() for name in spec.choices
 }
 
+GLOBAL = "# @package _global_"
 SCRATCH = "method=scratch"
 ADAPTER = "stage=stage2 method=adapter"
 # A run tries several options at once; those that the test itself adds are not among them.
@@ -55,6 +57,7 @@ RUNS = [
     "stage=stage3_ab injection=uniform",
     f"stage=stage3_1to4 {SCRATCH} taxonomy=v6_1to4 data.protocol=random_blocks",
     "stage=stage1 trainer=gpu",
+    "stage=superblock backbone=superblock",
 ]
 # Experiments, which the unit tests compose, are left to `make test-all`.
 TRIED = [*RUNS, *(pytest.param(word, marks=pytest.mark.slow) for word in EXPERIMENTS)]
@@ -85,7 +88,7 @@ def test_an_epoch_with_these_options(
         more.append(f"data.path={one_to_four_store}")
     else:
         more += [f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}"]
-        if not {"stage=stage1", SCRATCH, "experiment=demo/stage1"} & set(words):
+        if not {"stage=stage1", "stage=superblock", SCRATCH, "experiment=demo/stage1"} & set(words):
             more.append(f"stage1={stage1}")
         if options.startswith("experiment=demo/"):
             more += ["backbone.se=true", "backbone.attention=true"]  # as that Stage 1 has them
@@ -107,6 +110,7 @@ def test_an_epoch_with_these_options(
     for option in FILES & set(words) - set(EXPERIMENTS):
         group, _, name = option.partition("=")
         file = OmegaConf.to_container(OmegaConf.load(CONF / f"{group}/{name}.yaml"), resolve=False)
-        for key in set(file) - {"defaults"}:
-            if f"{group}.{key}" not in overridden and "${" not in str(file[key]):
-                assert composed[group][key] == file[key], key
+        at = "" if (CONF / f"{group}/{name}.yaml").read_text().startswith(GLOBAL) else f"{group}."
+        for key, value in leaves(OmegaConf.create({k: file[k] for k in set(file) - {"defaults"}})):
+            if f"{at}{key}" not in overridden and "${" not in str(value):
+                assert OmegaConf.select(OmegaConf.create(composed), f"{at}{key}") == value, key

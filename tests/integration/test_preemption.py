@@ -85,12 +85,17 @@ KINDS = {
         *("data.mixup=0.3", "trainer.limit_train_batches=0.9", "trainer.limit_val_batches=0.5"),
         *("data.eval_batch_size=8", "data.batch_size=64"),
     ),
+    "superblock": (
+        *("stage=superblock", "backbone.width=2", "data.crop=64", "data.batch_size=16"),
+        "callbacks.verify_batches=8",
+    ),
     "steps": ("stage=stage1", "trainer.max_steps=8", "trainer.check_val_every_n_epoch=2"),
 }
 
 FAST = {
     "plain": ("inside the first epoch", "validation", "epoch's end"),
     "intervals": ("inside an epoch",),
+    "superblock": ("inside an epoch", "validation"),
     "steps": ("epoch's end",),
 }
 

@@ -27,6 +27,8 @@ from av1part.options import (
     INPUT_PLANES,
     MOST,
     MOST_CROP,
+    MOST_DEPTH,
+    MOST_WIDTH,
     OBJECTIVES,
     OUTSIDES,
     PLACEMENTS,
@@ -180,8 +182,8 @@ class Backbone:
 class Superblock:
     """Fully convolutional, over whole superblocks; of stage=superblock."""
 
-    width: int = option(16, "channels at stride 2; more at others in proportion", low=1, high=4096)
-    depth: int = option(1, "residual blocks at each stride", low=1, high=64)
+    width: int = option(16, "channels at stride 2, and so at all", low=1, high=MOST_WIDTH)
+    depth: int = option(1, "residual blocks at each stride", low=1, high=MOST_DEPTH)
     planes: list[str] = option(list(INPUT_PLANES), f"any of {', '.join(INPUT_PLANES)}")
 
 
@@ -584,6 +586,9 @@ class Bundle:
     stage3_rect: Any = checkpoint(None, "likewise")
     stage3_ab: Any = checkpoint(None, "likewise; not at 8x8")
     stage3_1to4: Any = checkpoint(None, "likewise; for taxonomy v6_1to4, not at 8x8")
+    superblock: str | None = option(
+        None, "checkpoint of stage=superblock, instead of a cascade", path=True
+    )
     ensemble: str = option("mean", "how several checkpoints answer", choices=ENSEMBLES)
     calibration: str = option(
         "auto", "auto: stored beside the checkpoints, if there", choices=("auto", "stored", "none")
@@ -607,6 +612,9 @@ class Predict:
     stage3_rect: Any = checkpoint(None, "likewise")
     stage3_ab: Any = checkpoint(None, "likewise; not at 8x8")
     stage3_1to4: Any = checkpoint(None, "likewise; for taxonomy v6_1to4, not at 8x8")
+    superblock: str | None = option(
+        None, "checkpoint of stage=superblock, instead of a cascade", path=True
+    )
     ensemble: str = option("mean", "how several checkpoints answer", choices=ENSEMBLES)
     calibration: str = option(
         "auto", "auto: stored beside the checkpoints, if there", choices=("auto", "stored", "none")

@@ -25,7 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from av1part.models.network import Network
-from av1part.options import CONDITIONINGS, INPUT_PLANES, Conditioning
+from av1part.options import (
+    CONDITIONINGS,
+    INPUT_PLANES,
+    MOST_DEPTH,
+    MOST_WIDTH,
+    Conditioning,
+)
 from av1part.partition import SIZES, Partition, Taxonomy
 from av1part.quantiser import AC_STEPS
 
@@ -260,8 +266,9 @@ class SuperblockNetwork(Network):
         self.backbone: SuperblockTrunk
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
-        if width < 1 or depth < 1:
-            raise ValueError(f"width and depth must be at least 1, got {width} and {depth}")
+        for name, value, most in (("width", width, MOST_WIDTH), ("depth", depth, MOST_DEPTH)):
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
         self.types = {size: list(map(int, taxonomy.at(size).partitions)) for size in SIZES}
         self.normalise = InputPlanes(bit_depth, planes)
         self.backbone = SuperblockTrunk(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from av1part.data.serve.blocks import Batch
-from av1part.data.serve.crops import node_key, partition_key
+from av1part.data.serve.crops import SUPERBLOCK, node_key, partition_key
+from av1part.data.serve.superblocks import REFERENCE_SIZE
 from av1part.metrics.scores import (
     Scores,
     accuracy_from_confusion,
@@ -21,6 +22,7 @@ from av1part.metrics.scores import (
 )
 from av1part.models.losses import build_loss
 from av1part.models.superblock import SuperblockNetwork
+from av1part.options import MOST_CROP
 from av1part.partition import IGNORED, SIZES, SUPERBLOCK_STAGE, Partition
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.runs.schema import BY_SIZE, LOG_LOSS
@@ -76,6 +78,7 @@ class SuperblockStage(StageModule):
         if method != "scratch":
             raise ConfigError(f"{self.stage_name} is trained from a random start, not by {method}")
         try:
+            _check_data(data)
             types = taxonomy_of(taxonomy)
             self._set_classes(types.at(data["size"]))
             self.classifier = SuperblockNetwork(
@@ -244,6 +247,21 @@ def _size_scores(log_loss: float, matrix: Any) -> dict[str, float]:
         "macro_f1": figure(macro_f1_from_confusion(matrix)),
         "nodes": int(matrix.sum()),
     }
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """Check what is recorded of the data, which may be a file's claim.
+
+    Raises:
+        ValueError: if there is no such data.
+    """
+    if (data["size"], data["context"]) != (REFERENCE_SIZE, 0):
+        raise ValueError(f"its scores are of {REFERENCE_SIZE}x{REFERENCE_SIZE} nodes")
+    crop = data["crop"]
+    if type(crop) is not int or crop % SUPERBLOCK or not SUPERBLOCK <= crop <= MOST_CROP:
+        raise ValueError(f"no crop has {crop!r} samples a side")
+    if not data["qindex"]:
+        raise ValueError("no qindex was trained on")
 
 
 def _legal(counts: Sequence[int], types: Sequence[int]) -> list[int]:

@@ -45,6 +45,9 @@ CHOICES = sorted(
 )
 
 
+DATA = {"bit_depth": 8, "size": 16, "context": 0}
+
+
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     register()
@@ -70,7 +73,7 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
             **{key: values[key] for key in ("taxonomy", "loss", "optimizer", "scheduler")},
             backbone={**backbone, "width": 2},
             conditioning=values["conditioning"],
-            data={"bit_depth": 8, "size": 16, "counts_by_size": counts},
+            data={**DATA, "crop": 256, "qindex": [80, 128], "counts_by_size": counts},
         )
     return stage_class(stage)(
         taxonomy="v6_1to4" if stage == "stage3_1to4" else values["taxonomy"],
@@ -81,7 +84,7 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
         loss=values["loss"],
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
-        data={"bit_depth": 8, "size": 16, "context": 0, "class_counts": [5] * classes[stage]},
+        data={**DATA, "class_counts": [5] * classes[stage]},
         adapter=values["adapter"] if name == "adapter" else None,
         conditioning=values["conditioning"],
     )

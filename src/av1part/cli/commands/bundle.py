@@ -12,6 +12,7 @@ from av1part.cli.commands.show import lines
 from av1part.predictors.bundle import NO_LICENCE, Bundle, bundle_contents, write_bundle
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.fit import fit_bundle
+from av1part.predictors.superblock import load_superblock
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded
 
@@ -49,17 +50,22 @@ def _predictor(cfg: DictConfig) -> Bundle:
         ConfigError: if an option does not apply to the kind.
     """
     checkpoints = given_checkpoints(cfg)
+    given = [*checkpoints, *(["superblock"] if cfg.superblock is not None else [])]
     if cfg.kind != "cascade":
-        if checkpoints:
-            raise ConfigError(
-                f"kind={cfg.kind} is fitted on data: leave out {', '.join(checkpoints)}"
-            )
+        if given:
+            raise ConfigError(f"kind={cfg.kind} is fitted on data: leave out {', '.join(given)}")
         return fit_bundle(cfg.kind, data_source(cfg), split_seed=cfg.data.split_seed)
-    if "stage1" not in checkpoints:
-        raise ConfigError("av1part bundle needs stage1=CKPT stage2=CKPT ..., or kind=prior")
+    if cfg.superblock is None and "stage1" not in checkpoints:
+        raise ConfigError(
+            "av1part bundle needs stage1=CKPT stage2=CKPT ..., superblock=CKPT, or kind=prior"
+        )
+    if cfg.superblock is not None and checkpoints:
+        raise ConfigError(f"superblock= is a predictor alone: leave out {', '.join(checkpoints)}")
     if cfg.data.path is not None or cfg.data.split_list is not None:
         raise ConfigError(
             "data.* is for kind=prior and kind=variance: a cascade is trained already"
         )
+    if cfg.superblock is not None:
+        return Bundle(load_superblock(cfg.superblock))
     cascades = load_cascades(checkpoints, calibration=cfg.calibration, ensemble=cfg.ensemble)
     return Bundle(cascades)

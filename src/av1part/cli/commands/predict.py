@@ -26,6 +26,7 @@ from av1part.predictors.bundle import check_domain, read_bundle
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.interface import Predictor
 from av1part.predictors.run import Prediction, predict_source, qindex_of
+from av1part.predictors.superblock import load_superblock
 from av1part.predictors.table import TableWriter, to_table
 from av1part.report.draw.packed import pack_frame
 from av1part.report.render.viewer import FrameChoice, predictions_page
@@ -54,9 +55,11 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """
     if OmegaConf.is_missing(cfg, "out"):
         raise ConfigError("av1part predict needs out=DIR, the folder to make")
-    if bool(given_checkpoints(cfg)) == (cfg.model is not None):
+    given = (bool(given_checkpoints(cfg)), cfg.superblock is not None, cfg.model is not None)
+    if sum(given) != 1:
         raise ConfigError(
-            "av1part predict needs a predictor: stage1=CKPT stage2=CKPT ..., or model=BUNDLE"
+            "av1part predict needs one predictor: stage1=CKPT stage2=CKPT ..., superblock=CKPT, or "
+            "model=BUNDLE"
         )
     if cfg.model is not None and (cfg.ensemble, cfg.calibration) != ("mean", "auto"):
         raise ConfigError("ensemble= and calibration= are for checkpoints: a bundle has its own")
@@ -118,6 +121,8 @@ def _predictor(cfg: DictConfig) -> Predictor:
     compute = Compute(cfg.device, cfg.precision)
     if cfg.model is not None:
         return read_bundle(cfg.model, compute)
+    if cfg.superblock is not None:
+        return load_superblock(cfg.superblock, compute=compute)
     return load_cascades(
         given_checkpoints(cfg),
         calibration=cfg.calibration,

@@ -1,0 +1,137 @@
+"""`stage=superblock` through the command line: train, validate, bundle, predict, and refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from av1part.checkpoints.load import load_stage, read_checkpoint
+from av1part.evaluation.attach import attach_data
+from av1part.evaluation.evaluate import evaluate_sizes
+from av1part.partition import SIZES
+from av1part.predictors.table import PROBABILITIES
+from av1part.stages.superblock import SuperblockStage, mean_log_loss, size_scores
+
+from .conftest import Command
+
+TINY = (
+    *("stage=superblock", "backbone.width=2", "data.crop=64", "data.batch_size=16", "logger=none"),
+    *(
+        "trainer.max_epochs=2",
+        "callbacks.plots=false",
+        "taxonomy=v6_1to4",
+        "callbacks.patience=null",
+    ),
+)
+
+
+@pytest.fixture
+def words(one_to_four_store: Path) -> tuple[str, ...]:
+    return ("train", *TINY, f"data.path={one_to_four_store}")
+
+
+def test_it_trains_validates_and_predicts(av1part: Command, words: tuple[str, ...]) -> None:
+    ran = av1part(*words, "name=net", "callbacks.plots=true")
+    assert ran.code == 0, ran.err
+    best = Path("runs/net/checkpoints/best.ckpt")
+    record = json.loads(best.with_name("best.verified.json").read_text())
+    assert record["delta_pp"] == 0
+    assert record["log_loss_live"] == pytest.approx(record["log_loss_reloaded"], abs=1e-6)
+    validated = av1part("validate", best)
+    assert "every figure" in validated.out, validated.out + validated.err
+
+    metrics = json.loads(Path("runs/net/metrics.json").read_text())
+    assert sorted(metrics["by_size"], key=int) == [str(size) for size in SIZES]
+    with Path("runs/net/history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    chosen = min(history, key=lambda row: float(row["log_loss"]))
+    assert metrics["epoch"] == int(chosen["epoch"])
+    for size in SIZES:
+        logged = float(chosen[f"log_loss.{size}"])
+        assert metrics["by_size"][str(size)]["log_loss"] == pytest.approx(logged, abs=1e-5)
+    assert metrics["log_loss"] == pytest.approx(float(chosen["log_loss"]), abs=1e-5)
+    assert metrics["by_size"]["16"]["macro_f1"] == metrics["macro_f1"]
+    assert metrics["by_size"]["16"]["accuracy"] == metrics["accuracy"]
+
+    module = load_stage(best)
+    assert isinstance(module, SuperblockStage)
+    found = evaluate_sizes(module, attach_data(module).batches("val"))
+    own = {
+        str(size): size_scores(e.logits, e.partition, module.classifier.types[size])
+        for size, e in found.items()
+    }
+    assert mean_log_loss(own) == metrics["log_loss"]
+    assert av1part("report", "runs/net").code == 0
+
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (96, 130, 3)).astype(np.uint8)).save("noise.png")
+    made = av1part("bundle", f"superblock={best}", "out=net.bundle")
+    assert made.code == 0, made.err
+    for out, given in (("a", f"superblock={best}"), ("b", "model=net.bundle")):
+        ran = av1part("predict", "noise.png", given, f"out={out}", "cq_levels=[32]", "hints=true")
+        assert ran.code == 0, ran.err
+    first, second = (pl.read_parquet(next(Path(out).glob("*.parquet"))) for out in ("a", "b"))
+    assert first.equals(second)
+    assert sorted(first["size"].unique()) == list(SIZES)
+    sums = first.select(pl.sum_horizontal(PROBABILITIES)).to_series()
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bits(av1part: Command, words: tuple[str, ...]) -> None:
+    states = []
+    for name in ("one", "two"):
+        assert av1part(*words, f"name={name}", "trainer.max_epochs=1").code == 0
+        states.append(read_checkpoint(f"runs/{name}/checkpoints/last.ckpt")["state_dict"])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert av1part(*words, "name=other", "trainer.max_epochs=1", "seed=7").code == 0
+    other = read_checkpoint("runs/other/checkpoints/last.ckpt")["state_dict"]
+    assert any(not torch.equal(states[0][key], other[key]) for key in other)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("data.context=4", "data.context does nothing with stage=superblock"),
+        ("data.sampling=balanced", "data.sampling does nothing with stage=superblock"),
+        ("method=finetune", "leave out method=finetune"),
+        ("stage1=some.ckpt", "leave out stage1"),
+        ("injection=uniform", "leave out injection=uniform"),
+        ("backbone=resnet18", "stage=superblock has no such backbone"),
+        ("data.crop=100", "data.crop must be a multiple of 64"),
+        ("backbone.planes=[colour]", "planes must be some of"),
+        ("loss=hard_negative", "hard_negative"),
+    ],
+)
+def test_what_it_has_not_is_refused(
+    av1part: Command, words: tuple[str, ...], word: str, reason: str
+) -> None:
+    kept = [w for w in words if not (word.startswith("backbone=") and w.startswith("backbone."))]
+    ran = av1part(*kept, word)
+    assert ran.code == 2, ran.err
+    assert len(ran.error_lines) == 1
+    assert reason in ran.error_lines[0]
+    assert not Path("runs").exists()
+
+
+def test_blocks_have_no_crops(av1part: Command, on_small: tuple[str, ...]) -> None:
+    ran = av1part("train", "stage=stage1", *on_small, "data.crop=128")
+    assert ran.code == 2
+    assert "data.crop does nothing with stage=stage1" in ran.error_lines[0]
+    ran = av1part("train", "stage=stage1", "backbone=superblock", *on_small)
+    assert ran.code == 2
+    assert "stage=stage1 has no such backbone" in ran.error_lines[0]
+
+
+def test_it_is_no_stage_of_a_cascade(av1part: Command, words: tuple[str, ...]) -> None:
+    assert av1part(*words, "name=net", "trainer.max_epochs=1").code == 0
+    best = "runs/net/checkpoints/best.ckpt"
+    ran = av1part("pipeline", f"stage1={best}")
+    assert ran.code == 2
+    assert "is of superblock, expected one of stage1" in ran.error_lines[0]
