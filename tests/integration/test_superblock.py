@@ -15,9 +15,12 @@ from PIL import Image
 from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.evaluation.attach import attach_data
 from av1part.evaluation.evaluate import evaluate_sizes
-from av1part.partition import SIZES
+from av1part.metrics.calibration import TEMPERATURES, negative_log_likelihood
+from av1part.partition import SIZES, taxonomy
+from av1part.predictors.superblock import load_superblock
 from av1part.predictors.table import PROBABILITIES
 from av1part.stages.superblock import SuperblockStage, mean_log_loss, size_scores
+from av1part.system.errors import CalibrationError
 
 from .conftest import Command
 
@@ -82,6 +85,36 @@ def test_it_trains_validates_and_predicts(av1part: Command, words: tuple[str, ..
     assert sorted(first["size"].unique()) == list(SIZES)
     sums = first.select(pl.sum_horizontal(PROBABILITIES)).to_series()
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
+
+
+def test_its_sizes_are_calibrated_on_val(av1part: Command, words: tuple[str, ...]) -> None:
+    assert av1part(*words, "name=net").code == 0
+    best = Path("runs/net/checkpoints/best.ckpt")
+    assert load_superblock(best).temperatures == {}
+    with pytest.raises(CalibrationError, match="av1part calibrate"):
+        load_superblock(best, calibration="stored")
+    ran = av1part("calibrate", best)
+    assert ran.code == 0, ran.err
+    predictor, module = load_superblock(best, calibration="stored"), load_stage(best)
+    data = attach_data(module)
+    for size, evaluation in evaluate_sizes(module, data.batches("val")).items():
+        own = data.taxonomy if size == 16 else taxonomy("v6_1to4").at(size)
+        labels = own.superblock.labels[evaluation.partition]
+        fitted = predictor.temperatures[size]
+
+        def loss(temperature: float, logits=evaluation.logits, labels=labels) -> float:
+            return negative_log_likelihood(logits, labels, temperature)
+
+        others = np.clip([1.0, 0.98 * fitted, 1.02 * fitted], *TEMPERATURES)
+        assert loss(fitted) <= min(map(loss, others)) + 1e-9
+    raw = load_superblock(best, calibration="none")
+    plane = data.store.plane(data.store.sequences[0])[0]
+    warm, cold = (p.predict(plane, 8, 128)[16] for p in (predictor, raw))
+    assert not np.array_equal(warm, cold)
+    np.testing.assert_array_equal(warm.argmax(-1), cold.argmax(-1))
+    record = json.loads(best.with_name("best.calibration.json").read_text())
+    assert record["temperature"] == record["by_size"]["16"]
+    assert len(record["by_size"]["64"]["cross_fitted"]) > 0
 
 
 def test_the_same_seed_gives_the_same_bits(av1part: Command, words: tuple[str, ...]) -> None:

@@ -6,8 +6,9 @@ checkpoints -> logits for every val node -> fitted, and cross-fitted by sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,15 @@ from av1part.evaluation.attach import (
     check_pixels,
     device_of,
 )
-from av1part.evaluation.evaluate import evaluate
+from av1part.evaluation.evaluate import evaluate, evaluate_sizes
 from av1part.evaluation.nodes import node_columns
 from av1part.metrics.calibration import negative_log_likelihood, reliability, softmax
 from av1part.metrics.scores import figure
 from av1part.models.freeze import state_sha256
 from av1part.options import Ensemble, Objective
-from av1part.partition import IGNORED, Stage
+from av1part.partition import IGNORED, Stage, taxonomy
 from av1part.stages.base import StageModule
+from av1part.stages.superblock import SuperblockStage
 from av1part.system.environment import versions
 from av1part.system.errors import StoreError
 from av1part.system.files import sha256_file
@@ -71,6 +73,8 @@ def calibrate_alone(
     """
     sha256 = sha256_file(path) if path.is_file() else ""
     module = load_stage(path)
+    if isinstance(module, SuperblockStage):
+        return _calibrate_superblock(path, sha256, module, source, compute)
     stage, root = module.stage, module.taxonomy.root
     data = attach_data(module, source, stage=root.name)
     check_pixels(module, data, "val")
@@ -79,8 +83,7 @@ def calibrate_alone(
     sequences = node_columns(data.store, evaluation.node)["sequence"].to_numpy().astype(str)
     partition, logits = evaluation.partition, evaluation.logits.astype(np.float64)
 
-    def temperature(mask: NDArray[np.bool_]) -> float:
-        return stage_temperature(stage, partition[mask], logits[mask])
+    temperature = partial(_temperature_of, stage, partition, logits)
 
     def cut(mask: NDArray[np.bool_]) -> float:
         scores = softmax(logits[mask], temperature(mask))[:, 1]
@@ -98,6 +101,43 @@ def calibrate_alone(
     member = _Member(path, sha256, module, partition, sequences, logits)
     _refuse_empty(stage, partition, data)
     return _store(member, data, _fit(sequences, temperature), threshold)
+
+
+def _calibrate_superblock(
+    path: Path, sha256: str, module: SuperblockStage, source: DataSource, compute: Compute
+) -> Calibration:
+    """Fit a temperature for the nodes of every size that val has, and store them.
+
+    Raises:
+        StoreError: if val has none of 16x16.
+    """
+    data = attach_data(module, source)
+    check_pixels(module, data, "val")
+    module.to(device_of(compute.device))
+    found = evaluate_sizes(module, data.batches("val"), precision=compute.precision)
+    by_size, reference = {}, None
+    for size, evaluation in found.items():
+        if not len(evaluation.node):
+            continue
+        sequences = node_columns(data.store, evaluation.node)["sequence"].to_numpy().astype(str)
+        logits = evaluation.logits.astype(np.float64)
+        stage = taxonomy(module.taxonomy.name).at(size).superblock
+        choose = partial(_temperature_of, stage, evaluation.partition, logits)
+        by_size[str(size)] = _fit(sequences, choose)
+        if size == data.size:
+            reference = _Member(path, sha256, module, evaluation.partition, sequences, logits)
+    if reference is None:
+        raise StoreError(f"{data.path}: the val split has no {data.size}x{data.size} node")
+    return _store(reference, data, by_size[str(data.size)], None, by_size)
+
+
+def _temperature_of(
+    stage: Stage,
+    partition: NDArray[np.int64],
+    logits: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+) -> float:
+    return stage_temperature(stage, partition[mask], logits[mask])
 
 
 def calibrate_cascade(
@@ -194,6 +234,7 @@ def _store(
     data: BlockDataModule,
     temperature: FittedValue,
     threshold: StoredThreshold | None,
+    by_size: Mapping[str, FittedValue] | None = None,
 ) -> Calibration:
     """Score the temperatures on the nodes of the stage, cross-fitted, and write the record."""
     module = member.module
@@ -218,6 +259,7 @@ def _store(
         threshold=threshold,
         nll=BeforeAfter(*map(figure, nll)),
         ece=BeforeAfter(*map(figure, ece)),
+        by_size=by_size,
     )
     write_calibration(member.path, calibration, versions())
     return calibration

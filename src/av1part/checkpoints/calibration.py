@@ -16,6 +16,7 @@ from typing import Any
 
 from av1part.metrics.calibration import TEMPERATURES
 from av1part.options import ENSEMBLES, OBJECTIVES, Ensemble, Objective
+from av1part.partition import SIZES
 from av1part.runs.schema import calibration_path
 from av1part.system.errors import CheckpointError
 from av1part.system.files import read_json, sha256_file, write_json
@@ -81,6 +82,8 @@ class Calibration:
         threshold: Of Stage 1; None for any other.
         nll: Mean negative log-likelihood on these nodes, nats.
         ece: Expected calibration error on them, a fraction.
+        by_size: Of the superblock network, node size to the temperature of its nodes; its other
+            figures are of 16x16. None for any other stage.
     """
 
     file: str
@@ -97,6 +100,7 @@ class Calibration:
     threshold: StoredThreshold | None
     nll: BeforeAfter
     ece: BeforeAfter
+    by_size: Mapping[str, FittedValue] | None = None
 
 
 def write_calibration(path: Path, calibration: Calibration, versions: Mapping[str, str]) -> Path:
@@ -182,7 +186,17 @@ def _parse(values: Mapping[str, Any]) -> Calibration:
         threshold=threshold,
         nll=_before_after(values["nll"]),
         ece=_before_after(values["ece"]),
+        by_size=_by_size(values.get("by_size"), bounds),
     )
+
+
+def _by_size(values: Any, bounds: tuple[float, float]) -> dict[str, FittedValue] | None:
+    if values is None:
+        return None
+    known = {str(size) for size in SIZES}
+    if not values.keys() <= known:
+        raise ValueError(values)
+    return {size: FittedValue(**_fitted_value(value, *bounds)) for size, value in values.items()}
 
 
 def _before_after(values: Mapping[str, Any]) -> BeforeAfter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.load import load_stage
 from av1part.evaluation.attach import CPU, Compute, device_of
 from av1part.evaluation.evaluate import inference
 from av1part.models.superblock import SUPERBLOCK
+from av1part.options import CalibrationSource
 from av1part.partition import SUPERBLOCK_STAGE, Partition
 from av1part.predictors.interface import TYPES, Distributions, Domain, at_depth, whole_nodes
 from av1part.stages.superblock import SuperblockStage
-from av1part.system.errors import CheckpointError
+from av1part.system.errors import CalibrationError, CheckpointError
+from av1part.system.files import expanded
+
+log = logging.getLogger(__name__)
 
 PASS_SIDE = 2048
 """Luma samples a side of the largest square that goes through the network at once.
@@ -122,11 +128,14 @@ def _keep(
     probabilities[places[0], places[1]] = distribution.cpu().numpy()
 
 
-def load_superblock(path: str | Path, *, compute: Compute = CPU) -> SuperblockPredictor:
+def load_superblock(
+    path: str | Path, *, calibration: CalibrationSource = "auto", compute: Compute = CPU
+) -> SuperblockPredictor:
     """Load the predictor from a checkpoint.
 
     Args:
         path: The checkpoint.
+        calibration: `stored` beside it; `auto`, stored if there is one; `none`.
         compute: Device and precision.
 
     Returns:
@@ -134,8 +143,33 @@ def load_superblock(path: str | Path, *, compute: Compute = CPU) -> SuperblockPr
 
     Raises:
         CheckpointError: if the file is refused, or is of another stage.
+        CalibrationError: if no calibration is stored, with `stored`.
     """
+    path = expanded(path)
     module = load_stage(path, stage=SUPERBLOCK_STAGE)
     if not isinstance(module, SuperblockStage):
         raise CheckpointError(f"checkpoint {path} is not of {SUPERBLOCK_STAGE}")
-    return SuperblockPredictor(module.to(device_of(compute.device)), precision=compute.precision)
+    return SuperblockPredictor(
+        module.to(device_of(compute.device)),
+        _temperatures(path, calibration),
+        precision=compute.precision,
+    )
+
+
+def _temperatures(path: Path, calibration: CalibrationSource) -> dict[int, float]:
+    """Return the stored temperature of each size; none where there is no calibration.
+
+    Raises:
+        CalibrationError: if it is asked for and not there.
+    """
+    stored = read_calibration(path) if calibration != "none" else None
+    if stored is not None and stored.by_size is not None:
+        return {int(size): value.fitted for size, value in stored.by_size.items()}
+    if calibration == "stored":
+        raise CalibrationError(
+            f"no calibration of each node size is stored beside {path}: av1part calibrate {path} "
+            "makes one"
+        )
+    if calibration == "auto":
+        log.warning("no calibration is stored beside %s: probabilities are raw", path)
+    return {}

@@ -177,3 +177,24 @@ def test_every_parameter_gets_a_gradient() -> None:
     # A unit of a network this narrow may be dead; a whole layer is not.
     assert not [name for name in without if "weight" in name]
     assert len(built.backbone.down) == len(STRIDES)
+
+
+def test_it_learns_where_a_node_is_cut() -> None:
+    """Steps of 12 samples across or along 8x8 nodes: each cell must see its own node."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, (1, 16, 16))
+    luma = np.full((1, 128, 128), 128)
+    for row, col in np.ndindex(16, 16):
+        half = [(slice(0, 0),), (slice(4),), (slice(None), slice(4))][label[0, row, col]]
+        luma[0, 8 * row : 8 * row + 8, 8 * col : 8 * col + 8][half] += 12
+    luma += rng.integers(-2, 3, luma.shape)
+    block, target = torch.from_numpy(luma.astype(np.uint8))[:, None], torch.from_numpy(label)
+    torch.manual_seed(0)
+    built = SuperblockNetwork(taxonomy=taxonomy("v6"), bit_depth=8, width=8)
+    optimizer = torch.optim.AdamW(built.parameters(), lr=5e-3)
+    for _ in range(60):
+        logits = built(block, torch.tensor([80]))[8][:, :4]
+        optimizer.zero_grad()
+        torch.autograd.backward(torch.nn.functional.cross_entropy(logits, target))
+        optimizer.step()
+    assert (logits.argmax(1) == target).float().mean() > 0.98

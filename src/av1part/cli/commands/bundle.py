@@ -66,6 +66,6 @@ def _predictor(cfg: DictConfig) -> Bundle:
             "data.* is for kind=prior and kind=variance: a cascade is trained already"
         )
     if cfg.superblock is not None:
-        return Bundle(load_superblock(cfg.superblock))
+        return Bundle(load_superblock(cfg.superblock, calibration=cfg.calibration))
     cascades = load_cascades(checkpoints, calibration=cfg.calibration, ensemble=cfg.ensemble)
     return Bundle(cascades)

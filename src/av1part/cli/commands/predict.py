@@ -122,7 +122,7 @@ def _predictor(cfg: DictConfig) -> Predictor:
     if cfg.model is not None:
         return read_bundle(cfg.model, compute)
     if cfg.superblock is not None:
-        return load_superblock(cfg.superblock, compute=compute)
+        return load_superblock(cfg.superblock, calibration=cfg.calibration, compute=compute)
     return load_cascades(
         given_checkpoints(cfg),
         calibration=cfg.calibration,
