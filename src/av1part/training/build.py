@@ -55,7 +55,7 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
 def _build_superblock_data(settings: Settings) -> SuperblockDataModule:
     """Return the data module of the superblock network."""
     data = settings["data"]
-    blocks = ("size", "context", "eval_batch_size", "planes", "sampling", "noise", "mixup")
+    blocks = ("size", "context", "eval_batch_size", "sampling", "noise", "mixup")
     _refuse_changed(data, blocks, SUPERBLOCK_STAGE)
     own = {key: value for key, value in data.items() if key not in blocks}
     return SuperblockDataModule(**own, taxonomy=settings["taxonomy"], seed=settings["seed"])

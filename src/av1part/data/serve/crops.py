@@ -173,13 +173,14 @@ class CropPlaces:
 class CropReader(Dataset[Batch]):
     """Crops with label maps, indexed by arrays of view, row, column and symmetry."""
 
-    def __init__(self, views: Views, side: int | None) -> None:
+    def __init__(self, views: Views, side: int | None, *, pixels: bool = True) -> None:
         """Serve crops of views.
 
         Args:
             views: The views.
             side: Luma samples a side of a crop; None serves whole frames with node numbers, from
                 `Views.first_row` on, the maps padded to whole superblocks.
+            pixels: Whether batches have `block`; else `position`, the index, to cut it elsewhere.
 
         Raises:
             StoreError: if samples have more than 15 bits.
@@ -191,6 +192,7 @@ class CropReader(Dataset[Batch]):
             )
         self.views = views
         self.side = side
+        self.pixels = pixels
         self.dtype = np.dtype(np.uint8 if depth <= 8 else np.int16)
 
     def __len__(self) -> int:
@@ -211,7 +213,10 @@ class CropReader(Dataset[Batch]):
         """
         crops = [self._crop(*place) for place in index.tolist()]
         stacked = {key: torch.from_numpy(np.stack([c[key] for c in crops])) for key in crops[0]}
-        stacked["block"] = stacked["block"][:, None]
+        if self.pixels:
+            stacked["block"] = stacked["block"][:, None]
+        else:
+            stacked["position"] = torch.from_numpy(index)
         qindex = torch.from_numpy(self.views.qindex[index[:, 0]].astype(np.int64))
         return {**stacked, "qindex": qindex}
 
@@ -221,9 +226,11 @@ class CropReader(Dataset[Batch]):
         lengths = (bottom - row, width) if self.side is None else (self.side, self.side)
         rows = np.clip(np.arange(row, row + lengths[0]), views.top[view], bottom - 1)
         cols = np.minimum(np.arange(col, col + lengths[1]), width - 1)
-        plane = views.store.plane(views.store.sequences[views.sequence[view]])
-        frame = plane[views.frame[view]].reshape(-1)
-        crop = {"block": frame[_places(rows * width, cols, symmetry)].astype(self.dtype)}
+        crop = {}
+        if self.pixels:
+            plane = views.store.plane(views.store.sequences[views.sequence[view]])
+            frame = plane[views.frame[view]].reshape(-1)
+            crop["block"] = frame[_places(rows * width, cols, symmetry)].astype(self.dtype)
         for size in views.nodes:
             rows_there, cols_there, start = (int(x[view]) for x in views.grid(size))
             cells = [-(-length // SUPERBLOCK) * SUPERBLOCK // size for length in lengths]

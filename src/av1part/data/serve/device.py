@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from av1part.data.serve.blocks import Batch, BlockReader
+from av1part.data.serve.crops import CropReader
+from av1part.partition import SYMMETRIES
 
 
 class NodeReader(Dataset[Batch]):
@@ -50,7 +52,9 @@ class DeviceBlocks:
         planes = [reader.store.plane(name) for name in reader.store.sequences]
         starts = np.cumsum([0, *(plane.size for plane in planes)])
         shapes = np.array([plane.shape for plane in planes])
-        self.samples: Tensor = _flat(planes, reader, device) if shared is None else shared.samples
+        self.samples: Tensor = (
+            _flat(planes, reader.dtype, device) if shared is None else shared.samples
+        )
         sequences, frames, rows, cols = reader.places()
         height, width = shapes[sequences, 1], shapes[sequences, 2]
         base = starts[sequences] + frames.astype(np.int64) * height * width
@@ -74,8 +78,50 @@ class DeviceBlocks:
         return self.samples[places][:, None]
 
 
-def _flat(planes: Sequence[NDArray[Any]], reader: BlockReader, device: torch.device) -> Tensor:
+class DeviceCrops:
+    """The planes of a store in a device's memory, to cut a reader's crops there."""
+
+    def __init__(self, reader: CropReader, device: torch.device) -> None:
+        """Copy the planes to the device.
+
+        Args:
+            reader: The crops to cut, all of one side.
+            device: The device.
+        """
+        assert reader.side is not None
+        views, store = reader.views, reader.views.store
+        planes = [store.plane(name) for name in store.sequences]
+        starts = np.cumsum([0, *(plane.size for plane in planes)])
+        self.samples: Tensor = _flat(planes, reader.dtype, device)
+        base = starts[views.sequence] + views.frame * views.height * views.width
+        self.base, self.width, self.top, self.bottom = (
+            torch.from_numpy(np.ascontiguousarray(x, dtype=np.int64)).to(device)
+            for x in (base, views.width, views.top, views.bottom)
+        )
+        self.offsets = torch.arange(reader.side, device=device)
+        flags = [(s.transpose, s.top_bottom, s.left_right) for s in SYMMETRIES]
+        self.flags = torch.tensor(flags, device=device)
+
+    def __call__(self, position: Tensor) -> Tensor:
+        """Cut crops by view, row, column and symmetry, int64 (b, 4), on the device.
+
+        The crops, (b, 1, s, s), are the same as `CropReader`'s.
+        """
+        view, row, col, turned = position.unbind(1)
+        base, width, top, bottom = (
+            x[view, None] for x in (self.base, self.width, self.top, self.bottom)
+        )
+        rows = torch.minimum(torch.maximum(row[:, None] + self.offsets, top), bottom - 1) * width
+        cols = torch.minimum(col[:, None] + self.offsets, width - 1)
+        transpose, top_bottom, left_right = (flag[:, None] for flag in self.flags[turned].T)
+        first, second = torch.where(transpose, cols, rows), torch.where(transpose, rows, cols)
+        first = torch.where(top_bottom, first.flip(1), first) + base
+        second = torch.where(left_right, second.flip(1), second)
+        return self.samples[first[:, :, None] + second[:, None, :]][:, None]
+
+
+def _flat(planes: Sequence[NDArray[Any]], dtype: np.dtype[Any], device: torch.device) -> Tensor:
     """Concatenate the samples of all planes, (n,)."""
     # Copies: a tensor cannot share a read-only map.
-    flat = (torch.from_numpy(plane.reshape(-1).astype(reader.dtype)) for plane in planes)
+    flat = (torch.from_numpy(plane.reshape(-1).astype(dtype)) for plane in planes)
     return torch.cat([samples.to(device) for samples in flat])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from av1part.data.serve.blocks import Batch, BatchLoader, EpochBatches
 from av1part.data.serve.crops import SUPERBLOCK, CropPlaces, CropReader, Views
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.device import DeviceCrops
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import SPLITS
 from av1part.options import MOST_CROP
@@ -43,6 +44,7 @@ class SuperblockDataModule(BlockDataModule):
         split_list: str | Path | None = None,
         batch_size: int = 8,
         num_workers: int = 0,
+        planes: str = "host",
         augment: str = "none",
         seed: int = 42,
     ) -> None:
@@ -57,6 +59,8 @@ class SuperblockDataModule(BlockDataModule):
             split_list: CSV `sequence,split` for `by_sequence`.
             batch_size: Crops per training batch; evaluation takes one frame at a time.
             num_workers: Loader processes; batches do not depend on it.
+            planes: `host`, or `device` to keep them in the memory of the Trainer's device and cut
+                the crops of training there.
             augment: `none`, or `symmetries`.
             seed: Seed of order, places and symmetries.
 
@@ -73,6 +77,7 @@ class SuperblockDataModule(BlockDataModule):
             split_list=split_list,
             batch_size=batch_size,
             num_workers=num_workers,
+            planes=planes,
             augment=augment,
             seed=seed,
         )
@@ -83,6 +88,7 @@ class SuperblockDataModule(BlockDataModule):
             )
         self.crop = crop
         self._views: dict[str, Views] = {}
+        self._crops: DeviceCrops | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and find the nodes of every size in each split; idempotent.
@@ -148,8 +154,13 @@ class SuperblockDataModule(BlockDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Move a batch."""
-        return {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
+        """Move a batch; cut its crops on the device if the planes are there."""
+        moved = {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
+        if "position" in moved:
+            if self._crops is None:
+                self._crops = DeviceCrops(CropReader(self.views("train"), self.crop), device)
+            moved["block"] = self._crops(moved.pop("position"))
+        return moved
 
     def _loader(
         self, split: str, *, training: bool, rank: int, ranks: int, in_fit: bool = False
@@ -165,7 +176,11 @@ class SuperblockDataModule(BlockDataModule):
             mapped=_WholeFrames(views) if places is None else places,
         )
         return BatchLoader(
-            CropReader(views, self.crop if training else None),
+            CropReader(
+                views,
+                self.crop if training else None,
+                pixels=not (training and in_fit and self.planes == "device"),
+            ),
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers if training else 0,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from av1part.data.serve.crops import CropReader, Views, node_key, partition_key
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.device import DeviceCrops
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.schema import NODE_SCHEMA
 from av1part.data.store.store import Store
@@ -188,6 +189,23 @@ def test_workers_serve_the_same_crops(one_to_four_store: Path) -> None:
     for one, two in zip(*served, strict=True):
         assert one.keys() == two.keys()
         assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+def test_crops_cut_on_a_device_are_the_same(depth: int, tmp_path: Path) -> None:
+    store = random_store(tmp_path / "store", [(2, 150, 90), (1, 64, 200)], depth, seed=3)
+    reader = CropReader(all_views(store), 64)
+    rng = np.random.default_rng(1)
+    view = rng.integers(0, len(reader), 64)
+    rows, cols = (
+        64 * rng.integers(0, n[view] // 64 + 1) for n in (reader.views.height, reader.views.width)
+    )
+    index = np.stack([view, rows, cols, rng.integers(0, 8, 64)], axis=1)
+    cut = DeviceCrops(reader, torch.device("cpu"))(torch.from_numpy(index))
+    assert torch.equal(cut, reader[index]["block"])
+    without = CropReader(reader.views, 64, pixels=False)[index]
+    assert "block" not in without
+    assert torch.equal(without["position"], torch.from_numpy(index))
 
 
 @pytest.mark.parametrize("crop", [0, 100, 1 << 13])
