@@ -55,11 +55,14 @@ class NodeDraws:
         return _integers(self, _LABEL, count, node.device)[node].long()
 
     def shares(self, axis: int, node: Tensor) -> Tensor:
-        """Return a number from 0 to below 1 for each node number (b,), float64, shape (b,).
+        """Return a number from 0 to below 1 for each node.
 
         Args:
             axis: 0 for rows or 1 for columns, whose numbers are independent.
             node: Node numbers, int64, shape (b,).
+
+        Returns:
+            float64, shape (b,).
         """
         return _shares(self, _SHARES[axis])[node]
 
