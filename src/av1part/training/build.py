@@ -17,7 +17,7 @@ from av1part.models.weights import load_pretrained
 from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.stages.base import StageModule
 from av1part.stages.blocks import BlockStage
-from av1part.stages.choice import CASCADE, STAGES
+from av1part.stages.choice import cascade_class
 from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
 from av1part.training.stage2_errors import build_injection
@@ -152,9 +152,7 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
         )
     if stage1 is not None and weights != "none":
         raise ConfigError("give stage1=CKPT or backbone.weights, not both")
-    if stage not in CASCADE:
-        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    module = CASCADE[stage](
+    module = cascade_class(stage)(
         taxonomy=settings["taxonomy"],
         method=method,
         backbone=options,

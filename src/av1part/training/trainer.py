@@ -45,7 +45,7 @@ _EXPECTED_WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",  # a resumed run
     r"The 'train_dataloader' does not have many workers",  # batches are gathered in bulk
     r"The 'val_dataloader' does not have many workers",
-    r"It is recommended to use `self.log\('(train|val)/loss'",  # it is reduced already
+    r"It is recommended to use `self.log\('(train|val)/(log_)?loss",  # it is reduced already
     r"Grad strides do not match bucket view strides",  # of DDP and 1x1 convolutions
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"The `srun` command is available on your system but is not used",  # a sweep's job, or a shell
