@@ -58,7 +58,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     given = (bool(given_checkpoints(cfg)), cfg.superblock is not None, cfg.model is not None)
     if sum(given) != 1:
         raise ConfigError(
-            "av1part predict needs one predictor: stage1=CKPT stage2=CKPT ..., superblock=CKPT, or "
+            "av1part predict needs a predictor: stage1=CKPT stage2=CKPT ..., superblock=CKPT, or "
             "model=BUNDLE"
         )
     if cfg.model is not None and (cfg.ensemble, cfg.calibration) != ("mean", "auto"):
