@@ -64,6 +64,10 @@ data: need-source setup ## Build a dataset: SOURCE=clip.y4m [OUT=folder] [ARGS=.
 	@$(BIN)/av1part data build "$$SOURCE" \
 	  "out=$${OUT:-datasets/$$(name=$$(basename "$$SOURCE"); echo "$${name%.*}")}" $(ARGS)
 
+.PHONY: corpus
+corpus: need-source setup ## Two datasets from a folder, in the background: SOURCE=folder [OUT=datasets/corpus]
+	@$(BIN)/python tools/corpus.py "$$SOURCE" "$${OUT:-datasets/corpus}"
+
 .PHONY: encode
 encode: need-source need-model setup ## What the demo's predictor saves on SOURCE=clip.mp4 [MODEL=bundle] [OUT=folder]
 	@$(BIN)/av1part encode "$$SOURCE" "model=$$MODEL" \
