@@ -90,6 +90,12 @@ def encodes_examples() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def corpus_tool() -> ModuleType:
+    """What `make corpus` runs."""
+    return load_file(Path(__file__).parents[1] / "tools" / "corpus.py")
+
+
+@pytest.fixture(scope="session")
 def experiments_tool() -> ModuleType:
     """What `make experiments-report` runs."""
     return load_file(Path(__file__).parents[1] / "tools" / "experiments_report.py")
