@@ -120,7 +120,7 @@ readme-picture: setup ## Draw the picture of README.md, from the demo's run fold
 .PHONY: lock
 lock: setup ## Resolve pyproject.toml into requirements.lock anew
 	@.uv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
-	  --python-version 3.11 --extra dev --extra joblib --extra cluster --extra bench --extra vmaf pyproject.toml -o requirements.lock $(ARGS)
+	  --python-version 3.11 --extra dev --extra joblib --extra cluster --extra bench --extra trees --extra vmaf pyproject.toml -o requirements.lock $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environments and all caches; runs/ and datasets stay

@@ -92,7 +92,9 @@ def requirements(part: str, python: Path) -> Path:
         return ROOT / "requirements.lock"
     out = HOME / "lowest.txt"
     words = ["--quiet", "--resolution", "lowest-direct", "--no-emit-index-url", "--no-header"]
-    words += [word for extra in ("dev", "joblib", "cluster") for word in ("--extra", extra)]
+    words += [
+        word for extra in ("dev", "joblib", "cluster", "trees") for word in ("--extra", extra)
+    ]
     call(
         [UV, "pip", "compile", *words, "--python", python, "-o", out, ROOT / "pyproject.toml"],
         "uv finds no versions for the bounds of pyproject.toml",

@@ -17,7 +17,8 @@ Verification = Literal["module", "process"]
 Ensemble = Literal["mean", "vote"]
 CalibrationSource = Literal["auto", "fit", "stored", "none"]
 PolicyKind = Literal["cumulated", "top", "none", "split"]
-Bundled = Literal["cascade", "prior", "variance"]
+Bundled = Literal["cascade", "prior", "variance", "trees"]
+TreeWeights = Literal["none", "balanced"]
 Outside = Literal["warn", "refuse"]
 InputPlane = Literal["level", "detail", "steps"]
 Objective = Literal["macro_f1", "accuracy", "f1_positive"]
@@ -37,6 +38,7 @@ CALIBRATION_SOURCES: tuple[str, ...] = get_args(CalibrationSource)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 POLICIES: tuple[str, ...] = get_args(PolicyKind)
 BUNDLED: tuple[str, ...] = get_args(Bundled)
+TREE_WEIGHTS: tuple[str, ...] = get_args(TreeWeights)
 OUTSIDES: tuple[str, ...] = get_args(Outside)
 INPUT_PLANES: tuple[str, ...] = get_args(InputPlane)
 
