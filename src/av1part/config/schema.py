@@ -38,6 +38,7 @@ from av1part.options import (
     PROTOCOLS,
     SAMPLINGS,
     SCHEDULES,
+    TREE_WEIGHTS,
     VERIFICATIONS,
 )
 from av1part.partition import SIZES, TAXONOMIES
@@ -576,6 +577,22 @@ class FittedOn:
 
 
 @dataclass
+class Trees:
+    """How boosted trees are trained: one set of trees a node size, log loss over AV1's types."""
+
+    class_weights: str = option(
+        "none", "balanced: each type's nodes n / (k n_c)", choices=TREE_WEIGHTS
+    )
+    iterations: int = option(500, "trees of a type, at most", low=1, high=10_000)
+    patience: int = option(20, "iterations without a lower val loss", low=1, high=10_000)
+    learning_rate: float = option(0.08, "share of each tree that is added", low=_TINY, high=1)
+    leaves: int = option(31, "of a tree, at most", low=2, high=64)
+    leaf_nodes: int = option(50, "training nodes of a leaf, at least", low=1, high=10**9)
+    features: float = option(0.5, "share of the features for each tree", low=_TINY, high=1)
+    seed: int = option(42, "of that choice", low=0, high=2**31 - 1)
+
+
+@dataclass
 class Bundle:
     """Keys of `av1part bundle`."""
 
@@ -594,6 +611,7 @@ class Bundle:
         "auto", "auto: stored beside the checkpoints, if there", choices=("auto", "stored", "none")
     )
     data: FittedOn = field(default_factory=FittedOn)
+    trees: Trees = field(default_factory=Trees)
     licence: str | None = option(None, "a line for who gets the file, such as CC-BY-4.0")
     outside: str = option(
         "warn", "what it does outside of what it was trained on", choices=OUTSIDES

@@ -14,10 +14,12 @@ from av1part.predictors.bundle_cascades import pack_cascades, unpack_cascades
 from av1part.predictors.bundle_file import Arrays, Content, Packed
 from av1part.predictors.bundle_superblock import pack_superblock, unpack_superblock
 from av1part.predictors.bundle_tables import Tables, pack_tables
+from av1part.predictors.bundle_trees import pack_trees, unpack_trees
 from av1part.predictors.cascade import Cascades
 from av1part.predictors.fitted import BINS, ClassPrior, RandomSets, VarianceRule
 from av1part.predictors.interface import TYPES, Domain, Predictor
 from av1part.predictors.superblock import SuperblockPredictor
+from av1part.predictors.trees import BoostedTrees
 
 
 @dataclass(frozen=True)
@@ -44,5 +46,6 @@ KINDS: Mapping[str, Kind] = {
         RandomSets, pack_tables, Tables(RandomSets, {"set_sizes": (None,)}, seeded=True)
     ),
     "superblock": Kind(SuperblockPredictor, pack_superblock, unpack_superblock),
+    "trees": Kind(BoostedTrees, pack_trees, unpack_trees),
 }
 """Name of a kind, as the file has it, to how it is packed."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from av1part.cascade.choices import Choices
 from av1part.cascade.predictor import CascadePredictor
+from av1part.config.schema import Trees
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
@@ -17,9 +20,11 @@ from av1part.predictors.cascade import Cascades
 from av1part.predictors.fitted import ByQindex, ClassPrior, RandomSets, VarianceRule
 from av1part.predictors.interface import Predictor
 from av1part.predictors.superblock import SuperblockPredictor
+from av1part.predictors.trees import BoostedTrees
 from av1part.stages.base import StageModule
 from av1part.stages.choice import CASCADE as STAGES
 from av1part.stages.superblock import SuperblockStage
+from av1part.trees.boosting import Boosting
 
 
 def small_stage(name: str, store: Path, size: int, seed: int) -> StageModule:
@@ -87,9 +92,16 @@ def save_stage(module: StageModule, path: Path) -> Path:
     return path
 
 
+def small_boosting(**other: Any) -> Boosting:
+    """A few small trees, in a moment."""
+    few = Trees(iterations=6, leaves=6, leaf_nodes=2, features=1.0, learning_rate=0.3)
+    return Boosting(**{**asdict(few), "threads": 1, **other})
+
+
 def small_predictors(store_16: Path, store_8: Path) -> dict[str, Predictor]:
     """Return kind to a predictor of it."""
     store = Store.open(store_16)
+    nodes = np.arange(store.nodes.height)
     prior = ClassPrior.fit(store, store.nodes)
     sizes = {(16, 80): np.array([0.5, 0.3, 0.2]), (16, 200): np.array([0.25] * 4)}
     return {
@@ -97,5 +109,6 @@ def small_predictors(store_16: Path, store_8: Path) -> dict[str, Predictor]:
         "cascade": Cascades.of([small_cascade(store_16, 16), small_cascade(store_8, 8)]),
         "prior": prior,
         "variance": VarianceRule.fit(store, store.nodes),
+        "trees": BoostedTrees.fit(store, {16: nodes}, {16: nodes}, small_boosting()),
         "random": RandomSets(prior.domain, ByQindex(sizes), seed=3),
     }

@@ -254,6 +254,33 @@ def first_blob(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Fact
     return apply
 
 
+def array_changed(
+    name: str, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> Callable[[Facts, Stored], None]:
+    """Change an array of the trees at 16x16, and name it by its new hash."""
+
+    def apply(facts: Facts, stored: Stored) -> None:
+        new = change(stored[facts["tensors"][f"16/{name}"]].copy())
+        facts["tensors"][f"16/{name}"] = sha256_array(new)
+        stored[sha256_array(new)] = new
+        for digest in set(stored) - set(facts["tensors"].values()):
+            del stored[digest]
+
+    return apply
+
+
+def in_a_circle(facts: Facts, stored: Stored) -> None:
+    """Let an inner node be its own child, in place of a leaf that its parent gets."""
+
+    def change(left: NDArray[Any]) -> NDArray[Any]:
+        parent = next(i for i, child in enumerate(left) if child >= 0 and left[child] < 0)
+        child = left[parent]
+        left[parent], left[child] = left[child], child
+        return left
+
+    array_changed("left", change)(facts, stored)
+
+
 def with_nan(array: NDArray[Any]) -> NDArray[Any]:
     array.flat[0] = np.nan
     return array
@@ -277,7 +304,7 @@ STAGE = "content.cascades.16.stages.stage1"
 CHANGES: list[tuple[str, Callable[[Facts, Stored], None], str]] = [
     ("prior", facts_changed("format", 2), "has format 2, av1part .* reads 1"),
     ("prior", facts_changed("format", True), "lacks or adds facts"),
-    ("prior", facts_changed("kind", "trees"), "of kind 'trees'.*use a later av1part"),
+    ("prior", facts_changed("kind", "forest"), "of kind 'forest'.*use a later av1part"),
     ("prior", facts_changed("kind", "cascade"), "does not describe a predictor of kind cascade"),
     ("prior", facts_changed("outside", "ignore"), "cannot be"),
     ("prior", facts_changed("name", "\x1b[2J"), "cannot be"),
@@ -302,6 +329,28 @@ CHANGES: list[tuple[str, Callable[[Facts, Stored], None], str]] = [
     ("variance", first_blob(lambda a: a[::-1].copy()), "edges are not in order"),
     ("random", facts_changed("content.seed", -1), "seed"),
     ("random", first_blob(lambda a: a * 0), "do not sum to 1"),
+    ("trees", facts_changed("content.features", 0), "features are of version 0"),
+    ("trees", facts_changed("content.class_weights", "some"), "class weights"),
+    ("trees", facts_changed("content.sizes.16.types", ["NONE"]), "types at 16"),
+    ("trees", facts_changed("content.sizes.16.iterations", 1.5), "no numbers"),
+    ("trees", facts_changed("content.sizes.16.more", 1), "it has"),
+    ("trees", facts_changed("content.sizes", {}), "sizes of its domain"),
+    ("trees", facts_changed("domain.sizes", [8]), "sizes of its domain"),
+    ("trees", facts_changed("domain.one_to_four", True), "types at 16"),
+    ("trees", array_changed("base", lambda a: a[:-1].copy()), "of 7 types|of a class"),
+    ("trees", array_changed("feature", lambda a: a + 133), "none of 133"),
+    ("trees", array_changed("feature", lambda a: -1 - a), "none of 133"),
+    ("trees", array_changed("feature", lambda a: a[1:].copy()), "differ in length"),
+    ("trees", array_changed("feature", lambda a: a.astype(np.float32)), "feature is of float32"),
+    ("trees", array_changed("leaf", lambda a: a[:, None]), "leaf is of"),
+    ("trees", array_changed("leaf", with_nan), "not finite"),
+    ("trees", array_changed("leaf", lambda a: a[:-1].copy()), "exactly one"),
+    ("trees", array_changed("left", lambda a: a * 0), "exactly one"),
+    ("trees", array_changed("left", lambda a: a + 10**6), "exactly one"),
+    ("trees", array_changed("root", lambda a: a + 1), "exactly one"),
+    ("trees", array_changed("root", lambda a: a[1:].copy()), "differ in length"),
+    ("trees", array_changed("tree_class", lambda a: a + 8), "class that is none of 8"),
+    ("trees", in_a_circle, "before its parent"),
     ("cascade", facts_changed("domain.qindexes", [0, 255]), "not that of its stages"),
     ("cascade", facts_changed("content.cascades.16.threshold", 2.0), "is not in 0"),
     ("cascade", facts_changed("content.cascades.16.ensemble", "any"), "ensemble"),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from omegaconf import DictConfig, OmegaConf
 
 from av1part.cli.commands.pipeline import data_source, given_checkpoints
 from av1part.cli.commands.show import lines
+from av1part.config.schema import Trees
 from av1part.predictors.bundle import NO_LICENCE, Bundle, bundle_contents, write_bundle
 from av1part.predictors.cascade import load_cascades
-from av1part.predictors.fit import fit_bundle
+from av1part.predictors.fit import fit_bundle, train_trees
 from av1part.predictors.superblock import load_superblock
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded
+from av1part.trees.boosting import Boosting
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -51,9 +53,14 @@ def _predictor(cfg: DictConfig) -> Bundle:
     """
     checkpoints = given_checkpoints(cfg)
     given = [*checkpoints, *(["superblock"] if cfg.superblock is not None else [])]
+    if cfg.kind != "trees" and cfg.trees != asdict(Trees()):
+        raise ConfigError("trees.* is for kind=trees: leave it out")
     if cfg.kind != "cascade":
         if given:
             raise ConfigError(f"kind={cfg.kind} is fitted on data: leave out {', '.join(given)}")
+        if cfg.kind == "trees":
+            settings = Boosting(**cfg.trees)
+            return train_trees(data_source(cfg), settings, split_seed=cfg.data.split_seed)
         return fit_bundle(cfg.kind, data_source(cfg), split_seed=cfg.data.split_seed)
     if cfg.superblock is None and "stage1" not in checkpoints:
         raise ConfigError(
@@ -63,7 +70,7 @@ def _predictor(cfg: DictConfig) -> Bundle:
         raise ConfigError(f"superblock= is a predictor alone: leave out {', '.join(checkpoints)}")
     if cfg.data.path is not None or cfg.data.split_list is not None:
         raise ConfigError(
-            "data.* is for kind=prior and kind=variance: a cascade is trained already"
+            "data.* is for kind=prior, variance and trees: a cascade is trained already"
         )
     if cfg.superblock is not None:
         return Bundle(load_superblock(cfg.superblock, calibration=cfg.calibration))
