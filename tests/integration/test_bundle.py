@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from av1part import embedded
+from av1part.config.schema import Trees
 from av1part.data.store.splits import read_split_list
 from av1part.data.store.store import Store
 from av1part.partition import taxonomy
@@ -18,6 +21,8 @@ from av1part.predictors.bundle import Bundle, read_bundle, write_bundle
 from av1part.predictors.bundle_file import canonical
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.fitted import ClassPrior, VarianceRule
+from av1part.predictors.trees import BoostedTrees
+from av1part.trees.boosting import Boosting
 
 from ..unit.predictors.small import save_stage, small_stage
 from ..unit.predictors.test_bundle import put_together, same, take_apart
@@ -83,6 +88,30 @@ def test_a_predictor_fitted_on_the_training_nodes_alone(
     for qindex in (80, 172):
         assert same(expected.predict(plane, 8, qindex), bundle.predict(plane, 8, qindex))
     assert {s["manifest_sha256"] for s in bundle.sources} == {store.manifest_sha256}
+
+
+def test_trees_trained_on_the_training_nodes(av1part: Command) -> None:
+    few = ("trees.iterations=3", "trees.leaves=4", "trees.class_weights=balanced", "trees.seed=7")
+    for name in ("trees", "again"):
+        ran = av1part("bundle", "kind=trees", *few, f"out={name}", "licence=CC0-1.0")
+        assert ran.code == 0, ran.err
+    assert Path("trees").read_bytes() == Path("again").read_bytes()
+    store, table = Store.open(embedded.STORE), read_split_list(embedded.SPLIT_LIST)
+    nodes: list[dict[int, Any]] = []
+    for split in ("train", "val"):
+        names = [name for name, own in table.items() if own == split]
+        own = store.nodes.with_row_index("node").filter(pl.col("sequence").is_in(names))
+        by_size = own.group_by("size", maintain_order=True)
+        nodes.append({int(s): g["node"].to_numpy().astype(np.int64) for (s,), g in by_size})
+    values = Trees(class_weights="balanced", iterations=3, leaves=4, seed=7)
+    expected = BoostedTrees.fit(store, *nodes, Boosting(**asdict(values)))
+    plane, bundle = store.plane("chelsea")[0][:192, :256], read_bundle("trees")
+    assert (bundle.domain, bundle.licence) == (expected.domain, "CC0-1.0")
+    assert same(expected.predict(plane, 8, 128), bundle.predict(plane, 8, 128))
+    assert {s["manifest_sha256"] for s in bundle.sources} == {store.manifest_sha256}
+    shown = av1part("bundle", "trees", "--show")
+    assert "balanced" in shown.out
+    assert "val_loss" in shown.out
 
 
 def test_what_cannot_be_is_one_line(
