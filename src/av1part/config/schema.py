@@ -31,6 +31,7 @@ from av1part.options import (
     MOST_WIDTH,
     OBJECTIVES,
     OUTSIDES,
+    PEERS,
     PLACEMENTS,
     PLANES,
     POLICIES,
@@ -511,6 +512,22 @@ class Plan:
 
 
 @dataclass
+class Trees:
+    """How boosted trees are trained: one set of trees a node size, log loss over AV1's types."""
+
+    class_weights: str = option(
+        "none", "balanced: each type's nodes n / (k n_c)", choices=TREE_WEIGHTS
+    )
+    iterations: int = option(500, "trees of a type, at most", low=1, high=10_000)
+    patience: int = option(20, "iterations without a lower val loss", low=1, high=10_000)
+    learning_rate: float = option(0.08, "share of each tree that is added", low=_TINY, high=1)
+    leaves: int = option(31, "of a tree, at most", low=2, high=64)
+    leaf_nodes: int = option(50, "training nodes of a leaf, at least", low=1, high=10**9)
+    features: float = option(0.5, "share of the features for each tree", low=_TINY, high=1)
+    seed: int = option(42, "of that choice", low=0, high=2**31 - 1)
+
+
+@dataclass
 class Train:
     """Keys of `av1part train` outside of groups."""
 
@@ -520,6 +537,8 @@ class Train:
     stage1: str | None = option(None, "checkpoint whose backbone is the start", path=True)
     name: str = option("${stage.name}-${method.name}-seed${seed}", "of the folder, runs/<name>")
     resume: bool = option(False, "go on with the run in that folder, to the same result")
+    baselines: str = option("none", "trees: beside constant and prior", choices=PEERS)
+    trees: Trees = field(default_factory=Trees)
 
 
 @dataclass
@@ -574,22 +593,6 @@ class FittedOn:
     protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
     split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
     split_list: str | None = option(None, "CSV sequence,split for by_sequence", path=True)
-
-
-@dataclass
-class Trees:
-    """How boosted trees are trained: one set of trees a node size, log loss over AV1's types."""
-
-    class_weights: str = option(
-        "none", "balanced: each type's nodes n / (k n_c)", choices=TREE_WEIGHTS
-    )
-    iterations: int = option(500, "trees of a type, at most", low=1, high=10_000)
-    patience: int = option(20, "iterations without a lower val loss", low=1, high=10_000)
-    learning_rate: float = option(0.08, "share of each tree that is added", low=_TINY, high=1)
-    leaves: int = option(31, "of a tree, at most", low=2, high=64)
-    leaf_nodes: int = option(50, "training nodes of a leaf, at least", low=1, high=10**9)
-    features: float = option(0.5, "share of the features for each tree", low=_TINY, high=1)
-    seed: int = option(42, "of that choice", low=0, high=2**31 - 1)
 
 
 @dataclass

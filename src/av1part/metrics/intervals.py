@@ -263,8 +263,10 @@ def metric_intervals(
     sequences: ArrayLike,
     train_counts: ArrayLike,
     bootstrap: Bootstrap | None = None,
+    *,
+    trees: ArrayLike | None = None,
 ) -> dict[str, dict[str, Interval]]:
-    """Resample each metric and its margins over both baselines, on equal resamples.
+    """Resample each metric and its margins over the baselines, on equal resamples.
 
     Empty if all nodes are of one sequence.
 
@@ -274,9 +276,10 @@ def metric_intervals(
         sequences: Name or code of each node's sequence, shape (n,).
         train_counts: Nodes of each class in training, shape (k,).
         bootstrap: How to resample.
+        trees: Class indices that boosted trees predict, shape (n,), if they are a baseline too.
 
     Returns:
-        Metric name to its `value`, `margin_constant` and `margin_prior`.
+        Metric name to its `value`, `margin_constant`, `margin_prior`, and `margin_trees` if given.
     """
     if np.unique(np.asarray(sequences)).size < 2:
         return {}
@@ -285,7 +288,7 @@ def metric_intervals(
     value = bootstrap_value(*nodes, k, bootstrap)
     constant = bootstrap_margin(*nodes, train_counts, "constant", bootstrap)
     prior = bootstrap_margin(*nodes, train_counts, "prior", bootstrap)
-    return {
+    found = {
         name: {
             "value": value[name],
             "margin_constant": constant[name],
@@ -293,6 +296,11 @@ def metric_intervals(
         }
         for name in METRICS
     }
+    if trees is not None:
+        over_trees = bootstrap_difference(predictions, trees, labels, sequences, k, bootstrap)
+        for name, interval in over_trees.items():
+            found[name]["margin_trees"] = interval
+    return found
 
 
 def intervals_json(

@@ -26,6 +26,9 @@ POSITIVE = 1
 
 NO_NODES = "no nodes to score: the split has none that belong to this stage"
 
+LEAST_PROBABILITY = 1e-12
+"""Keeps the log loss of a class that was held to be impossible finite."""
+
 DIGITS = 6
 """Decimals of a recorded score."""
 
@@ -270,6 +273,21 @@ def guesser_class_f1(
         always = (constant_confusion(support, i) for i in range(len(np.asarray(support))))
         return np.array([f1_from_confusion(matrix)[i] for i, matrix in enumerate(always)])
     return f1_from_confusion(prior_confusion(support, train_counts))
+
+
+def log_loss(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Return the mean of -log of the true class's probability, at least `LEAST_PROBABILITY`.
+
+    Args:
+        probabilities: Shape (n, k), each row's summing to 1.
+        labels: True class indices, shape (n,).
+
+    Returns:
+        Nats.
+    """
+    true = np.asarray(labels)
+    own = np.asarray(probabilities, dtype=np.float64)[np.arange(len(true)), true]
+    return float(-np.log(np.maximum(own, LEAST_PROBABILITY)).mean())
 
 
 def _summary(matrix: NDArray[Any]) -> dict[str, float]:

@@ -23,7 +23,17 @@ from av1part.system.errors import CheckpointError, ConfigError
 from av1part.system.files import expanded, read_json, sha256_file, write_json
 from av1part.system.locks import HOLDER, LOCK
 
-_ROOMS = ("partition.py", "metrics", "models", "data", "stages", "evaluation", "training")
+_ROOMS = (
+    "partition.py",
+    "quantiser.py",
+    "metrics",
+    "models",
+    "data",
+    "stages",
+    "trees",
+    "evaluation",
+    "training",
+)
 """The code that computes a result; other packages read, show and schedule it."""
 
 Kind = Literal["done", "missing", "unfinished", "failed", "outdated"]

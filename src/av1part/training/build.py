@@ -22,6 +22,7 @@ from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
 from av1part.training.stage2_errors import build_injection
 from av1part.training.trainer import Settings
+from av1part.trees.boosting import check_library
 
 log = logging.getLogger(__name__)
 
@@ -280,13 +281,15 @@ def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
         facts: Of the data, as `BlockDataModule.facts` returns them.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: naming the key, or if the library that trains the trees is missing.
     """
     if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
         raise ConfigError(
             f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
             "constant tells nothing; use conditioning=none or build at several cq_levels"
         )
+    if settings["baselines"] == "trees":
+        check_library()
     root = taxonomy(settings["taxonomy"]).root.name
     if settings["loss"]["kind"] == "hard_negative" and settings["stage"]["name"] != root:
         raise ConfigError(

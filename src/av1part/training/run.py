@@ -22,8 +22,9 @@ from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
 from av1part.evaluation.evaluate import evaluate_sizes, stage_scores
 from av1part.evaluation.nodes import choose_samples, node_columns
+from av1part.evaluation.trees import peer_probabilities, peer_scores, train_peer
 from av1part.metrics.intervals import intervals_json, metric_intervals
-from av1part.metrics.scores import Scores, baselines, from_predictions
+from av1part.metrics.scores import Scores, baselines, figure, from_predictions, log_loss
 from av1part.models.summary import count_parameters, count_trainable
 from av1part.runs.read import read_metrics
 from av1part.runs.samples import write_samples
@@ -61,6 +62,7 @@ from av1part.training.build import (
 from av1part.training.callbacks.timing import Timing
 from av1part.training.feature_cache import serve_features
 from av1part.training.trainer import Settings, build_trainer, fit
+from av1part.trees.boosting import Boosted, Boosting
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +149,12 @@ def train_stage(
 
 
 def split_scores(
-    module: StageModule, data: BlockDataModule, split: str, *, precision: str = "32-true"
+    module: StageModule,
+    data: BlockDataModule,
+    split: str,
+    *,
+    precision: str = "32-true",
+    peer: Boosted | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Evaluate a stage on a split, as `av1part validate` does.
 
@@ -156,6 +163,7 @@ def split_scores(
         data: Its data, set up for the same stage.
         split: `train`, `val` or `test`.
         precision: Precision of the computation, a key of `AUTOCASTS`.
+        peer: Trees that are scored as a baseline.
 
     Returns:
         The scores with baselines and intervals, and the arrays behind them: `evaluation`,
@@ -169,8 +177,15 @@ def split_scores(
     nodes = node_columns(data.store, evaluation.node)
     train_counts = module.hparams["data"]["class_counts"]
     scores["baselines"] = baselines(train_counts, labels, module.class_names)
+    trees = None
+    if peer is not None:
+        probabilities = peer_probabilities(peer, data, evaluation.node)
+        trees = probabilities.argmax(1)
+        scores["baselines"]["trees"] = peer_scores(peer, probabilities, labels, module.class_names)
+        scores["log_loss"] = figure(log_loss(evaluation.probabilities, labels))
+    sequences = nodes["sequence"].to_numpy()
     intervals = metric_intervals(
-        evaluation.predictions, labels, nodes["sequence"].to_numpy(), train_counts
+        evaluation.predictions, labels, sequences, train_counts, trees=trees
     )
     scores |= {"intervals": intervals_json(intervals), "split": split, "protocol": data.protocol}
     if isinstance(module, SuperblockStage):
@@ -258,7 +273,11 @@ def _finish(
         )
     record = read_checkpoint(best)
     module = load_stage(best).to(device)
-    scores, arrays = split_scores(module, data, "val")
+    peer = None
+    if settings["baselines"] == "trees":
+        log.info("training boosted trees on the same nodes")
+        peer = train_peer(data, Boosting(**settings["trees"]))
+    scores, arrays = split_scores(module, data, "val", peer=peer)
     if settings["trainer"]["precision"] == "32-true":  # these scores are computed in float32
         _check_recorded(best, scores, arrays, module.class_names)
     evaluation, labels = arrays["evaluation"], arrays["labels"]

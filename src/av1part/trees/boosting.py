@@ -95,7 +95,7 @@ def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boo
     Raises:
         ConfigError: if LightGBM is not installed.
     """
-    lightgbm = _library()
+    lightgbm = check_library()
     weights = class_weights(train.labels, classes, settings.class_weights)
     counts = weights * np.bincount(train.labels, minlength=classes) + 1 / classes
     base = np.log(counts / counts.sum())
@@ -234,8 +234,11 @@ def _rounded_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     return kept
 
 
-def _library() -> Any:
+def check_library() -> Any:
     """Import LightGBM.
+
+    Returns:
+        The module.
 
     Raises:
         ConfigError: if it is not installed, or has no OpenMP.

@@ -116,3 +116,10 @@ def _log_result(result: TrainResult) -> None:
         scores["epoch"],
         result.best,
     )
+    if "trees" in baselines:
+        log.info(
+            "trees on val: macro-F1 %.2f %%, accuracy %.2f %%, log loss %.3f (network %.3f)",
+            *(100 * baselines["trees"][metric] for metric in ("macro_f1", "accuracy")),
+            baselines["trees"]["log_loss"],
+            scores["log_loss"],
+        )

@@ -12,9 +12,11 @@ from av1part.report.chapters.datasets import data_table, dataset_names, datasets
 from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import (
     RUN_COLUMNS,
+    TREES_NOTE,
     Score,
     mean_score,
     run_cells,
+    run_columns,
     run_scores,
     score_cells,
 )
@@ -95,7 +97,7 @@ def _margins(runs: Sequence[Run]) -> Picture:
     return margins_picture("margins", margins, what, note, "Macro-F1 above the stronger guesser")
 
 
-_COLUMNS = ("<Run", "<Method", "Seed", "n", *RUN_COLUMNS)
+_COLUMNS = ("<Run", "<Method", "Seed", "n")
 
 
 def comparison_table(runs: Sequence[Run], what: str) -> Table:
@@ -110,6 +112,8 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
     """
     names = dataset_names(runs)
     several = len(set(names)) > 1
+    scores = [run_scores(run) for run in runs]
+    of_scores = run_columns(scores)
     rows = [
         (
             run.name,
@@ -117,16 +121,18 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
             _method(run),
             _seed(run),
             count(run.confusion.sum()),
-            *run_cells(run_scores(run)),
+            *run_cells(of_run, of_scores),
         )
-        for run, name in zip(runs, names, strict=True)
+        for run, name, of_run in zip(runs, names, scores, strict=True)
     ]
-    columns = (_COLUMNS[0], *(["<Dataset"] if several else []), *_COLUMNS[1:])
+    columns = (_COLUMNS[0], *(["<Dataset"] if several else []), *_COLUMNS[1:], *of_scores)
     caption = (
         f"{what} in percent: accuracy and macro-F1, each beside the best constant and the "
         "class-prior guesser; the margin of macro-F1 over the stronger of the two in percentage "
         "points, with its 95% interval."
     )
+    if len(of_scores) > len(RUN_COLUMNS):
+        caption += TREES_NOTE
     return table(caption, columns, rows)
 
 

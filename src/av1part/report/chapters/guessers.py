@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from av1part.metrics.intervals import Interval
-from av1part.report.render.tables import Table, percent, points, span, table
+from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, span, table
 from av1part.runs.fields import Fields
 from av1part.runs.read import PipelineRun, Run
 
@@ -59,6 +59,8 @@ class Score:
         interval: Of `value`, where recorded.
         margin_constant: `value - constant` with its interval, where recorded.
         margin_prior: `value - prior` with its interval, where recorded.
+        trees: Of boosted trees, where `baselines=trees` was asked for.
+        margin_trees: `value - trees` likewise.
     """
 
     key: str
@@ -68,6 +70,8 @@ class Score:
     interval: Interval | None
     margin_constant: Interval
     margin_prior: Interval
+    trees: float | None = None
+    margin_trees: Interval | None = None
 
     @property
     def stronger(self) -> StrongerGuesser:
@@ -113,9 +117,16 @@ def read_score(key: str, metrics: Fields, beside: Fields) -> Score:
         g: beside.interval("intervals", key, f"margin_{g}") or Interval(value - guess)
         for g, guess in guesses.items()
     }
+    trees = beside.optional("baselines", "trees", key)
+    margin_trees = None
+    if trees is not None:
+        recorded = beside.interval("intervals", key, "margin_trees")
+        margin_trees = recorded or Interval(value - trees)
     return Score(
         key=key,
         value=value,
+        trees=trees,
+        margin_trees=margin_trees,
         **guesses,
         interval=beside.interval("intervals", key, "value"),
         margin_constant=margins["constant"],
@@ -139,12 +150,18 @@ def scores_of(
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the mean of one metric over several runs, without intervals."""
+    """Return the mean of one metric over several runs, without intervals.
+
+    Trees are left out unless all runs have them.
+    """
     value, constant, prior = (
         float(v) for v in np.mean([(s.value, s.constant, s.prior) for s in scores], 0)
     )
     margins = Interval(value - constant), Interval(value - prior)
-    return Score(scores[0].key, value, constant, prior, None, *margins)
+    of_trees = [s.trees for s in scores if s.trees is not None]
+    trees = float(np.mean(of_trees)) if len(of_trees) == len(scores) else None
+    margin_trees = None if trees is None else Interval(value - trees)
+    return Score(scores[0].key, value, constant, prior, None, *margins, trees, margin_trees)
 
 
 _CELLS: Mapping[str, tuple[str, Callable[[Score], str]]] = {
@@ -156,14 +173,30 @@ _CELLS: Mapping[str, tuple[str, Callable[[Score], str]]] = {
     "prior": ("Class prior", lambda s: percent(s.prior)),
     "over prior": ("Margin", lambda s: points(s.margin_prior.estimate)),
     "over prior, interval": ("95% interval", lambda s: span(s.margin_prior, signed=True)),
+    "trees": ("Trees", lambda s: EMPTY_CELL if s.trees is None else percent(s.trees)),
+    "over trees": (
+        "Margin",
+        lambda s: EMPTY_CELL if s.margin_trees is None else points(s.margin_trees.estimate),
+    ),
+    "over trees, interval": (
+        "95% interval",
+        lambda s: EMPTY_CELL if s.margin_trees is None else span(s.margin_trees, signed=True),
+    ),
     "margin": ("Margin", lambda s: points(s.stronger.margin.estimate)),
     "margin, interval": ("95% interval", lambda s: span(s.stronger.margin, signed=True)),
 }
 """Title and content of each cell; `margin` is that over the stronger guesser."""
 
-EVERY_CELL = tuple(name for name in _CELLS if not name.startswith("margin"))
+OF_TREES = ("trees", "over trees", "over trees, interval")
+EVERY_CELL = tuple(n for n in _CELLS if not n.startswith("margin") and n not in OF_TREES)
 GUESSES = ("value", "constant", "prior")
 BRIEF = (*GUESSES, "margin", "margin, interval")
+
+
+def with_trees(cells: Sequence[str], scores: Iterable[Score]) -> tuple[str, ...]:
+    """Return the cells of a table, with those of the trees if any of its scores has them."""
+    has_trees = any(score.trees is not None for score in scores)
+    return (*cells, *OF_TREES) if has_trees else tuple(cells)
 
 
 def score_titles(cells: Iterable[str]) -> tuple[str, ...]:
@@ -189,6 +222,7 @@ def score_table(
     Returns:
         The table; a run's name stands in its first row.
     """
+    cells = with_trees(cells, (s for scores in runs.values() for s in scores.values()))
     rows = [
         (name if row == 0 else "", METRIC_NAMES[score.key], *score_cells(score, cells))
         for name, scores in runs.items()
@@ -197,19 +231,42 @@ def score_table(
     return table(caption, ("<Run", "<Metric", *score_titles(cells)), rows)
 
 
+TREES_NOTE = (
+    " Trees: boosted trees on luma features, trained on the same nodes and scored on the same; the "
+    "margin over them likewise."
+)
+"""What a caption adds where a table has the trees' cells."""
+
 RUN_COLUMNS = (
     *("Accuracy", "Constant", "Prior"),
     *("Macro-F1", "Constant", "Prior", "Margin", "95% interval"),
 )
-"""Titles of `run_cells`."""
+"""Titles of `run_cells` without trees."""
 
 
-def run_cells(scores: Mapping[str, Score]) -> tuple[str, ...]:
-    """Return accuracy and macro-F1 of a run, each beside both guessers, as cells of one row."""
-    return (*score_cells(scores["accuracy"], GUESSES), *score_cells(scores["macro_f1"], BRIEF))
+def run_columns(runs: Iterable[Mapping[str, Score]]) -> tuple[str, ...]:
+    """Return the titles of `run_cells`, those of the trees' macro-F1 if any run has it."""
+    trees = with_trees((), (scores["macro_f1"] for scores in runs))
+    return (*RUN_COLUMNS, *score_titles(trees))
+
+
+def run_cells(scores: Mapping[str, Score], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return accuracy and macro-F1 of a run, each beside both guessers, as cells of one row.
+
+    Args:
+        scores: Of the run.
+        columns: As `run_columns` returns them.
+
+    Returns:
+        A cell a column.
+    """
+    f1 = scores["macro_f1"]
+    trees = score_cells(f1, OF_TREES) if len(columns) > len(RUN_COLUMNS) else ()
+    return (*score_cells(scores["accuracy"], GUESSES), *score_cells(f1, BRIEF), *trees)
 
 
 def run_table(caption: str, runs: Mapping[str, Mapping[str, Score]]) -> Table:
     """Make a table of a row a run, from names to scores."""
-    rows = [(name, *run_cells(scores)) for name, scores in runs.items()]
-    return table(caption, ("<Run", *RUN_COLUMNS), rows)
+    columns = run_columns(runs.values())
+    rows = [(name, *run_cells(scores, columns)) for name, scores in runs.items()]
+    return table(caption, ("<Run", *columns), rows)

@@ -13,9 +13,11 @@ from av1part.options import MIXED
 from av1part.report.chapters.guessers import (
     EVERY_CELL,
     METRIC_NAMES,
+    TREES_NOTE,
     Score,
     score_cells,
     score_titles,
+    with_trees,
 )
 from av1part.report.draw.plots import margins_figure
 from av1part.report.render.document import Picture, picture
@@ -35,9 +37,8 @@ def headline_table(scores: Mapping[str, Score], nodes: int, sequences: int, cons
     Returns:
         The table, a row a score.
     """
-    rows = [
-        (METRIC_NAMES[s.key], count(nodes), *score_cells(s, EVERY_CELL)) for s in scores.values()
-    ]
+    cells = with_trees(EVERY_CELL, scores.values())
+    rows = [(METRIC_NAMES[s.key], count(nodes), *score_cells(s, cells)) for s in scores.values()]
     note = (
         " For the F1 of one class the best constant always predicts that class."
         if "f1_positive" in scores
@@ -49,7 +50,9 @@ def headline_table(scores: Mapping[str, Score], nodes: int, sequences: int, cons
         "draws from the class shares of the training set; margins in percentage points. Intervals: "
         f"95%, bootstrap over whole sequences.{note}"
     )
-    return table(caption, ("<Metric", "n", *score_titles(EVERY_CELL)), rows)
+    if cells != EVERY_CELL:
+        caption += TREES_NOTE
+    return table(caption, ("<Metric", "n", *score_titles(cells)), rows)
 
 
 _CLASS_COLUMNS = (
@@ -222,7 +225,9 @@ def run_margins(scores: Mapping[str, Score], prefix: str) -> Picture:
         for guesser, margin in (
             ("best constant", scores[key].margin_constant),
             ("class-prior guesser", scores[key].margin_prior),
+            ("boosted trees", scores[key].margin_trees),
         )
+        if margin is not None
     }
     what = "Margin over each guesser on the same nodes, in percentage points"
     note = "Intervals by bootstrap over whole sequences."
