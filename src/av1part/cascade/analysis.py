@@ -38,6 +38,7 @@ from av1part.cascade.routing import (
     route,
     type_index,
 )
+from av1part.evaluation.trees import PeerAnswers
 from av1part.metrics.calibration import reliability
 from av1part.metrics.intervals import Bootstrap, intervals_json, metric_intervals
 from av1part.metrics.scores import (
@@ -119,6 +120,7 @@ def analyse(
     choices: Choices | None = None,
     cross_fitted: Mapping[str, Choices] | None = None,
     bootstrap: Bootstrap | None = None,
+    peer: PeerAnswers | None = None,
 ) -> CascadeResult:
     """Run the cascade on nodes and report on it.
 
@@ -139,6 +141,7 @@ def analyse(
         cross_fitted: With `choices`, when these nodes are those they were fitted on: sequence to
             the choices fitted on the others.
         bootstrap: How to resample for the intervals.
+        peer: What boosted trees answer for the nodes, classes in the taxonomy's order of types.
 
     Returns:
         Predictions, choices and the report on all nodes.
@@ -156,7 +159,8 @@ def analyse(
     routing = scored.routed()
     truth, prediction = index[nodes.partition], index[routing.prediction]
     train = counts[list(tree.partitions)]
-    intervals = metric_intervals(prediction, truth, nodes.sequence, train, bootstrap)
+    trees = None if peer is None else peer.predictions
+    intervals = metric_intervals(prediction, truth, nodes.sequence, train, bootstrap, trees=trees)
     flat = flat_distribution(tree, scored.probabilities.mean)
     report = {
         "split": split,
@@ -172,7 +176,10 @@ def analyse(
         },
         "temperatures": {stage: list(t) for stage, t in choices.temperatures.items()},
         "overall": from_predictions(prediction, truth, tree.names),
-        "baselines": baselines(train, truth, tree.names),
+        "baselines": {
+            **baselines(train, truth, tree.names),
+            **({} if peer is None else {"trees": peer.scores(truth, tree.names)}),
+        },
         "intervals": intervals_json(intervals),
         "stages": _stages(scored, routing, counts),
         "oracles": _oracles(scored),

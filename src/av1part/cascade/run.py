@@ -16,6 +16,7 @@ import numpy as np
 from av1part.cascade.analysis import CascadeResult, analyse
 from av1part.cascade.choices import Choices, fit_choices
 from av1part.cascade.members import Checkpoints, evaluate_members, load_members
+from av1part.cascade.routing import type_index
 from av1part.cascade.stored import StoredChoices, stored_choices
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.evaluation.attach import (
@@ -29,6 +30,7 @@ from av1part.evaluation.attach import (
 )
 from av1part.evaluation.evaluate import Evaluation
 from av1part.evaluation.nodes import choose_samples, node_columns
+from av1part.evaluation.trees import PeerAnswers, ask_peer, train_peer
 from av1part.options import CalibrationSource, Ensemble
 from av1part.runs.samples import write_samples
 from av1part.runs.schema import PARTITION, PREDICTION
@@ -41,8 +43,10 @@ from av1part.runs.write import (
     write_predictions,
     write_timing,
 )
+from av1part.stages.base import StageModule
 from av1part.system.errors import CalibrationError
 from av1part.system.files import sha256_file
+from av1part.trees.boosting import Boosting, check_library
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ def run_pipeline(
     ensemble: Ensemble = "mean",
     calibration: CalibrationSource = "auto",
     compute: Compute = CPU,
+    trees: Boosting | None = None,
 ) -> CascadeResult:
     """Evaluate a cascade on a split and write its result folder.
 
@@ -73,6 +78,7 @@ def run_pipeline(
         calibration: `stored` beside the checkpoints; `fit` here; `auto`, stored if there is one
             that suits, else fitted; `none`, threshold 0.5 and temperatures 1.
         compute: Device and precision.
+        trees: How to train boosted trees on Stage 1's training nodes, as a further baseline.
 
     Returns:
         Predictions, choices and report, as written.
@@ -81,8 +87,11 @@ def run_pipeline(
         CheckpointError: as `load_members`, or if a stored calibration is damaged or of another
             file, or does not suit and `stored` is asked for.
         StoreError: if the data is missing or does not fit.
+        ConfigError: if trees are asked for and LightGBM is not installed.
     """
     started = time.perf_counter()
+    if trees is not None:
+        check_library()
     device_of(compute.device)
     members = load_members(checkpoints)
     paths = {stage: checkpoints[stage] for stage in members}
@@ -107,6 +116,7 @@ def run_pipeline(
         ensemble=ensemble,
         choices=choices,
         cross_fitted=None if stored is None else stored.cross_fitted,
+        peer=None if trees is None else _peer(trees, first, source, data, evaluation),
     )
     files = {
         stage: [{"path": str(path), "sha256": sha256_file(path)} for path in ensemble_paths]
@@ -119,6 +129,20 @@ def run_pipeline(
     report = {**result.to_json(), "calibration": record, "checkpoints": files}
     _write(folder, result, data, evaluation, report)
     return result
+
+
+def _peer(
+    settings: Boosting,
+    first: StageModule,
+    source: DataSource,
+    data: BlockDataModule,
+    evaluation: Evaluation,
+) -> PeerAnswers:
+    """Train trees on the data that Stage 1 was trained on, and ask them for the nodes scored."""
+    log.info("training boosted trees on the same nodes")
+    training = data if source == RECORDED else attach_data(first)
+    peer = train_peer(training, settings, type_index(first.taxonomy))
+    return ask_peer(peer, data, evaluation.node)
 
 
 def _stored(

@@ -581,6 +581,8 @@ class Pipeline:
     data: OtherData = field(default_factory=OtherData)
     split: str = option("val", "val | test; test is only used when asked for")
     name: str = option("pipeline", "of the result folder, runs/<name>")
+    baselines: str = option("none", "trees: beside constant and prior", choices=PEERS)
+    trees: Trees = field(default_factory=Trees)
     device: str = option("cpu", "or cuda")
     precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
 

@@ -1,8 +1,9 @@
-"""Boosted trees as a stage's peer: trained on its training nodes, scored on the same val nodes."""
+"""Boosted trees as a peer: trained on a network's training nodes, scored on the same nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,60 +15,76 @@ from av1part.trees.boosting import Boosted, Boosting, Samples, boost
 from av1part.trees.samples import store_features
 
 
-def train_peer(data: BlockDataModule, settings: Boosting) -> Boosted:
-    """Train trees on what a stage is trained on, its nodes, labels and split.
+@dataclass(frozen=True)
+class PeerAnswers:
+    """What trees answer for the nodes that a network is scored on.
+
+    Attributes:
+        probabilities: Float64, shape (n, k).
+        iterations: Trees of a class.
+    """
+
+    probabilities: NDArray[np.float64]
+    iterations: int
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """Class indices, shape (n,)."""
+        indices: NDArray[np.int64] = self.probabilities.argmax(1)
+        return indices
+
+    def scores(self, labels: NDArray[Any], class_names: Sequence[str]) -> dict[str, Any]:
+        """Score the trees as `from_predictions` scores a network.
+
+        Args:
+            labels: True class indices, shape (n,).
+            class_names: Names in class-index order.
+
+        Returns:
+            The scores without the confusion matrix, `log_loss` in nats, and `iterations`.
+        """
+        scores = from_predictions(self.predictions, labels, class_names)
+        del scores["confusion_matrix"]
+        loss = figure(log_loss(self.probabilities, labels))
+        return {**scores, "log_loss": loss, "iterations": self.iterations}
+
+
+def train_peer(
+    data: BlockDataModule, settings: Boosting, classes: NDArray[np.int64] | None = None
+) -> Boosted:
+    """Train trees on what a stage is trained on: its nodes, labels and split.
 
     Args:
-        data: The stage's data, set up.
+        data: The stage's data.
         settings: How to train.
+        classes: Class index of each AV1 id, shape (10,), where it is not the stage's own.
 
     Returns:
-        The trees, whose classes are the stage's.
+        The trees.
 
     Raises:
         ConfigError: if LightGBM is not installed.
     """
+    data.setup()
+    table = data.stage.labels if classes is None else classes
+    types = data.store.nodes["partition"].to_numpy()
     train, val = (
-        Samples(store_features(data.store, data.reader(split).nodes, data.size), data.labels(split))
-        for split in ("train", "val")
+        Samples(store_features(data.store, nodes, data.size), table[types[nodes]])
+        for nodes in (data.reader(split).nodes for split in ("train", "val"))
     )
-    return boost(train, val, len(data.stage.classes), settings)
+    return boost(train, val, int(table.max()) + 1, settings)
 
 
-def peer_probabilities(
-    peer: Boosted, data: BlockDataModule, nodes: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the trees' probability of each class of a stage.
+def ask_peer(peer: Boosted, data: BlockDataModule, nodes: NDArray[np.int64]) -> PeerAnswers:
+    """Ask trees for nodes of a dataset.
 
     Args:
         peer: The trees.
-        data: The data that the nodes are of.
+        data: The data that the nodes are of, set up.
         nodes: Node numbers, shape (n,).
 
     Returns:
-        Float64, shape (n, k).
+        Their answers, in the order of the nodes.
     """
-    return peer.forest.probabilities(store_features(data.store, nodes, data.size))
-
-
-def peer_scores(
-    peer: Boosted,
-    probabilities: NDArray[np.float64],
-    labels: NDArray[Any],
-    class_names: Sequence[str],
-) -> dict[str, Any]:
-    """Score the trees as `from_predictions` scores a stage, with log loss and iterations.
-
-    Args:
-        peer: The trees.
-        probabilities: Theirs, shape (n, k).
-        labels: True class indices, shape (n,).
-        class_names: Names in class-index order.
-
-    Returns:
-        The scores, without the confusion matrix.
-    """
-    scores = from_predictions(probabilities.argmax(1), labels, class_names)
-    del scores["confusion_matrix"]
-    loss = figure(log_loss(probabilities, labels))
-    return {**scores, "log_loss": loss, "iterations": peer.iterations}
+    features = store_features(data.store, nodes, data.size)
+    return PeerAnswers(peer.forest.probabilities(features), peer.iterations)

@@ -22,7 +22,7 @@ from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
 from av1part.evaluation.evaluate import evaluate_sizes, stage_scores
 from av1part.evaluation.nodes import choose_samples, node_columns
-from av1part.evaluation.trees import peer_probabilities, peer_scores, train_peer
+from av1part.evaluation.trees import ask_peer, train_peer
 from av1part.metrics.intervals import intervals_json, metric_intervals
 from av1part.metrics.scores import Scores, baselines, figure, from_predictions, log_loss
 from av1part.models.summary import count_parameters, count_trainable
@@ -179,9 +179,9 @@ def split_scores(
     scores["baselines"] = baselines(train_counts, labels, module.class_names)
     trees = None
     if peer is not None:
-        probabilities = peer_probabilities(peer, data, evaluation.node)
-        trees = probabilities.argmax(1)
-        scores["baselines"]["trees"] = peer_scores(peer, probabilities, labels, module.class_names)
+        answers = ask_peer(peer, data, evaluation.node)
+        trees = answers.predictions
+        scores["baselines"]["trees"] = answers.scores(labels, module.class_names)
         scores["log_loss"] = figure(log_loss(evaluation.probabilities, labels))
     sequences = nodes["sequence"].to_numpy()
     intervals = metric_intervals(

@@ -21,6 +21,7 @@ from av1part.system.errors import ConfigError
 from av1part.system.files import expanded, no_empty_folder
 from av1part.system.locks import folder_lock
 from av1part.system.logs import run_log
+from av1part.trees.boosting import Boosting
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -57,6 +58,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             ensemble=cfg.ensemble,
             calibration=cfg.calibration,
             compute=Compute(cfg.device, cfg.precision),
+            trees=Boosting(**cfg.trees) if cfg.baselines == "trees" else None,
         )
     console = Console()
     console.print(cascade_table(result.report))

@@ -268,9 +268,11 @@ def _oracle_table(run: PipelineRun) -> Table:
         a, f = fields.number(*path, "accuracy"), fields.number(*path, "macro_f1")
         return name, percent(a), points(a - accuracy), percent(f), points(f - macro_f1)
 
+    has_trees = p.get("baselines", "trees") is not None
     rows = [
         row("nothing: best constant guess", p, "baselines", "constant"),
         row("nothing: class-prior guesser", p, "baselines", "prior"),
+        *([row("nothing: boosted trees", p, "baselines", "trees")] if has_trees else []),
         row("nothing: the cascade", run.metrics),
         row("nothing: the flat distribution's most probable type", p, "flat"),
         *(row(oracle.text("name"), oracle) for oracle in p.items("oracles")),
@@ -280,7 +282,7 @@ def _oracle_table(run: PipelineRun) -> Table:
         "percent, and the gain over the cascade in percentage points."
     )
     columns = ("<Answered from ground truth", "Accuracy", "Gain", "Macro-F1", "Gain")
-    return table(caption, columns, rows, strong=2)
+    return table(caption, columns, rows, strong=3 if has_trees else 2)
 
 
 def _calibration(run: PipelineRun, prefix: str) -> Section:

@@ -15,7 +15,7 @@ from av1part.metrics.scores import (
     macro_f1_from_confusion,
 )
 from av1part.metrics.statistics import LEVEL, against_baseline, mean_of
-from av1part.report.chapters.guessers import read_score, score_cells
+from av1part.report.chapters.guessers import TREES_NOTE, read_score, score_cells, with_trees
 from av1part.report.chapters.sweep_tables import (
     difference_cells,
     guess_cells,
@@ -204,20 +204,28 @@ _BY_PICTURE = (
 
 def by_picture(sweep: Sweep) -> Table:
     """Tabulate the bootstrap interval over pictures of each variant's middle run."""
-    rows = []
-    for variant in sweep.variants:
-        member = middle_member(variant)
-        score = read_score("macro_f1", member.run.metrics, member.run.metrics)
-        cells = score_cells(score, _BY_PICTURE)
-        rows.append([variant.name, member.name, *cells, str(member.run.predictions.sequences)])
+    members = {variant.name: middle_member(variant) for variant in sweep.variants}
+    scores = {
+        name: read_score("macro_f1", member.run.metrics, member.run.metrics)
+        for name, member in members.items()
+    }
+    columns = with_trees(_BY_PICTURE, scores.values())
+    trees = ("Trees", "Over trees", "95% interval") if columns != _BY_PICTURE else ()
+    rows = [
+        [
+            *(name, member.name, *score_cells(scores[name], columns)),
+            str(member.run.predictions.sequences),
+        ]
+        for name, member in members.items()
+    ]
     return table(
         f"One run of each variant, the middle one by macro-F1, with {LEVEL:.0%} intervals "
         "from a bootstrap over the val pictures, whose number is in the last column (fewer than "
         "ten make the intervals too narrow); its margins over the best constant and over the "
-        "class-prior guesser in points.",
+        f"class-prior guesser in points.{TREES_NOTE if trees else ''}",
         (
             *("<Variant", "<Run", "Macro-F1", "95% interval"),
-            *("Over constant", "95% interval", "Over prior", "95% interval", "Pictures"),
+            *("Over constant", "95% interval", "Over prior", "95% interval", *trees, "Pictures"),
         ),
         rows,
     )
