@@ -26,6 +26,7 @@ import inference  # noqa: E402
 import overhead  # noqa: E402
 import protocol  # noqa: E402
 import training  # noqa: E402
+import trees  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from av1part.system.environment import git_commit, hardware, versions  # noqa: E402
@@ -34,7 +35,7 @@ from av1part.system.files import write_json, write_text  # noqa: E402
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "performance.md"
-USUAL = ("feeding", "training", "overhead", "inference")
+USUAL = ("feeding", "training", "overhead", "inference", "trees")
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
         "training": lambda folder, given: training.run(folder, repeats=given.repeats),
         "overhead": lambda folder, given: overhead.run(folder, repeats=given.repeats),
         "inference": lambda folder, given: inference.run(folder, repeats=given.repeats),
+        "trees": lambda folder, given: trees.run(repeats=given.repeats),
         "protocol": lambda folder, given: protocol.run(
             folder,
             store=given.store,

@@ -95,6 +95,20 @@ def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boo
     Raises:
         ConfigError: if LightGBM is not installed.
     """
+    booster, base, history = train_booster(train, val, classes, settings)
+    best = int(np.argmin(history)) + 1
+    return Boosted(to_forest(booster, base, best), best, float(history[best - 1]))
+
+
+def train_booster(
+    train: Samples, val: Samples, classes: int, settings: Boosting
+) -> tuple[Any, NDArray[np.float64], list[float]]:
+    """Train trees in LightGBM's own form; arguments and errors as for `boost`.
+
+    Returns:
+        The booster; the score of each class that it began with, `[k]`, which its own predictions
+        leave out; the val loss after each iteration.
+    """
     lightgbm = check_library()
     weights = class_weights(train.labels, classes, settings.class_weights)
     counts = weights * np.bincount(train.labels, minlength=classes) + 1 / classes
@@ -140,9 +154,7 @@ def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boo
             lightgbm.record_evaluation(losses),
         ],
     )
-    history = losses["val"]["multi_logloss"]
-    best = int(np.argmin(history)) + 1
-    return Boosted(to_forest(booster, base, best), best, float(history[best - 1]))
+    return booster, base, losses["val"]["multi_logloss"]
 
 
 def class_weights(

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from av1part.system.errors import ConfigError
-from av1part.trees import boosting
-from av1part.trees.boosting import Boosted, Boosting, Samples, boost, class_weights
+from av1part.trees.boosting import (
+    Boosted,
+    Boosting,
+    Samples,
+    boost,
+    class_weights,
+    to_forest,
+    train_booster,
+)
 
 pytest.importorskip("lightgbm")
 
@@ -39,22 +46,15 @@ def log_loss(boosted: Boosted, of: Samples, weights: Any) -> float:
     return float(np.average(-np.log(own), weights=weights[of.labels]))
 
 
-def test_the_arrays_answer_as_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Any] = []
-    convert = boosting.to_forest
-
-    def keep(booster: Any, base: Any, iterations: int) -> Any:
-        kept[:] = booster, base, iterations
-        return convert(booster, base, iterations)
-
-    monkeypatch.setattr(boosting, "to_forest", keep)
-    boosted = boost(TRAIN, VAL, 4, FEW)
-    booster, base, iterations = kept
-    raw = booster.predict(VAL.features, raw_score=True, num_iteration=iterations) + base
-    np.testing.assert_allclose(boosted.forest.scores(VAL.features), raw, rtol=0, atol=1e-9)
+def test_the_arrays_answer_as_the_library() -> None:
+    booster, base, history = train_booster(TRAIN, VAL, 4, FEW)
+    best = int(np.argmin(history)) + 1
+    forest = to_forest(booster, base, best)
+    raw = booster.predict(VAL.features, raw_score=True, num_iteration=best) + base
+    np.testing.assert_allclose(forest.scores(VAL.features), raw, rtol=0, atol=1e-9)
     shares = np.exp(raw) / np.exp(raw).sum(1, keepdims=True)
-    np.testing.assert_allclose(boosted.forest.probabilities(VAL.features), shares, atol=1e-6)
-    boosted.forest.check(6)
+    np.testing.assert_allclose(forest.probabilities(VAL.features), shares, rtol=0, atol=1e-6)
+    forest.check(6)
 
 
 def test_training_stops_at_the_least_val_loss() -> None:
