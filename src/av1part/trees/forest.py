@@ -26,8 +26,6 @@ MOST_LEAVES = 64
 _BATCH = 4096
 """Samples at a time, whose words and features stay in a core's cache."""
 
-_ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-
 
 @dataclass(frozen=True)
 class Forest:
@@ -145,16 +143,25 @@ class Forest:
             yield _Tree(
                 of,
                 tuple(
-                    (int(self.feature[node]), self.threshold[node], _word(*own))
+                    (int(self.feature[node]), self.threshold[node], _word(*own, len(leaves)))
                     for node, own in below.items()
                 ),
                 self.leaf[leaves],
             )
 
 
-def _word(start: int, end: int) -> np.uint64:
-    """Return the word without the bits from start to before end."""
-    return np.uint64(int(_ALL) & ~((1 << end) - (1 << start)))
+_Word = np.uint32 | np.uint64
+
+
+def _ones(leaves: int) -> _Word:
+    """Return the word of all bits, the shorter one where that is enough, since it is faster."""
+    return np.uint32(2**32 - 1) if leaves <= 32 else np.uint64(2**64 - 1)
+
+
+def _word(start: int, end: int, leaves: int) -> _Word:
+    """Return the word of a tree without the bits from start to before end."""
+    ones = _ones(leaves)
+    return type(ones)(int(ones) & ~((1 << end) - (1 << start)))
 
 
 @dataclass(frozen=True)
@@ -166,14 +173,15 @@ class _Tree:
     """
 
     of: int
-    nodes: tuple[tuple[int, np.float32, np.uint64], ...]
+    nodes: tuple[tuple[int, np.float32, _Word], ...]
     leaves: NDArray[np.float64]
 
     def values(self, samples: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the value of each sample's leaf; samples are `[F, n]`."""
-        possible = np.full(samples.shape[1], _ALL)
+        ones = _ones(len(self.leaves))
+        possible = np.full(samples.shape[1], ones)
         for feature, threshold, word in self.nodes:
-            possible &= np.where(samples[feature] <= threshold, _ALL, word)
-        first = possible & -possible.view(np.int64).view(np.uint64)
-        values: NDArray[np.float64] = self.leaves[np.bitwise_count(first - np.uint64(1))]
+            possible &= np.where(samples[feature] <= threshold, ones, word)
+        below = ~possible & (possible - type(ones)(1))  # the bits below the first
+        values: NDArray[np.float64] = self.leaves[np.bitwise_count(below)]
         return values
