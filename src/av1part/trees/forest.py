@@ -115,9 +115,11 @@ class Forest:
 
     def probabilities(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """Return the softmax of the scores, float64 `[n, k]`; arguments as for `scores`."""
-        scores = self.scores(samples)
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        probabilities: NDArray[np.float64] = scores / scores.sum(-1, keepdims=True)
+        # Huge leaves of a file make NaN, which a bundle refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = self.scores(samples)
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            probabilities: NDArray[np.float64] = scores / scores.sum(-1, keepdims=True)
         return probabilities
 
     @cached_property

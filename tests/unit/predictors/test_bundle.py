@@ -407,6 +407,16 @@ def test_a_network_of_huge_weights_gives_no_probabilities(files: Path, tmp_path:
         read_bundle(file).predict(PLANE, 8, 100)
 
 
+@pytest.mark.filterwarnings("error")
+def test_trees_of_huge_leaves_give_no_probabilities(files: Path, tmp_path: Path) -> None:
+    facts, stored = take_apart((files / "trees").read_bytes())
+    array_changed("leaf", lambda a: np.full_like(a, np.finfo(a.dtype).max))(facts, stored)
+    file = tmp_path / "bad"
+    file.write_bytes(put_together(facts, stored))
+    with pytest.raises(BundleError, match="bad computes no probabilities"):
+        read_bundle(file).predict(PLANE, 8, 100)
+
+
 def test_one_array_under_many_names_takes_no_memory(files: Path, tmp_path: Path) -> None:
     facts, stored = take_apart((files / "prior").read_bytes())
     big = np.zeros(1 << 18)
@@ -417,7 +427,7 @@ def test_one_array_under_many_names_takes_no_memory(files: Path, tmp_path: Path)
     refused(file, "more than 32 times itself")
 
 
-@pytest.mark.parametrize("kind", ["prior", "cascade"])
+@pytest.mark.parametrize("kind", ["prior", "cascade", "trees"])
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_changed_byte_is_refused_or_changes_nothing(
