@@ -103,11 +103,20 @@ def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boo
 def train_booster(
     train: Samples, val: Samples, classes: int, settings: Boosting
 ) -> tuple[Any, NDArray[np.float64], list[float]]:
-    """Train trees in LightGBM's own form; arguments and errors as for `boost`.
+    """Train trees in LightGBM's own form.
+
+    Args:
+        train: Training nodes, at least one.
+        val: Validation nodes, at least one.
+        classes: Number of classes.
+        settings: How to train.
 
     Returns:
         The booster; the score of each class that it began with, `[k]`, which its own predictions
         leave out; the val loss after each iteration.
+
+    Raises:
+        ConfigError: if LightGBM is not installed.
     """
     lightgbm = check_library()
     weights = class_weights(train.labels, classes, settings.class_weights)
