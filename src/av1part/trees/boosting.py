@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from av1part.metrics.scores import figure
 from av1part.options import TreeWeights
 from av1part.system.errors import ConfigError, first_line
 from av1part.trees.forest import Forest
@@ -69,7 +70,8 @@ class Boosted:
     Attributes:
         forest: The trees up to the best iteration.
         iterations: The best iteration, from 1.
-        val_loss: Log loss of the validation nodes there, weighted as in training.
+        val_loss: Log loss of the validation nodes there, weighted as in training; rounded, since
+            its last digits depend on the number of threads.
     """
 
     forest: Forest
@@ -97,7 +99,7 @@ def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boo
     """
     booster, base, history = train_booster(train, val, classes, settings)
     best = int(np.argmin(history)) + 1
-    return Boosted(to_forest(booster, base, best), best, float(history[best - 1]))
+    return Boosted(to_forest(booster, base, best), best, figure(history[best - 1]))
 
 
 def train_booster(

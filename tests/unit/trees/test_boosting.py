@@ -72,6 +72,7 @@ def test_the_same_seed_gives_the_same_trees(weights: Any) -> None:
     again = boost(TRAIN, VAL, 3, Boosting(weights, 20, 5, 0.2, 8, 5, 0.5, seed=1, threads=2))
     other = boost(TRAIN, VAL, 3, Boosting(weights, 20, 5, 0.2, 8, 5, 0.5, seed=2, threads=1))
     assert same(first, again)
+    assert (first.iterations, first.val_loss) == (again.iterations, again.val_loss)
     assert not same(first, other)
 
 
