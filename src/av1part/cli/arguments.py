@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -39,7 +39,10 @@ def asks_hydra(rest: Sequence[str]) -> bool:
 
 
 def split_positionals(
-    words: Sequence[str], limits: tuple[int, int | None], after: Sequence[str] = ()
+    words: Sequence[str],
+    limits: tuple[int, int | None],
+    after: Sequence[str] = (),
+    keys: Collection[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Separate positional words from overrides and flags.
 
@@ -50,6 +53,8 @@ def split_positionals(
         words: Words after the verb.
         limits: Least and most positional words; None is any number.
         after: Words after `--`, which are positional whatever they look like.
+        keys: Keys and groups of the verb, where NAME=PATH is positional if NAME is none of them
+            and PATH looks like a path.
 
     Returns:
         Positional words; and overrides, then flags with their values, each in their order.
@@ -73,7 +78,9 @@ def split_positionals(
                 flags += islice(remaining, 1)  # none: it lacks its value
         elif before in ("--info", "-i") and word in _INFO:
             flags.append(word)
-        elif _is_positional(word, most=most, wanted=len(positional) + len(after) < least):
+        elif (keys is not None and _is_named(word, keys)) or _is_positional(
+            word, most=most, wanted=len(positional) + len(after) < least
+        ):
             positional.append(word)
         else:
             overrides.append(word)
@@ -94,3 +101,10 @@ def _is_positional(word: str, *, most: int | None, wanted: bool) -> bool:
         return False
     # An override never has a slash before its `=`, except for a group in a package.
     return exists(word) or (wanted and "/" in word.partition("=")[0])
+
+
+def _is_named(word: str, keys: Collection[str]) -> bool:
+    name, equals, path = word.partition("=")
+    if not equals or name[:1] in ("+", "~") or key_of(word) in keys:
+        return False
+    return exists(path) or "/" in path or Path(path).suffix != ""

@@ -43,6 +43,7 @@ class Verb:
         switches: Flags of its own, and the overrides they stand for.
         forwards: Whether overrides of keys that its configuration has not go to the command, as
             further positional words (`demo` hands them to every training).
+        named: Whether a positional word may be NAME=PATH, with a name that is none of its keys.
         plain: Whether it runs without Hydra where no options are given, which may not start.
     """
 
@@ -53,6 +54,7 @@ class Verb:
     positionals: tuple[int, int | None] = (0, 0)
     switches: Mapping[str, str] = field(default_factory=dict)
     forwards: bool = False
+    named: bool = False
     plain: bool = False
 
 
@@ -89,6 +91,13 @@ VERBS: dict[str, Verb] = {
         *("bundle", "bundle"),
         (0, 1),
         {"--show": "show=true"},
+    ),
+    "compare": Verb(
+        "PREDICTOR... out=DIR",
+        "scores of predictors on the same labelled nodes",
+        *("compare", "compare"),
+        (1, None),
+        named=True,
     ),
     "predict": Verb(
         "SOURCE... stage1=CKPT ... out=DIR",
@@ -174,7 +183,8 @@ def _dispatch(argv: list[str]) -> int:
     if {"-h", "--help"} & set(rest):
         _print_help(name, verb, [word for word in rest if word not in ("-h", "--help")])
         return 0
-    words, rest = split_positionals(rest, verb.positionals, after)
+    keys = {"hydra", *map(key_of, options_of(verb.config))} if verb.named else None
+    words, rest = split_positionals(rest, verb.positionals, after, keys)
     if len(words) < verb.positionals[0] and not asks_hydra(rest):
         raise ConfigError(f"av1part {name} {verb.usage}: it needs {verb.usage.split()[len(words)]}")
     if verb.forwards:

@@ -39,6 +39,7 @@ from av1part.options import (
     PROTOCOLS,
     SAMPLINGS,
     SCHEDULES,
+    SCORED_SPLITS,
     TREE_WEIGHTS,
     VERIFICATIONS,
 )
@@ -693,6 +694,56 @@ class Validate:
 
 
 @dataclass
+class ScoredData:
+    """The dataset that predictors are scored on, and its split."""
+
+    path: str | None = option(None, "dataset folder; null: the embedded dataset", path=True)
+    protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
+    split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
+    split_list: str | None = option(None, "CSV sequence,split for by_sequence", path=True)
+
+
+@dataclass
+class BaselineData:
+    """The dataset whose training split the baselines are fitted on."""
+
+    path: str | None = option(None, "for the baselines; null: that of data.path", path=True)
+    protocol: str = option("by_sequence", "likewise", choices=tuple(PROTOCOLS))
+    split_seed: int = option(42, "likewise", low=0, high=2**32 - 1)
+    split_list: str | None = option(None, "likewise", path=True)
+
+
+@dataclass
+class WeightsData:
+    """The dataset whose val split class weights are fitted on."""
+
+    path: str | None = option(None, "dataset for class weights of Stage 2; null: none", path=True)
+    protocol: str = option("by_sequence", "likewise", choices=tuple(PROTOCOLS))
+    split_seed: int = option(42, "likewise", low=0, high=2**32 - 1)
+    split_list: str | None = option(None, "likewise", path=True)
+
+
+@dataclass
+class Compare:
+    """Keys of `av1part compare`."""
+
+    out: str = option(MISSING, "folder to make, for scores and a report", path=True)
+    split: str = option(
+        "val", "what is scored; all: every node, of a dataset of its own", choices=SCORED_SPLITS
+    )
+    data: ScoredData = field(default_factory=ScoredData)
+    baselines: Any = option(["prior", "variance"], "fitted on a training split, scored beside")
+    fit: BaselineData = field(default_factory=BaselineData)
+    weights: WeightsData = field(default_factory=WeightsData)
+    against: str | None = option(None, "name the others are compared with; null: the first")
+    calibration: str = option(
+        "auto", "auto: stored beside a checkpoint, if there", choices=("auto", "stored", "none")
+    )
+    device: str = option("cpu", "or cuda")
+    precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
+
+
+@dataclass
 class DataBuild:
     """Keys of `av1part data build`."""
 
@@ -841,6 +892,7 @@ VERB_KEYS: Mapping[str, Any] = {
     "bundle": Bundle(),
     "predict": Predict(),
     "encode": Encode(),
+    "compare": Compare(),
     "data_build": DataBuild(),
     "data_import": DataImport(),
     "report": Report(),

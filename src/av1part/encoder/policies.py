@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from av1part.data.build.settings import SIZES_TEXT, check_list
 from av1part.encoder.hints import KEEP, grid_shape
+from av1part.metrics.sets import cumulated_sets, top_sets
 from av1part.options import POLICIES, PolicyKind
 from av1part.partition import SIZES, Partition, legal_partitions
 from av1part.predictors.interface import TYPES, Distributions, Domain
 from av1part.system.errors import ConfigError
+
+_BITS = np.uint16(1) << np.arange(TYPES, dtype=np.uint16)
+"""Bit of each type in a mask."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +102,12 @@ class Policy:
             type_ = Partition.NONE if self.kind == "none" else Partition.SPLIT
             masks = np.full(probabilities.shape[:-1], 1 << type_, np.uint16)
         else:
-            # Of equal probabilities the lower id comes first.
-            order = np.argsort(-probabilities, axis=-1, kind="stable")
-            if self.kind == "top":
-                taken = np.broadcast_to(np.arange(TYPES) < self.k, order.shape)
-            else:
-                ranked = np.take_along_axis(probabilities, order, -1).astype(np.float64)
-                before = np.cumsum(ranked, -1) - ranked
-                # Float32 probabilities sum to 1 within rounding.
-                taken = (before < self._tau(size) - 1e-6) & (ranked > 0)
-                taken[..., 0] = True
-            bits = np.where(taken, np.uint16(1) << order.astype(np.uint16), np.uint16(0))
+            members = (
+                top_sets(probabilities, self.k)
+                if self.kind == "top"
+                else cumulated_sets(probabilities, self._tau(size))
+            )
+            bits = np.where(members, _BITS, np.uint16(0))
             masks = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
         if not self.keep:
             return masks

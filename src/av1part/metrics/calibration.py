@@ -93,11 +93,45 @@ def reliability(probability: ArrayLike, label: ArrayLike, bins: int = BINS) -> R
     values, true = np.asarray(probability, dtype=np.float64), np.asarray(label)
     top = values.max(1)
     correct = values.argmax(1) == true
+    index = confidence_bin(top, bins)
+    return reliability_of(
+        np.bincount(index, minlength=bins),
+        np.bincount(index, top, bins),
+        np.bincount(index, correct, bins),
+    )
+
+
+def confidence_bin(confidence: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
+    """Return the bin of each confidence, int64 of its shape; a bin holds its upper edge."""
     edges = np.linspace(0, 1, bins + 1)
-    index = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
+    index: NDArray[np.int64] = np.clip(
+        np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1
+    )
+    return index
+
+
+def reliability_of(count: ArrayLike, confidence: ArrayLike, correct: ArrayLike) -> Reliability:
+    """Return the bins of sums, such as those over several pictures.
+
+    Args:
+        count: Nodes in each bin, shape (b,).
+        confidence: Sum of their confidences, shape (b,).
+        correct: Number of correct ones, shape (b,).
+
+    Returns:
+        The bins and the expected calibration error over them.
+    """
+    nodes = np.asarray(count, dtype=np.int64)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(index, top, bins) / count
-        accuracy = np.bincount(index, correct, bins) / count
-    gap = np.nan_to_num(np.abs(confidence - accuracy))
-    return Reliability(edges, count, confidence, accuracy, float((gap * count).sum() / len(true)))
+        mean, accuracy = np.asarray(confidence) / nodes, np.asarray(correct) / nodes
+    error = float(calibration_error(nodes, confidence, correct))
+    return Reliability(np.linspace(0, 1, len(nodes) + 1), nodes, mean, accuracy, error)
+
+
+def calibration_error(
+    count: ArrayLike, confidence: ArrayLike, correct: ArrayLike
+) -> NDArray[np.float64]:
+    """Return the expected calibration error of sums as `reliability_of` takes, shape (..., b)."""
+    gap = np.abs(np.asarray(confidence, dtype=np.float64) - np.asarray(correct))
+    error: NDArray[np.float64] = gap.sum(-1) / np.asarray(count).sum(-1)
+    return error

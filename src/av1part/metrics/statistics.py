@@ -104,7 +104,7 @@ def against_baseline(
             continue
         differences = np.array([of[m] - scores[baseline][m] for m in common])
         mean = mean_of(differences.tolist())
-        results[variant] = Difference(**vars(mean), p=_paired_p(differences))
+        results[variant] = Difference(**vars(mean), p=paired_p(differences))
     tested = {name: result.p for name, result in results.items() if result.p is not None}
     corrected = holm(list(tested.values()))
     for name, p in zip(tested, corrected, strict=True):
@@ -112,8 +112,16 @@ def against_baseline(
     return results
 
 
-def _paired_p(differences: NDArray[np.float64]) -> float | None:
-    """Return the two-sided p value; differences that are all zero are no evidence of one."""
+def paired_p(differences: NDArray[np.float64]) -> float | None:
+    """Return the two-sided p value of a paired t test.
+
+    Args:
+        differences: One a pair, shape (n,).
+
+    Returns:
+        1 for differences that are all zero; None of one pair, and of equal ones, which have no
+        spread to compare with.
+    """
     if len(differences) < 2:
         return None
     if not differences.any():

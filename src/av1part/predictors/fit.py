@@ -39,7 +39,7 @@ def fit_bundle(kind: str, source: DataSource, *, split_seed: int = 42) -> Bundle
         StoreError: if the dataset cannot be opened, or a size has no training nodes.
         ConfigError: if the protocol does not fit the split list.
     """
-    store, of_size = _data(source, split_seed)
+    store, of_size = open_splits(source, split_seed)
     nodes = [data.reader("train").nodes for data in of_size.values()]
     chosen = store.nodes[np.sort(np.concatenate(nodes))]
     sources = [_facts(data) for data in of_size.values()]
@@ -61,7 +61,7 @@ def train_trees(source: DataSource, settings: Boosting, *, split_seed: int = 42)
         StoreError: if the dataset cannot be opened, or a size has no nodes of train or val.
         ConfigError: if the protocol does not fit the split list, or LightGBM is not installed.
     """
-    store, of_size = _data(source, split_seed)
+    store, of_size = open_splits(source, split_seed)
     train, val = (
         {size: data.reader(split).nodes for size, data in of_size.items()}
         for split in ("train", "val")
@@ -70,8 +70,19 @@ def train_trees(source: DataSource, settings: Boosting, *, split_seed: int = 42)
     return Bundle(trees, sources=[_facts(data) for data in of_size.values()])
 
 
-def _data(source: DataSource, split_seed: int) -> tuple[Store, dict[int, BlockDataModule]]:
-    """Open a dataset, and its splits at each size."""
+def open_splits(source: DataSource, split_seed: int) -> tuple[Store, dict[int, BlockDataModule]]:
+    """Open a dataset, and its splits at each size.
+
+    Args:
+        source: The dataset, None for the embedded one, with its split.
+        split_seed: Seed of the split.
+
+    Returns:
+        The dataset, and for each size of its nodes the data, not set up.
+
+    Raises:
+        StoreError: if the dataset cannot be opened.
+    """
     store = Store.open(embedded.STORE if source.path is None else source.path)
     partition = store.nodes["partition"]
     taxonomy = "v6_1to4" if (partition >= Partition.HORZ_4).any() else "v6"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from av1part.report.chapters.pipeline import pipeline_chapter, pipeline_frame
 from av1part.report.chapters.stage import best_epoch, stage_chapter, stage_frame
 from av1part.report.chapters.sweep import sweep_chapter, write_sweep_files
 from av1part.report.chapters.thesis import write_thesis
+from av1part.report.compared import write_compared_report
 from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.plots import confusion_figure
 from av1part.report.draw.svg import to_svg
 from av1part.report.encodes import is_encodes
+from av1part.report.files import ReportFiles, write_parts
 from av1part.report.render.document import Chapter, Document, Headline, Picture
-from av1part.report.render.html import document_html
-from av1part.report.render.markdown import document_markdown
 from av1part.report.savings import compare
 from av1part.report.sweep import Sweep, is_sweep, load_sweep
+from av1part.runs.compared import is_compared
 from av1part.runs.encodes import read_encodes
 from av1part.runs.read import PipelineRun, StageRun, find_runs, load_run
 from av1part.system.errors import ReportError
@@ -34,25 +35,6 @@ PICTURED = 8
 """Of more runs than this, blocks and frames are drawn for the best run of each stage only."""
 
 
-@dataclass(frozen=True)
-class ReportFiles:
-    """The files that a report wrote.
-
-    Attributes:
-        html: The page; it needs no other file.
-        markdown: The same as Markdown, with links to the plots.
-        plots: The drawings as SVG.
-        thesis: A section as Markdown and LaTeX, if requested.
-        headline: First sentence of a comparison of encodes.
-    """
-
-    html: Path
-    markdown: Path
-    plots: tuple[Path, ...]
-    thesis: tuple[Path, ...] = ()
-    headline: str = ""
-
-
 def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) -> ReportFiles:
     """Write tables, plots and one self-contained page about runs, from their folders alone.
 
@@ -60,7 +42,8 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
 
     Args:
         folders: Stage runs, pipeline results, or folders that hold some at any depth; or one
-            folder of `av1part encode`, see `write_encodes_report`.
+            folder of `av1part encode` or `av1part compare`, see `write_encodes_report` and
+            `write_compared_report`.
         out: Folder to write `report.html`, `report.md` and `plots/` to; made if needed.
         thesis: Also write a section of a thesis about the one sweep that is given.
 
@@ -73,20 +56,24 @@ def write_report(folders: Sequence[Path], out: Path, *, thesis: bool = False) ->
             nothing is written then.
     """
     sources = [Path(folder) for folder in folders]
-    comparisons = [folder for folder in sources if is_encodes(folder)]
-    if comparisons and (len(sources) > 1 or thesis):
-        raise ReportError(
-            f"{comparisons[0]} is a comparison of encodes, which is reported alone: name no other "
-            "folder, and leave out --thesis"
-        )
-    if comparisons:
+    alone = {"encodes": is_encodes, "predictors": is_compared}
+    for what, is_one in alone.items():
+        comparison = next((folder for folder in sources if is_one(folder)), None)
+        if comparison is not None and (len(sources) > 1 or thesis):
+            raise ReportError(
+                f"{comparison} is a comparison of {what}, which is reported alone: name no other "
+                "folder, and leave out --thesis"
+            )
+    if is_encodes(sources[0]):
         return write_encodes_report(sources[0], out)
+    if is_compared(sources[0]):
+        return write_compared_report(sources[0], out)
     sweeps = [load_sweep(folder) for folder in sources if is_sweep(folder)]
     rest = [folder for folder in sources if not is_sweep(folder)]
     if thesis and (len(sweeps) != 1 or rest):
         raise ReportError("--thesis is of one sweep: name the folder that holds its sweep.json")
     document = _document(sweeps, rest)
-    files, html = _write_parts(document, out)
+    files, html = write_parts(document, out)
     for number, sweep in enumerate(sweeps, 1):
         write_sweep_files(sweep, out if len(sources) == 1 else out / f"{number}-{sweep.slug}")
     if thesis:
@@ -118,24 +105,12 @@ def write_encodes_report(folder: Path, out: Path | None = None) -> ReportFiles:
     points, clips = point_rows(encodes, comparisons), clip_rows(comparisons)
     place = folder if out is None else out
     document = encodes_document(encodes, comparisons)
-    files, html = _write_parts(document, place)
+    files, html = write_parts(document, place)
     write_csv(place / "table.csv", points)
     write_csv(place / "clips.csv", clips)
     write_text(files.html, html)
     items = document.chapters[0].items
     return replace(files, headline=next(i.text for i in items if isinstance(i, Headline)))
-
-
-def _write_parts(document: Document, out: Path) -> tuple[ReportFiles, str]:
-    """Write a document's Markdown and plots; return its page, which is to be written last."""
-    html, markdown = document_html(document), document_markdown(document)
-    plots = []
-    for name, svg in document.pictures.items():
-        plots.append(out / "plots" / f"{name}.svg")
-        write_text(plots[-1], svg)
-    files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
-    write_text(files.markdown, markdown)
-    return files, html
 
 
 def _document(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> Document:

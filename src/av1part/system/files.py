@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; rename it to `folder` if the block succeeds.
+
+    Args:
+        folder: The final name, of an empty folder or of none.
+
+    Yields:
+        The temporary folder, which is removed if the block raises.
+    """
+    part = folder.with_name(f"{folder.name}.{os.getpid()}{PART_SUFFIX}ial")
+    made = [parent for parent in part.parents if not parent.exists()]
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def flush(path: Path) -> None:

@@ -15,15 +15,30 @@ _SECONDS_BETWEEN_LINES = 20.0
 class EncodeProgress:
     """Counts finished jobs; use as a context."""
 
-    def __init__(self, total: int, done: int, *, show: bool) -> None:
-        """Start at `done` jobs, finished by an earlier run, of `total`."""
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        *,
+        show: bool,
+        words: tuple[str, str] = ("encoding", "encoded"),
+    ) -> None:
+        """Start at `done` jobs, finished by an earlier run, of `total`.
+
+        Args:
+            total: Number of jobs.
+            done: Jobs that are finished.
+            show: Whether anything is shown.
+            words: What a job does, and has done.
+        """
+        self._past = words[1]
         self._total, self._done, self._show = total, done, show
         self._bar: Progress | None = None
         self._start = self._last_line = time.monotonic()
         self._first = done
         if show and sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn("encoding"),
+                TextColumn(words[0]),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
@@ -56,7 +71,7 @@ class EncodeProgress:
         elif self._show:
             elapsed = time.monotonic() - self._last_line
             if elapsed >= _SECONDS_BETWEEN_LINES or self._done == self._total:
-                self._line(f"encoded {self._done} of {self._total}, last {job}{self._rest()}")
+                self._line(f"{self._past} {self._done} of {self._total}, last {job}{self._rest()}")
 
     def _rest(self) -> str:
         """Return how long the rest takes at the speed so far."""

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from av1part.metrics.statistics import LEVEL, Difference, Mean
-from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, points, table
+from av1part.report.render.tables import (
+    EMPTY_CELL,
+    Table,
+    count,
+    p_text,
+    percent,
+    points,
+    table,
+)
 from av1part.report.sweep import Member, Sweep, Variant
 
 GUESSERS = {"constant": "(best constant)", "prior": "(class prior)"}
@@ -222,10 +230,3 @@ def difference_cells(difference: Difference | None) -> list[str]:
         return [EMPTY_CELL] * 3
     interval = interval_text(difference, signed=True)
     return [points(difference.mean), interval, p_text(difference.p_holm)]
-
-
-def p_text(value: float | None) -> str:
-    """Return a p value with four decimals."""
-    if value is None:
-        return EMPTY_CELL
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

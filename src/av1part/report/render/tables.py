@@ -94,3 +94,10 @@ def count(value: float | None) -> str:
     '11,213,858'
     """
     return EMPTY_CELL if value is None else f"{value:,.0f}"
+
+
+def p_text(value: float | None) -> str:
+    """Return a p value with four decimals."""
+    if value is None:
+        return EMPTY_CELL
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

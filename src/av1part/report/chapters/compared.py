@@ -1,0 +1,175 @@
+"""The chapter on a comparison of predictors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from av1part.metrics.calibration import Reliability, reliability_of
+from av1part.report.chapters import compared_tables as tables
+from av1part.report.chapters.common import joined
+from av1part.report.draw.reliability import reliability_panels
+from av1part.report.render.document import (
+    Chapter,
+    Document,
+    Facts,
+    Headline,
+    Item,
+    Prose,
+    Section,
+    picture,
+)
+from av1part.report.render.tables import count, percent
+from av1part.runs.compared import Compared
+from av1part.runs.fields import Fields
+
+_FEW_PICTURES = 10
+"""Below this the percentile bootstrap is known to be too narrow."""
+
+_SUBTITLE = "What predictors score on the same labelled nodes, none of which they were trained on."
+_FOOTER = "Written by av1part from `scores.json` and `pictures.parquet` alone."
+_LEADING_SIZE = "16"
+
+
+def compared_document(compared: Compared) -> Document:
+    """Compose the report on a comparison.
+
+    Args:
+        compared: The folder.
+
+    Returns:
+        The document, of one chapter.
+    """
+    sizes = list(compared.record.children("sizes"))
+    lead: list[Item] = [Headline(_verdict(compared))]
+    lead += [Prose(text, warns=True) for text in _caveats(compared)]
+    sections = [
+        *(
+            Section(
+                f"Nodes of {size}x{size}",
+                joined(
+                    tables.scores_table(compared, size), tables.differences_table(compared, size)
+                ),
+            )
+            for size in sizes
+        ),
+        *_stage2(compared),
+        Section("Calibration", (_reliability(compared, sizes),)),
+        Section("Sets", tuple(tables.sets_table(compared, size) for size in sizes)),
+        Section("By quantiser", tuple(tables.qindex_table(compared, size) for size in sizes)),
+        Section("What was scored", (_facts(compared), tables.predictors_table(compared))),
+    ]
+    names = len(compared.predictors)
+    title = f"{names} predictor{'' if names == 1 else 's'} on {_pictures(compared)}"
+    chapter = Chapter("predictors", "Predictors", tuple(sections), tuple(lead))
+    return Document(title, _SUBTITLE, (chapter,), _FOOTER, "av1part compare")
+
+
+def _stage2(compared: Compared) -> tuple[Section, ...]:
+    if compared.record.get("stage2") is None:
+        return ()
+    found = joined(tables.stage2_table(compared), tables.stage2_differences(compared))
+    return (Section("Stage 2", found),)
+
+
+def _pictures(compared: Compared) -> str:
+    pictures = compared.record.integer("data", "pictures")
+    return f"{count(pictures)} picture{'' if pictures == 1 else 's'}"
+
+
+def _verdict(compared: Compared) -> str:
+    """Say what the reference scores, and which others differ from it, at the leading size."""
+    sizes = list(compared.record.children("sizes"))
+    size = _LEADING_SIZE if _LEADING_SIZE in sizes else sizes[0]
+    predictors = tables.of_size(compared, size)
+    first = compared.against if compared.against in predictors else next(iter(predictors))
+    scores = predictors[first].child("scores")
+    constant = compared.record.number("sizes", size, "constant", "accuracy", "estimate")
+    text = (
+        f"At {size}x{size}, `{first}` has a log loss of "
+        f"{tables.decimals(scores.number('log_loss', 'estimate'))} and an accuracy of "
+        f"{percent(scores.number('accuracy', 'estimate'))} % (best constant: "
+        f"{percent(constant)} %)."
+    )
+    others = [
+        f"`{name}` {tables.decimals(value, signed=True)}{_significance(record)}"
+        for name, record in predictors.items()
+        if (value := record.optional("difference", "log_loss", "estimate")) is not None
+    ]
+    return f"{text} Log loss less that: {'; '.join(others)}." if others else text
+
+
+def _significance(record: Fields) -> str:
+    limits = tables.limits(record.interval("difference", "log_loss"), signed=True)
+    if not limits.startswith("["):
+        return ""
+    p = record.optional("difference", "log_loss", "p_holm")
+    return f" {limits}{'' if p is not None and p < 0.05 else ', not significant'}"
+
+
+def _caveats(compared: Compared) -> Iterator[str]:
+    """Yield what a reader of the tables must know."""
+    record = compared.record
+    for size, facts in record.children("left_out").items():
+        nodes = ", ".join(
+            f"{count(facts.number('nodes', t))} {t}" for t in facts.child("nodes").data
+        )
+        lacking = tables.list_texts([f"`{name}`" for name in facts.texts("lacking")])
+        yield (
+            f"Left out for all predictors at {size}x{size}: {nodes}, types that {lacking} "
+            f"{'does' if len(facts.texts('lacking')) == 1 else 'do'} not know. What others say of "
+            "these types is left out, and the rest scaled to sum to 1."
+        )
+    floored = [
+        f"`{name}` {count(raised)} at {size}x{size}"
+        for size in record.children("sizes")
+        for name, own in tables.of_size(compared, size).items()
+        if (raised := own.integer("floored"))
+    ]
+    if floored:
+        yield (
+            f"Types held to be impossible that were the true one, counted with a probability of "
+            f"{record.number('floor'):g} in the log loss: {'; '.join(floored)}."
+        )
+    pictures = record.integer("data", "pictures")
+    if pictures == 1:
+        yield "All nodes are of one picture, hence no intervals: no word on other pictures."
+    elif pictures < _FEW_PICTURES:
+        yield f"Intervals come from {pictures} pictures only: with so few they are too narrow."
+
+
+def _reliability(compared: Compared, sizes: list[str]) -> Item:
+    panels = {
+        f"{size}x{size}": {
+            name: _bins(own.child("reliability"))
+            for name, own in tables.of_size(compared, size).items()
+        }
+        for size in sizes
+    }
+    caption = (
+        "Accuracy of the most probable type against its probability, in 15 bins of equal width; "
+        "bins with less than a thousandth of the nodes are left out. On the dashed line "
+        "probabilities mean what they say; below it they are too high."
+    )
+    return picture("reliability", caption, reliability_panels(panels))
+
+
+def _bins(record: Fields) -> Reliability:
+    nodes = np.array(record.numbers("nodes"))
+    confidence, accuracy = (
+        np.array([value or 0.0 for value in record.get(key)]) for key in ("confidence", "accuracy")
+    )
+    return reliability_of(nodes, nodes * confidence, nodes * accuracy)
+
+
+def _facts(compared: Compared) -> Facts:
+    data = compared.record.child("data")
+    keys = ("dataset", "split", "protocol", "split_list", "split_seed", "pictures", "views")
+    pairs = [(key, f"`{data.get(key)}`") for key in keys if data.get(key) is not None]
+    pairs.append(("manifest", f"`{data.text('manifest_sha256')[:12]}`"))
+    pairs.append(("qindexes", ", ".join(f"{q:.0f}" for q in data.numbers("qindexes"))))
+    fitted = compared.record.get("weights", "fitted_on", "dataset")
+    if fitted is not None:
+        pairs.append(("class weights", f"fitted on val of `{fitted}`"))
+    return Facts(tuple(pairs))

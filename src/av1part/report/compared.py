@@ -1,0 +1,35 @@
+"""From a folder of `av1part compare` to its page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from av1part.report.chapters.compared import compared_document
+from av1part.report.files import ReportFiles, write_parts
+from av1part.report.render.document import Headline
+from av1part.runs.compared import read_compared
+from av1part.system.files import write_text
+
+
+def write_compared_report(folder: Path, out: Path | None = None) -> ReportFiles:
+    """Write page, Markdown and plots about a folder of `av1part compare`.
+
+    The same folder gives the same bytes.
+
+    Args:
+        folder: With scores.json and pictures.parquet.
+        out: Folder to write to, made if needed; `folder` itself if None.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ReportError: if a file is missing, damaged, or contradicts the other; nothing is written
+            then.
+    """
+    document = compared_document(read_compared(folder))
+    files, html = write_parts(document, folder if out is None else out)
+    write_text(files.html, html)
+    items = document.chapters[0].items
+    return replace(files, headline=next(i.text for i in items if isinstance(i, Headline)))
