@@ -90,6 +90,12 @@ def encodes_examples() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def compared_examples() -> ModuleType:
+    """What writes folders of `av1part compare` by hand."""
+    return load_file(Path(__file__).parent / "unit" / "report" / "example_compared.py")
+
+
+@pytest.fixture(scope="session")
 def corpus_tool() -> ModuleType:
     """What `make corpus` runs."""
     return load_file(Path(__file__).parents[1] / "tools" / "corpus.py")

@@ -81,11 +81,10 @@ def populations_of(
         if nodes := int(count[common].sum()):
             found[size] = Population(tuple(common), nodes, left_out, lacking)
     if not found:
-        why = f"nodes of types that {', '.join(sorted(lacks))} knows" if lacks else "a size"
-        raise StoreError(
-            f"the predictors and the dataset have no {why} in common: leave a predictor out, or "
-            "give another data.path"
-        )
+        why = "no predictor has a node size of the dataset"
+        if lacks:
+            why = f"every node is of a type that {' or '.join(sorted(lacks))} does not know"
+        raise StoreError(f"{why}: leave a predictor out, or give another data.path")
     return found
 
 

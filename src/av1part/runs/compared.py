@@ -7,7 +7,7 @@ pictures.parquet  sums over the nodes of each picture, qindex, predictor and siz
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ FORMAT = 1
 
 REMEDY = "restore it, or compare again"
 
-_ESTIMATES = ("estimate", "nodes", "pictures", "floored", "class")
+_DRAWN = ("low", "high")
+"""Keys of limits, which depend on drawn resamples: another numpy may draw others."""
 
 
 @dataclass(frozen=True)
@@ -107,24 +108,34 @@ def read_compared(folder: Path) -> Compared:
         computed = scores_of(table, record.text("against"))
     except (ArithmeticError, IndexError, LookupError, TypeError, ValueError) as error:
         raise ReportError(f"{file} holds no sums ({first_line(error)}): {REMEDY}") from None
-    held = dict(_figures({key: record.get(key) for key in computed}))
-    for key, value in _figures(computed):
-        if not _same(held.get(key), value):
-            raise ReportError(f"{file} and {SCORES_FILE} contradict each other ({key}): {REMEDY}")
+    held = {key: value for key in ("sizes", "stage2") if (value := record.get(key)) is not None}
+    if key := _difference(held, computed):
+        raise ReportError(f"{file} and {SCORES_FILE} contradict each other ({key}): {REMEDY}")
     return Compared(folder, record, table)
 
 
-def _figures(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what scores.json says of all pictures, with dotted keys: no limits, which are drawn."""
-    if not isinstance(values, Mapping):
-        return
-    for key, value in values.items():
-        if key in _ESTIMATES:
-            yield f"{prefix}{key}", value
-        yield from _figures(value, f"{prefix}{key}.")
+def _difference(held: Any, computed: Any, key: str = "") -> str | None:
+    """Return the key of the first value that is not what was computed, None if all are."""
+    prefix = f"{key}." if key else ""
+    if isinstance(computed, Mapping):
+        if not isinstance(held, Mapping) or held.keys() != computed.keys():
+            return key or "scores"
+        children: Iterable[tuple[Any, Any, str]] = (
+            (held[name], value, f"{prefix}{name}")
+            for name, value in computed.items()
+            if name not in _DRAWN
+        )
+    elif isinstance(computed, list):
+        if not isinstance(held, list) or len(held) != len(computed):
+            return key
+        pairs = zip(held, computed, strict=True)
+        children = ((one, other, f"{prefix}{i}") for i, (one, other) in enumerate(pairs))
+    else:
+        return None if _same(held, computed) else key
+    return next((found for child in children if (found := _difference(*child))), None)
 
 
 def _same(held: Any, value: Any) -> bool:
-    if isinstance(value, float) and isinstance(held, (int, float)):
+    if isinstance(value, float) and type(held) in (int, float):
         return bool(abs(held - value) <= 10**-DIGITS)
-    return bool(held == value)
+    return type(held) is type(value) and bool(held == value)
