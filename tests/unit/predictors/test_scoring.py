@@ -156,8 +156,8 @@ def test_nothing_in_common_is_refused(store: Path) -> None:
     with pytest.raises(StoreError, match="no predictor has a node size"):
         populations_of([named("x", Fake({}, Domain((8,))))], data.type_counts())
     only = {16: np.bincount([Partition.VERT_4], minlength=TYPES)}
+    poor = Domain((16,), one_to_four=False)
     with pytest.raises(StoreError, match="a type that x or y does not know"):
-        poor = Domain((16,), one_to_four=False)
         populations_of([named(n, Fake({}, poor)) for n in "xy"], only)
 
 
@@ -204,7 +204,7 @@ def test_what_a_predictor_was_trained_on_is_not_scored() -> None:
     assert isinstance(bundle.predictor, ClassPrior)
     LabelledData(EMBEDDED, "val").check_unseen("p", bundle.sources)
     other = LabelledData(DataSource(str(embedded.STORE), "by_sequence"), "val")
-    with pytest.raises(StoreError, match="another split of .* data.split_list"):
+    with pytest.raises(StoreError, match=r"another split of .*data\.split_list"):
         other.check_unseen("p", bundle.sources)
     with pytest.raises(StoreError, match=r"p was trained on a part of .*split=val"):
         LabelledData(DataSource(), "all").check_unseen("p", bundle.sources)
