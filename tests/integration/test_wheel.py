@@ -63,6 +63,7 @@ def test_the_installed_package_is_self_contained(installed: Path, tmp_path: Path
         "predict",
         "bundle",
         "encode",
+        "compare",
     ):
         ran = run(installed, tmp_path, *verb.split(), "--cfg", "job")
         assert ran.returncode == 0, ran.stderr

@@ -23,7 +23,7 @@ from typing import Any
 
 from av1part.data.build.jobs import encoder_pool, wait_for_any
 from av1part.data.build.libaom import Children, Tool, find_inspect, inspect_stream
-from av1part.data.build.progress import EncodeProgress
+from av1part.data.build.progress import JobProgress
 from av1part.data.build.sources import Source
 from av1part.data.build.yuv import write_y4m_frame, y4m_header
 from av1part.encoder.comparison import (
@@ -151,7 +151,7 @@ class _Run:
         """Encode everything that is missing, `jobs` quantisers of clips at a time."""
         total = len(self.sources) * len(self.comparison.cq_levels)
         total *= sum(point.repeats for point in self.comparison.points.values())
-        progress = EncodeProgress(total, len(self.rows.done), show=show)
+        progress = JobProgress(total, len(self.rows.done), show=show)
         with progress as bar, encoder_pool(self.jobs) as (pool, children):
             running: dict[Future[None], Source] = {}
             for source in self.sources:
@@ -200,7 +200,7 @@ class _Unit:
     """The encodes of one clip at one quantiser, one after the other."""
 
     def __init__(
-        self, run: _Run, source: Source, cq_level: int, children: Children, bar: EncodeProgress
+        self, run: _Run, source: Source, cq_level: int, children: Children, bar: JobProgress
     ) -> None:
         self.run, self.source, self.cq_level = run, source, cq_level
         self.children, self.bar = children, bar

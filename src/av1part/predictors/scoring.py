@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.data.build.progress import EncodeProgress
+from av1part.data.build.progress import JobProgress
 from av1part.metrics.class_weights import ClassWeights, fit_class_weights, weighted_predictions
 from av1part.metrics.distributions import SUMS, distribution_sums, part_of
 from av1part.metrics.scores import confusion_matrix
@@ -123,7 +123,7 @@ def score(
     """
     seconds = dict.fromkeys((p.name for p in predictors), 0.0)
     rows: dict[tuple[str, int, str, int], _Row] = {}
-    with EncodeProgress(len(data), 0, show=progress, words=("predicting", "predicted")) as bar:
+    with JobProgress(len(data), 0, show=progress, words=("predicting", "predicted")) as bar:
         for view in data:
             for predictor in predictors:
                 started = time.perf_counter()
@@ -159,7 +159,7 @@ def fit_weights(
     asked = [p for p in predictors if STAGE2_SIZE in p.predictor.domain.sizes]
     parts: dict[str, list[NDArray[np.float32]]] = {p.name: [] for p in asked}
     labels = []
-    with EncodeProgress(len(data), 0, show=progress, words=("weighing", "weighed")) as bar:
+    with JobProgress(len(data), 0, show=progress, words=("weighing", "weighed")) as bar:
         for view in data:
             own = _stage2_labels(view)
             if own.any():

@@ -31,7 +31,7 @@ from av1part.data.build.libaom import (
     find_inspect,
     inspect_stream,
 )
-from av1part.data.build.progress import EncodeProgress
+from av1part.data.build.progress import JobProgress
 from av1part.data.build.settings import BuildSettings, check_count, raw_format
 from av1part.data.build.sources import Source, find_sources, open_sources
 from av1part.data.build.yuv import CONVERSIONS, write_y4m_frame, y4m_header
@@ -135,7 +135,7 @@ class _Build:
         """Read and encode everything that is missing, `jobs` encoders at a time."""
         total = len(self.sources) * len(self.settings.cq_levels)
         done = total - sum(len(self._missing_levels(s)) for s in self.sources)
-        with EncodeProgress(total, done, show=show) as bar, encoder_pool(jobs) as (pool, children):
+        with JobProgress(total, done, show=show) as bar, encoder_pool(jobs) as (pool, children):
             running: dict[Future[None], tuple[Source, int]] = {}
             for source in self.sources:
                 missing = self._missing_levels(source)
@@ -152,9 +152,7 @@ class _Build:
     def _missing_levels(self, source: Source) -> list[int]:
         return [q for q in self.settings.cq_levels if not self._table(source, q).is_file()]
 
-    def _collect(
-        self, running: dict[Future[None], tuple[Source, int]], bar: EncodeProgress
-    ) -> None:
+    def _collect(self, running: dict[Future[None], tuple[Source, int]], bar: JobProgress) -> None:
         """Wait for a job, and remove its source's y4m after the last one."""
         for job in wait_for_any(running):
             source, cq_level = running.pop(job)

@@ -1,4 +1,4 @@
-"""Progress of encodes on stderr: a bar on a terminal, occasional lines elsewhere."""
+"""Progress of jobs on stderr: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 _SECONDS_BETWEEN_LINES = 20.0
 
 
-class EncodeProgress:
+class JobProgress:
     """Counts finished jobs; use as a context."""
 
     def __init__(
@@ -49,7 +49,7 @@ class EncodeProgress:
         elif show and done:
             self._line(f"resumed with {done} of {total} encodes done")
 
-    def __enter__(self) -> EncodeProgress:
+    def __enter__(self) -> JobProgress:
         if self._bar is not None:
             self._bar.start()
         return self

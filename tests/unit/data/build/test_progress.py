@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from av1part.data.build import progress
-from av1part.data.build.progress import EncodeProgress
+from av1part.data.build.progress import JobProgress
 
 
 def test_a_line_now_and_then_and_one_at_the_end(
@@ -13,7 +13,7 @@ def test_a_line_now_and_then_and_one_at_the_end(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with EncodeProgress(6, 1, show=True) as bar:
+    with JobProgress(6, 1, show=True) as bar:
         for job in range(2, 7):
             now += 9.0
             bar.advance(f"clip cq {job}")
@@ -24,7 +24,7 @@ def test_a_line_now_and_then_and_one_at_the_end(
         "encoded 4 of 6, last clip cq 4, under 1 min left",
         "encoded 6 of 6, last clip cq 6",
     ]
-    with EncodeProgress(43, 0, show=True) as bar:
+    with JobProgress(43, 0, show=True) as bar:
         for _ in range(3):
             now += 9.0
             bar.advance("clip")
@@ -32,6 +32,6 @@ def test_a_line_now_and_then_and_one_at_the_end(
 
 
 def test_nothing_is_said_if_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    with EncodeProgress(2, 1, show=False) as bar:
+    with JobProgress(2, 1, show=False) as bar:
         bar.advance("clip")
     assert capsys.readouterr() == ("", "")
