@@ -85,7 +85,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     }
     with atomic_folder(out) as part:
         write_compared(part, record, answers.table)
-        write_compared_report(part)
+        files = write_compared_report(part)
+    print(files.headline.replace("`", ""))
     print("report:", out / "report.html")
 
 

@@ -20,7 +20,7 @@ from av1part.report.render.document import (
     Section,
     picture,
 )
-from av1part.report.render.tables import count, percent
+from av1part.report.render.tables import count, p_text, percent
 from av1part.runs.compared import Compared
 from av1part.runs.fields import Fields
 
@@ -93,19 +93,18 @@ def _verdict(compared: Compared) -> str:
         f"{percent(constant)} %)."
     )
     others = [
-        f"`{name}` {tables.decimals(value, signed=True)}{_significance(record)}"
+        f"`{name}` {tables.decimals(value, signed=True)}{_test(record)}"
         for name, record in predictors.items()
         if (value := record.optional("difference", "log_loss", "estimate")) is not None
     ]
     return f"{text} Log loss less that: {'; '.join(others)}." if others else text
 
 
-def _significance(record: Fields) -> str:
+def _test(record: Fields) -> str:
+    """Return the interval of a difference in log loss and the test's p value, if there are any."""
     limits = tables.limits(record.interval("difference", "log_loss"), signed=True)
-    if not limits.startswith("["):
-        return ""
     p = record.optional("difference", "log_loss", "p_holm")
-    return f" {limits}{'' if p is not None and p < 0.05 else ', not significant'}"
+    return f" {limits}" + ("" if p is None else f" (p {p_text(p)})") if "[" in limits else ""
 
 
 def _caveats(compared: Compared) -> Iterator[str]:
