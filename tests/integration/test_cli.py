@@ -410,6 +410,16 @@ def test_positionals_and_overrides_are_told_apart(tmp_path: Path) -> None:
     assert split_positionals(["out=d"], (1, None), after) == (after, ["out=d"])
 
 
+def test_a_positional_word_may_have_a_name(tmp_path: Path) -> None:
+    here = tmp_path / "net"
+    here.touch()
+    named = [f"net={here}", "trees=peers.av1part", "old=runs/x"]
+    others = ["out=d/e", "data.path=a/b", "spilt=val", "+net=x/y", "~net", "hydra.run.dir=a/b"]
+    words = [*named, *others]
+    assert split_positionals(words, (1, None), keys={"out", "data", "hydra"}) == (named, others)
+    assert split_positionals(words, (0, None)) == ([], words)
+
+
 def test_the_console_script_from_another_folder(tmp_path: Path) -> None:
     """As a user starts it: a process of its own, wherever it stands."""
     script = Path(sys.executable).with_name("av1part")

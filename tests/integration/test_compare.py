@@ -107,7 +107,8 @@ def test_a_dataset_of_its_own_with_weights_and_a_reference(
     assert set(record["stage2"]["predictors"]["net"]) == {"argmax", "weighted"}
     text = Path("made/report.md").read_text(encoding="utf-8")
     assert "Left out for all predictors at 16x16" in text
-    assert "class weights" in text
+    assert "SPLIT : RECT : AB" in text
+    assert "fitted on val of `store`" in text
 
 
 def test_what_cannot_be_is_one_line(

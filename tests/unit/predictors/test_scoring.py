@@ -21,18 +21,20 @@ from av1part.data.store.writer import StoreWriter
 from av1part.evaluation.attach import DataSource
 from av1part.metrics.class_weights import ClassWeights
 from av1part.partition import IGNORED, SIZES, Partition
+from av1part.predictors.bundle import Bundle, write_bundle
 from av1part.predictors.bundle_stages import source_of
 from av1part.predictors.fit import fit_bundle
 from av1part.predictors.fitted import ClassPrior
 from av1part.predictors.interface import TYPES, Distributions, Domain
 from av1part.predictors.labelled import LabelledData
-from av1part.predictors.named import NamedPredictor
+from av1part.predictors.named import NamedPredictor, open_predictor
 from av1part.predictors.scoring import fit_weights, populations_of, score
 from av1part.runs.compared_scores import scores_of
-from av1part.system.errors import StoreError
+from av1part.system.errors import ConfigError, StoreError
 
-from .small import small_superblock
+from .small import save_stage, small_predictors, small_superblock
 
+KINDS = ["superblock", "cascade", "prior", "variance", "trees", "random"]
 NONE, HORZ, SPLIT, AB = Partition.NONE, Partition.HORZ, Partition.SPLIT, Partition.HORZ_A
 EMBEDDED = DataSource(None, None, str(embedded.SPLIT_LIST))
 
@@ -222,3 +224,35 @@ def test_a_split_without_nodes_is_refused(small_store: Path, tmp_path: Path) -> 
     listed.write_text("sequence,split\n" + "".join(f"{name},train\n" for name in names))
     with pytest.raises(StoreError, match="no nodes in the val split"):
         LabelledData(DataSource(str(small_store), "by_sequence", str(listed)), "val")
+
+
+def test_every_kind_of_bundle_is_scored(small_store: Path, store_8x8: Path, tmp_path: Path) -> None:
+    given = []
+    for kind, predictor in small_predictors(small_store, store_8x8).items():
+        file = write_bundle(tmp_path / f"{kind}.av1part", Bundle(predictor))
+        given.append(open_predictor(file))
+    assert [predictor.name for predictor in given] == KINDS
+    data = LabelledData(DataSource(str(small_store)), "all")
+    populations = populations_of(given, data.type_counts())
+    table = score(given, data, populations, progress=False).table
+    nodes = table.group_by("predictor", maintain_order=True).agg(pl.col("nodes").sum())
+    assert nodes["predictor"].to_list() == KINDS
+    assert set(nodes["nodes"]) == {data.store.nodes.height}
+    losses = scores_of(table, "prior")["sizes"]["16"]["predictors"]
+    assert all(0 < own["scores"]["log_loss"]["estimate"] < 30 for own in losses.values())
+    # The prior was fitted on these very nodes, so that nothing constant by qindex is better.
+    prior = losses["prior"]["scores"]["log_loss"]["estimate"]
+    assert losses["random"]["scores"]["log_loss"]["estimate"] > prior
+
+
+def test_a_predictor_is_named_by_its_file_or_its_run(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mine" / "checkpoints"
+    folder.mkdir(parents=True)
+    checkpoint = save_stage(small_superblock().module, folder / "best.ckpt")
+    opened = open_predictor(checkpoint, calibration="none")
+    assert (opened.name, opened.predictor.name) == ("mine", "superblock")
+    assert opened.sources[0]["manifest_sha256"] == Store.open(embedded.STORE).manifest_sha256
+    assert open_predictor(checkpoint, "net", calibration="none").name == "net"
+    for name in ("", "a\nb", "x" * 61):
+        with pytest.raises(ConfigError, match="is no name for a predictor"):
+            open_predictor(checkpoint, name, calibration="none")

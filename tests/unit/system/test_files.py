@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from av1part.system.files import load_json, read_json, write_json
+from av1part.system.files import atomic_folder, load_json, read_json, write_json
 
 BROKEN = {
     "nested": b"[" * 200_000,
@@ -40,3 +40,31 @@ def test_only_an_object_is_a_record(tmp_path: Path) -> None:
         write_json(file, value)
         assert load_json(file) == value
         assert read_json(file) == (value if isinstance(value, dict) else None)
+
+
+def test_a_folder_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "made"
+    with atomic_folder(final) as part:
+        (part / "a").write_text("1")
+        assert not final.exists()
+    assert [path.name for path in final.iterdir()] == ["a"]
+    assert [path.name for path in final.parent.iterdir()] == ["made"]
+    (tmp_path / "empty").mkdir()
+    with atomic_folder(tmp_path / "empty") as part:
+        (part / "b").touch()
+    assert (tmp_path / "empty" / "b").exists()
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        with atomic_folder(folder) as part:
+            (part / "a").write_text("1")
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail(tmp_path / "deep" / "made")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail(tmp_path / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -164,8 +164,12 @@ def _bins(record: Fields) -> Reliability:
 
 def _facts(compared: Compared) -> Facts:
     data = compared.record.child("data")
-    keys = ("dataset", "split", "protocol", "split_list", "split_seed", "pictures", "views")
-    pairs = [(key, f"`{data.get(key)}`") for key in keys if data.get(key) is not None]
+    labels = {
+        **{key: key for key in ("dataset", "split", "protocol")},
+        **{"split_list": "split list", "split_seed": "split seed", "pictures": "pictures"},
+        "views": "frames, each at a qindex",
+    }
+    pairs = [(text, f"`{data.get(k)}`") for k, text in labels.items() if data.get(k) is not None]
     pairs.append(("manifest", f"`{data.text('manifest_sha256')[:12]}`"))
     pairs.append(("qindexes", ", ".join(f"{q:.0f}" for q in data.numbers("qindexes"))))
     fitted = compared.record.get("weights", "fitted_on", "dataset")

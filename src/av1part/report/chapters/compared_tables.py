@@ -19,7 +19,7 @@ from av1part.report.render.tables import (
 from av1part.runs.compared import Compared
 from av1part.runs.fields import Fields
 
-DECISION_NAMES = {"argmax": "argmax", "weighted": "class weights"}
+DECISION_NAMES = {"argmax": "argmax", "weighted": "weights"}
 
 
 def decimals(value: float | None, *, signed: bool = False) -> str:
@@ -189,16 +189,18 @@ def stage2_table(compared: Compared) -> Table:
     columns = (
         *("<Predictor", "<Decision", "Macro-F1", "95%", "Accuracy", "95%"),
         *(f"F1 {name}" for name in classes),
-        f"Weights {' : '.join(classes)}",
+        "Weights",
     )
     nodes, size, pictures = (stage2.integer(key) for key in ("nodes", "size", "pictures"))
     caption = (
         f"{', '.join(classes)} among the {count(nodes)} nodes of {size}x{size} that are one of "
-        "these, from the sum of the probabilities of a class's types, in percent. Class weights: "
-        "factors on these sums, fitted on val for macro-F1."
+        "these, from the sum of the probabilities of a class's types, in percent."
     )
+    weighted = compared.record.get("weights") is not None
+    if weighted:
+        caption += f" Weights: factors on these sums, {' : '.join(classes)}, fitted on val."
     tab = _with_intervals(table(caption, columns, rows), pictures)
-    return tab if compared.record.get("weights") is not None else tab.without(columns[-1])
+    return tab if weighted else tab.without("Weights")
 
 
 def _weights(compared: Compared, name: str) -> str:

@@ -48,7 +48,7 @@ def test_the_page_says_what_the_record_holds(made: Path, tmp_path: Path) -> None
     ]
     assert lines(text, "always SPLIT") or lines(text, "always NONE")
     stage2 = record["stage2"]["predictors"]["trees"]["weighted"]["scores"]
-    shown = next(row for row in lines(text, "trees") if "class weights" in row)
+    shown = next(row for row in lines(text, "trees") if "weights" in row)
     assert shown[2] == percent(stage2["macro_f1"]["estimate"])
     assert shown[-1] == "1 : 1 : 2"
     assert (
@@ -77,7 +77,7 @@ def test_one_picture_has_no_intervals(compared_examples: ModuleType, tmp_path: P
     text = write_compared_report(folder).markdown.read_text(encoding="utf-8")
     assert "95%" not in text
     assert "All nodes are of one picture" in text
-    assert "class weights |" not in text
+    assert "Weights" not in text
     assert not re.search(r"\| +p \|", text)
 
 
