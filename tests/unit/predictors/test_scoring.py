@@ -256,3 +256,20 @@ def test_a_predictor_is_named_by_its_file_or_its_run(tmp_path: Path) -> None:
     for name in ("", "a\nb", "x" * 61):
         with pytest.raises(ConfigError, match="is no name for a predictor"):
             open_predictor(checkpoint, name, calibration="none")
+
+
+def test_frames_and_sequences_of_one_clip_are_one_picture(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "store", {"made": "by the tests"})
+    for name in ("a", "b", "c"):
+        writer.add_plane(name, np.zeros((2, 16, 16), np.uint8), 8)
+    rows = [(name, frame, 0, 0, 16, 80, NONE) for name in "abc" for frame in (0, 1)]
+    nodes = pl.DataFrame(rows, schema=dict(NODE_SCHEMA), orient="row")
+    groups = {"a": "clip", "b": "clip", "c": "c"}
+    facts = {name: {"bit_depth": 8, "group": group} for name, group in groups.items()}
+    data = LabelledData(DataSource(str(writer.finish(nodes, facts, {}).path)), "all")
+    assert (len(data), data.facts()["pictures"]) == (6, 2)
+    given = [named("fake", Fake({(0, 0): distribution(NONE=0.5, SPLIT=0.5)}))]
+    populations = populations_of(given, data.type_counts())
+    table = score(given, data, populations, progress=False).table
+    assert dict(table.select("picture", "nodes").iter_rows()) == {"clip": 4, "c": 2}
+    assert table["log_loss"].to_list() == pytest.approx([-4 * math.log(0.5), -2 * math.log(0.5)])
