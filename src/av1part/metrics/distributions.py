@@ -88,7 +88,7 @@ def distribution_sums(
 
 
 def part_of(sums: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """Return one of `SUMS`, of shape (..., *its own), from sums of shape (..., w)."""
+    """Return one of `SUMS`, with its shape in place of w, from sums of shape (..., w)."""
     return sums[..., _PLACES[name]].reshape((*sums.shape[:-1], *SUMS[name]))
 
 

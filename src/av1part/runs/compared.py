@@ -1,8 +1,9 @@
 """The folder of `av1part compare`: what predictors score on the same nodes of the same pictures.
 
-scores.json       all scores with their intervals, what was scored, and by which predictors
-pictures.parquet  sums over the nodes of each picture, qindex, predictor and size, from which
-                  `scores_of` computes every score again; it holds no samples and no predictions
+    scores.json       all scores with their intervals, what was scored, and by which predictors
+    pictures.parquet  sums over the nodes of each picture, qindex, predictor and size
+
+Every score follows from pictures.parquet (`scores_of`), which holds no samples and no predictions.
 """
 
 from __future__ import annotations
