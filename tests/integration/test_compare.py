@@ -99,6 +99,8 @@ def test_a_dataset_of_its_own_with_weights_and_a_reference(
     assert at_16["nodes"] == nodes.filter(pl.col("partition") < 8).height
     assert "difference" in at_16["predictors"]["net"]
     assert "difference" not in at_16["predictors"]["class prior"]
+    # It may be published: it names no folder.
+    assert str(one_to_four_store.parent) not in Path("made/scores.json").read_text()
     # Weights were fitted on another dataset, with the decisions of the same predictor.
     assert record["weights"]["fitted_on"]["split"] == "val"
     fitted = record["weights"]["predictors"]
@@ -128,6 +130,7 @@ def test_what_cannot_be_is_one_line(
         ((network, network, "out=x"), "two predictors are called small: name them, NAME=PATH"),
         ((network, "out=x", "against=none"), "against=none: give one of small, class prior"),
         ((network, "out=x", "baselines=[forest]"), "give a list of prior, variance"),
+        ((network, "out=x", "baselines=[[prior]]"), "give a list of prior, variance"),
         ((network, "out=x", "baselines=prior"), "give a list of prior, variance"),
         ((network, "out=x", "split=train"), "split must be one of val, test, all"),
         ((network, "out=x", "split=all"), "give fit.path=DIR"),

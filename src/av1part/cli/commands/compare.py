@@ -20,6 +20,7 @@ from av1part.metrics.distributions import TAUS
 from av1part.metrics.intervals import Bootstrap
 from av1part.metrics.scores import LEAST_PROBABILITY
 from av1part.predictors.bundle import check_domain
+from av1part.predictors.bundle_stages import without_folders
 from av1part.predictors.fit import FITTED, fit_bundle
 from av1part.predictors.labelled import LabelledData
 from av1part.predictors.named import NamedPredictor, fitted_predictor, open_predictor
@@ -65,7 +66,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     record = {
         "format": FORMAT,
         "av1part": __version__,
-        "settings": plain(cfg),
+        "settings": without_folders(plain(cfg)),
         "data": data.facts(),
         "against": against,
         "predictors": {
@@ -99,7 +100,7 @@ def _check_data(cfg: DictConfig) -> None:
     if cfg.split == "all" and cfg.data.split_list is not None:
         raise ConfigError("split=all scores every node: leave out data.split_list")
     listed = plain(cfg)["baselines"]
-    if not isinstance(listed, list) or any(name not in FITTED for name in listed):
+    if not isinstance(listed, list) or not all(n in list(FITTED) for n in listed):
         raise ConfigError(f"baselines={listed}: give a list of {', '.join(FITTED)}, or []")
     if listed and cfg.split == "all" and cfg.fit.path is None:
         raise ConfigError(

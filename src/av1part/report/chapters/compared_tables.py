@@ -140,11 +140,11 @@ def sets_table(compared: Compared, size: str) -> Table:
                 f"{record.number('scores', set_size_key(tau), 'estimate'):.2f}",
             ]
         rows.append(cells)
-    columns = ["<Predictor", *(c for tau in TAUS for c in (f"τ {tau:.2f}", "95%", "Types"))]
+    columns = ["<Predictor", *(c for tau in TAUS for c in (f"{tau:.2f}", "95%", "Types"))]
     caption = (
-        f"Sets of the most probable types whose probabilities add up to τ, at {size}x{size}: "
-        "percent of nodes whose set holds the true type (of calibrated probabilities at least τ), "
-        "and mean number of types in a set."
+        f"Sets of the most probable types whose probabilities add up to 0.80 ... 0.99, at "
+        f"{size}x{size}: percent of nodes whose set holds the true type, which is at least that "
+        "where probabilities are calibrated, and mean number of types in a set."
     )
     return _with_intervals(table(caption, columns, rows), _pictures(compared, size))
 
