@@ -526,6 +526,7 @@ class Trees:
     leaf_nodes: int = option(50, "training nodes of a leaf, at least", low=1, high=10**9)
     features: float = option(0.5, "share of the features for each tree", low=_TINY, high=1)
     seed: int = option(42, "of that choice", low=0, high=2**31 - 1)
+    tries: int = option(1, "settings that are trained; val chooses one", low=1, high=80)
 
 
 @dataclass

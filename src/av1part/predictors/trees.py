@@ -15,10 +15,11 @@ from av1part.options import TreeWeights
 from av1part.partition import Partition
 from av1part.predictors.fitted import domain_of
 from av1part.predictors.interface import TYPES, Distributions, Domain, whole_nodes
-from av1part.trees.boosting import Boosting, Samples, boost
+from av1part.trees.boosting import Boosting, Samples
 from av1part.trees.features import node_features
 from av1part.trees.forest import Forest
 from av1part.trees.samples import store_features
+from av1part.trees.search import search
 
 Nodes = Mapping[int, NDArray[np.int64]]
 """Node size to node numbers."""
@@ -81,7 +82,7 @@ class BoostedTrees:
         for size in domain.sizes:
             types = domain.types(size)
             of_train, of_val = (_samples(store, n[size], size, types) for n in (train, val))
-            boosted = boost(of_train, of_val, len(types), settings)
+            boosted = search(of_train, of_val, len(types), settings)
             by_size[size] = TreesOfSize(boosted.forest, boosted.iterations, boosted.val_loss)
         return cls(domain, by_size, settings.class_weights)
 

@@ -37,6 +37,7 @@ class Boosting:
         features: Share of the features that each tree may use.
         seed: Of that choice.
         threads: Of OpenMP; 0 for its own number. The trees do not depend on it.
+        tries: Settings that `trees.search` trains with, of which val chooses one.
     """
 
     class_weights: TreeWeights
@@ -48,6 +49,7 @@ class Boosting:
     features: float
     seed: int
     threads: int = 0
+    tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,13 @@ class Boosted:
         iterations: The best iteration, from 1.
         val_loss: Log loss of the validation nodes there, weighted as in training; rounded, since
             its last digits depend on the number of threads.
+        settings: How they were trained.
     """
 
     forest: Forest
     iterations: int
     val_loss: float
+    settings: Boosting
 
 
 def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boosted:
@@ -99,7 +103,7 @@ def boost(train: Samples, val: Samples, classes: int, settings: Boosting) -> Boo
     """
     booster, base, history = train_booster(train, val, classes, settings)
     best = int(np.argmin(history)) + 1
-    return Boosted(to_forest(booster, base, best), best, figure(history[best - 1]))
+    return Boosted(to_forest(booster, base, best), best, figure(history[best - 1]), settings)
 
 
 def train_booster(
