@@ -30,7 +30,7 @@ from av1part.evaluation.attach import (
 )
 from av1part.evaluation.evaluate import Evaluation
 from av1part.evaluation.nodes import choose_samples, node_columns
-from av1part.evaluation.trees import PeerAnswers, ask_peer, train_peer
+from av1part.evaluation.trees import PeerAnswers, ask_peers, train_peers
 from av1part.options import CalibrationSource, Ensemble
 from av1part.runs.samples import write_samples
 from av1part.runs.schema import PARTITION, PREDICTION
@@ -139,10 +139,9 @@ def _peer(
     evaluation: Evaluation,
 ) -> PeerAnswers:
     """Train trees on the data that Stage 1 was trained on, and ask them for the nodes scored."""
-    log.info("training boosted trees on the same nodes")
     training = data if source == RECORDED else attach_data(first)
-    peer = train_peer(training, settings, type_index(first.taxonomy))
-    return ask_peer(peer, data, evaluation.node)
+    peers = train_peers(training, settings, type_index(first.taxonomy))
+    return ask_peers(peers, data, {data.size: evaluation.node})[data.size]
 
 
 def _stored(

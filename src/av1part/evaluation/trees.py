@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.evaluation.forest_cache import trained_once
 from av1part.metrics.scores import figure, from_predictions, log_loss
-from av1part.trees.boosting import Boosted, Boosting, Samples, boost
+from av1part.trees.boosting import Boosted, Boosting, Samples
+from av1part.trees.features import feature_names
 from av1part.trees.samples import store_features
+from av1part.trees.search import TRIED, search
+
+log = logging.getLogger(__name__)
+
+Peers = Mapping[int, Boosted]
+"""Node size to its trees."""
 
 
 @dataclass(frozen=True)
 class PeerAnswers:
-    """What trees answer for the nodes that a network is scored on.
+    """What trees answer for the nodes of one size that a network is scored on.
 
     Attributes:
         probabilities: Float64, shape (n, k).
-        iterations: Trees of a class.
+        trees: The trees.
     """
 
     probabilities: NDArray[np.float64]
-    iterations: int
+    trees: Boosted
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -41,17 +51,24 @@ class PeerAnswers:
             class_names: Names in class-index order.
 
         Returns:
-            The scores without the confusion matrix, `log_loss` in nats, and `iterations`.
+            The scores without the confusion matrix, `log_loss` in nats, `iterations`, `tries`, and
+            the `settings` that val chose among these.
         """
         scores = from_predictions(self.predictions, labels, class_names)
         del scores["confusion_matrix"]
-        loss = figure(log_loss(self.probabilities, labels))
-        return {**scores, "log_loss": loss, "iterations": self.iterations}
+        settings = asdict(self.trees.settings)
+        return {
+            **scores,
+            "log_loss": figure(log_loss(self.probabilities, labels)),
+            "iterations": self.trees.iterations,
+            "tries": settings["tries"],
+            "settings": {key: settings[key] for key in ("class_weights", *TRIED)},
+        }
 
 
-def train_peer(
+def train_peers(
     data: BlockDataModule, settings: Boosting, classes: NDArray[np.int64] | None = None
-) -> Boosted:
+) -> Peers:
     """Train trees on what a stage is trained on: its nodes, labels and split.
 
     Args:
@@ -60,31 +77,75 @@ def train_peer(
         classes: Class index of each AV1 id, shape (10,), where it is not the stage's own.
 
     Returns:
-        The trees.
+        The trees of each size that has nodes in train and val.
 
     Raises:
         ConfigError: if LightGBM is not installed.
     """
-    data.setup()
-    table = data.stage.labels if classes is None else classes
+    train, val = data.scored("train"), data.scored("val")
+    return {
+        size: _train(
+            data,
+            settings,
+            {"train": train[size], "val": val[size]},
+            size,
+            data.stage_at(size).labels if classes is None else classes,
+        )
+        for size in train
+        if size in val
+    }
+
+
+def _train(
+    data: BlockDataModule,
+    settings: Boosting,
+    nodes: Mapping[str, NDArray[np.int64]],
+    size: int,
+    table: NDArray[np.int64],
+) -> Boosted:
+    """Train the trees of one size, or take them from the cache."""
     types = data.store.nodes["partition"].to_numpy()
-    train, val = (
-        Samples(store_features(data.store, nodes, data.size), table[types[nodes]])
-        for nodes in (data.reader(split).nodes for split in ("train", "val"))
-    )
-    return boost(train, val, int(table.max()) + 1, settings)
+
+    def train() -> Boosted:
+        log.info("training boosted trees on the same %dx%d nodes", size, size)
+        of_train, of_val = (
+            Samples(store_features(data.store, own, size), table[types[own]])
+            for own in (nodes["train"], nodes["val"])
+        )
+        return search(of_train, of_val, int(table.max()) + 1, settings)
+
+    options = asdict(settings)
+    del options["threads"]  # without effect on the trees
+    facts = {
+        "settings": options,
+        "manifest": data.store.manifest_sha256,
+        "size": size,
+        "labels": table.tolist(),
+        "nodes": {
+            split: hashlib.sha256(own.astype(np.int64).tobytes()).hexdigest()
+            for split, own in nodes.items()
+        },
+    }
+    return trained_once(facts, len(feature_names(size)), train)
 
 
-def ask_peer(peer: Boosted, data: BlockDataModule, nodes: NDArray[np.int64]) -> PeerAnswers:
+def ask_peers(
+    peers: Peers, data: BlockDataModule, nodes: Mapping[int, NDArray[np.int64]]
+) -> dict[int, PeerAnswers]:
     """Ask trees for nodes of a dataset.
 
     Args:
-        peer: The trees.
+        peers: The trees.
         data: The data that the nodes are of, set up.
-        nodes: Node numbers, shape (n,).
+        nodes: Size to node numbers, shape (n,).
 
     Returns:
-        Their answers, in the order of the nodes.
+        Size to the answers, in the order of the nodes, for each size that has trees.
     """
-    features = store_features(data.store, nodes, data.size)
-    return PeerAnswers(peer.forest.probabilities(features), peer.iterations)
+    return {
+        size: PeerAnswers(
+            peers[size].forest.probabilities(store_features(data.store, own, size)), peers[size]
+        )
+        for size, own in nodes.items()
+        if size in peers
+    }

@@ -285,9 +285,31 @@ def log_loss(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Returns:
         Nats.
     """
+    return float(node_losses(probabilities, labels).mean())
+
+
+def node_losses(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Return -log of the true class's probability of each node, (n,); arguments as `log_loss`."""
     true = np.asarray(labels)
     own = np.asarray(probabilities, dtype=np.float64)[np.arange(len(true)), true]
-    return float(-np.log(np.maximum(own, LEAST_PROBABILITY)).mean())
+    losses: NDArray[np.float64] = -np.log(np.maximum(own, LEAST_PROBABILITY))
+    return losses
+
+
+def prior_losses(train_counts: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Return the losses of the class shares of training as probabilities.
+
+    Args:
+        train_counts: Nodes of each class in training, shape (k,). Each counts one more, so that a
+            class that training has not costs something finite.
+        labels: True class indices, shape (n,).
+
+    Returns:
+        Nats, shape (n,).
+    """
+    counts = np.asarray(train_counts, dtype=np.float64) + 1
+    losses: NDArray[np.float64] = -np.log(counts / counts.sum())[np.asarray(labels)]
+    return losses
 
 
 def _summary(matrix: NDArray[Any]) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -14,7 +13,6 @@ from av1part.data.serve.blocks import Batch
 from av1part.data.serve.crops import SUPERBLOCK, node_key, partition_key
 from av1part.data.serve.superblocks import REFERENCE_SIZE
 from av1part.metrics.scores import (
-    Scores,
     accuracy_from_confusion,
     confusion_matrix,
     figure,
@@ -184,28 +182,6 @@ class SuperblockStage(StageModule):
         self.log(f"val/{LOG_LOSS}", overall, prog_bar=True)
         self.val_result |= {LOG_LOSS: overall, BY_SIZE: by_size}
 
-    def scores_by_size(self, found: Mapping[int, tuple[Any, Any]]) -> Scores:
-        """Score evaluated nodes of all sizes, as a validation does.
-
-        Args:
-            found: Size to logits, shape (n, k), and true AV1 ids, (n,), as numpy arrays.
-
-        Returns:
-            `log_loss`, and `by_size` with `log_loss`, `accuracy`, `macro_f1` and `nodes` of each
-            size that has nodes, and beside them `prior_log_loss` and `constant_accuracy`: of the
-            shares of types in training, and of the best type to say always.
-        """
-        by_size = {}
-        for size, (logits, partition) in found.items():
-            if len(partition):
-                types = self.classifier.types[size]
-                counts = self.hparams["data"]["counts_by_size"][str(size)]
-                by_size[str(size)] = {
-                    **size_scores(logits, partition, types),
-                    **_guessers(partition, [counts[type_] for type_ in types], types),
-                }
-        return {LOG_LOSS: mean_log_loss(by_size), BY_SIZE: by_size}
-
 
 def mean_log_loss(by_size: Mapping[str, Mapping[str, float]]) -> float:
     """Return the mean log loss over the node sizes, in which every size counts the same."""
@@ -227,17 +203,6 @@ def size_scores(logits: Any, partition: Any, types: Sequence[int]) -> dict[str, 
     nll = nn.functional.cross_entropy(torch.from_numpy(logits).double(), labels)
     matrix = confusion_matrix(logits.argmax(1), labels.numpy(), len(types))
     return _size_scores(float(nll), matrix)
-
-
-def _guessers(partition: Any, counts: Sequence[int], types: Sequence[int]) -> dict[str, float]:
-    """Return the scores of two guessers on true ids (n,), by training counts of the types (k,)."""
-    support = np.bincount(partition, minlength=len(Partition))[list(types)]
-    # One more of each, so that a type that training has not costs something finite.
-    shares = (np.asarray(counts) + 1) / (sum(counts) + len(counts))
-    return {
-        f"prior_{LOG_LOSS}": figure(-(support * np.log(shares)).sum() / support.sum()),
-        "constant_accuracy": figure(support.max() / support.sum()),
-    }
 
 
 def _size_scores(log_loss: float, matrix: Any) -> dict[str, float]:

@@ -17,14 +17,16 @@ from filelock import Timeout
 
 from av1part.checkpoints.load import load_stage
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
+from av1part.evaluation.scores import split_scores
+from av1part.evaluation.trees import train_peers
 from av1part.models.freeze import state_sha256
 from av1part.runs.schema import CONFIG_FILE, METRICS_FILE, best_checkpoint
 from av1part.runs.sweeps import START, TEST_FILE, TEST_FORMAT, config_sha256, read_sweep
 from av1part.system.environment import git_commit, versions
-from av1part.system.errors import ConfigError
+from av1part.system.errors import ConfigError, first_line
 from av1part.system.files import read_json, write_json
 from av1part.system.locks import LOCK, file_lock
-from av1part.training.run import split_scores
+from av1part.trees.boosting import Boosting, check_library
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ def open_test(
         metrics on test and the hash of the checkpoint.
 
     Raises:
-        ConfigError: if a job has no result yet, a variant is unknown, or test was opened before.
+        ConfigError: if a job has no result yet, a variant is unknown, test was opened before, or
+            trees stand beside a run and LightGBM is not installed.
         CheckpointError: if a checkpoint is missing or is not what was verified.
         StoreError: if the data is missing or has changed.
     """
@@ -68,6 +71,8 @@ def _open_test(
     folder: Path, variants: Sequence[str] | None, reopen: bool, device: str, precision: str
 ) -> dict[str, Any]:
     chosen = dict(_chosen(folder, variants))
+    if any(_settings(folder / place).get("baselines") == "trees" for place in chosen):
+        check_library()
     before = _opened_before(folder, reopen=reopen)
     opening = {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -85,12 +90,32 @@ def _open_test(
     return record
 
 
+def _settings(run: Path) -> dict[str, Any]:
+    """Return config.yaml of a run.
+
+    Raises:
+        ConfigError: if it is missing or damaged.
+    """
+    try:
+        settings = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{run / CONFIG_FILE} cannot be read ({first_line(error)}): restore it, or train the "
+            "run again"
+        ) from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{run / CONFIG_FILE} holds no configuration: restore it")
+    return settings
+
+
 def _scores(run: Path, device: str, precision: str) -> dict[str, Any]:
+    """Score a run's best checkpoint, beside trees where it was trained beside them."""
     module = load_stage(best_checkpoint(run)).to(device_of(device))
-    data = attach_data(module)
+    data, config, peers = attach_data(module), _settings(run), None
     check_pixels(module, data, "test")
-    scores, _ = split_scores(module, data, "test", precision=precision)
-    config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8-sig"))
+    if config.get("baselines") == "trees":
+        peers = train_peers(data, Boosting(**config["trees"]))
+    scores, _ = split_scores(module, data, "test", precision=precision, peers=peers)
     return {
         "checkpoint_sha256": state_sha256(module.state_dict()),
         "config_sha256": config_sha256(run, config),

@@ -20,11 +20,10 @@ from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.config.limits import check_batches, max_steps, planned_epochs
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.injection import describe
-from av1part.evaluation.evaluate import evaluate_sizes, stage_scores
-from av1part.evaluation.nodes import choose_samples, node_columns
-from av1part.evaluation.trees import ask_peer, train_peer
-from av1part.metrics.intervals import intervals_json, metric_intervals
-from av1part.metrics.scores import Scores, baselines, figure, from_predictions, log_loss
+from av1part.evaluation.nodes import choose_samples
+from av1part.evaluation.scores import split_scores
+from av1part.evaluation.trees import train_peers
+from av1part.metrics.scores import Scores, from_predictions
 from av1part.models.summary import count_parameters, count_trainable
 from av1part.runs.read import read_metrics
 from av1part.runs.samples import write_samples
@@ -46,7 +45,6 @@ from av1part.runs.write import (
     write_timing,
 )
 from av1part.stages.base import StageModule
-from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import CheckpointError, CheckpointMismatchError, ConfigError
 from av1part.system.files import read_json
 from av1part.training.build import (
@@ -62,7 +60,7 @@ from av1part.training.build import (
 from av1part.training.callbacks.timing import Timing
 from av1part.training.feature_cache import serve_features
 from av1part.training.trainer import Settings, build_trainer, fit
-from av1part.trees.boosting import Boosted, Boosting
+from av1part.trees.boosting import Boosting
 
 log = logging.getLogger(__name__)
 
@@ -148,53 +146,6 @@ def train_stage(
     return result
 
 
-def split_scores(
-    module: StageModule,
-    data: BlockDataModule,
-    split: str,
-    *,
-    precision: str = "32-true",
-    peer: Boosted | None = None,
-) -> tuple[Scores, dict[str, Any]]:
-    """Evaluate a stage on a split, as `av1part validate` does.
-
-    Args:
-        module: The stage.
-        data: Its data, set up for the same stage.
-        split: `train`, `val` or `test`.
-        precision: Precision of the computation, a key of `AUTOCASTS`.
-        peer: Trees that are scored as a baseline.
-
-    Returns:
-        The scores with baselines and intervals, and the arrays behind them: `evaluation`,
-        `labels` and `nodes` (node, sequence, qindex).
-    """
-    evaluations = evaluate_sizes(module, data.batches(split), precision=precision)
-    evaluation = evaluations[data.size]
-    data.store.check_unchanged()
-    scores = stage_scores(module, evaluation)
-    labels = module.stage.labels[evaluation.partition]
-    nodes = node_columns(data.store, evaluation.node)
-    train_counts = module.hparams["data"]["class_counts"]
-    scores["baselines"] = baselines(train_counts, labels, module.class_names)
-    trees = None
-    if peer is not None:
-        answers = ask_peer(peer, data, evaluation.node)
-        trees = answers.predictions
-        scores["baselines"]["trees"] = answers.scores(labels, module.class_names)
-        scores["log_loss"] = figure(log_loss(evaluation.probabilities, labels))
-    sequences = nodes["sequence"].to_numpy()
-    intervals = metric_intervals(
-        evaluation.predictions, labels, sequences, train_counts, trees=trees
-    )
-    scores |= {"intervals": intervals_json(intervals), "split": split, "protocol": data.protocol}
-    if isinstance(module, SuperblockStage):
-        scores |= module.scores_by_size(
-            {size: (e.logits, e.partition) for size, e in evaluations.items()}
-        )
-    return scores, {"evaluation": evaluation, "labels": labels, "nodes": nodes}
-
-
 def _resumable(settings: Settings, folder: Path) -> Path | None:
     """Return the checkpoint to resume from, or None for a new run.
 
@@ -273,11 +224,10 @@ def _finish(
         )
     record = read_checkpoint(best)
     module = load_stage(best).to(device)
-    peer = None
+    peers = None
     if settings["baselines"] == "trees":
-        log.info("training boosted trees on the same nodes")
-        peer = train_peer(data, Boosting(**settings["trees"]))
-    scores, arrays = split_scores(module, data, "val", peer=peer)
+        peers = train_peers(data, Boosting(**settings["trees"]))
+    scores, arrays = split_scores(module, data, "val", peers=peers)
     if settings["trainer"]["precision"] == "32-true":  # these scores are computed in float32
         _check_recorded(best, scores, arrays, module.class_names)
     evaluation, labels = arrays["evaluation"], arrays["labels"]

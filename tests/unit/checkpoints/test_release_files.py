@@ -16,10 +16,10 @@ from av1part.checkpoints.contents import contents
 from av1part.checkpoints.load import load_backbone, load_stage, read_checkpoint
 from av1part.data.store.store import Store
 from av1part.evaluation.attach import DataSource, attach_data, check_pixels
+from av1part.evaluation.scores import split_scores
 from av1part.runs.read import read_metrics
 from av1part.stages.choice import stage_class
 from av1part.system.errors import CheckpointError
-from av1part.training.run import split_scores
 
 DATA = Path(__file__).parents[2] / "data"
 RELEASES = sorted(DATA.glob("release_*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def sweep(tmp_path: Path) -> Path:
     for variant in ("stage1", "frozen", "v1"):
         (folder / variant / "seed-0").mkdir(parents=True)
         (folder / variant / "seed-0/metrics.json").write_text("{}")
+        (folder / variant / "seed-0/config.yaml").write_text("baselines: none\n")
     record = {"format": 1, "jobs": [job("stage1"), job("frozen"), job("v1")]}
     (folder / "sweep.json").write_text(json.dumps(record))
     return folder
@@ -48,6 +50,26 @@ def test_the_opening_is_recorded_before_the_first_look(
     assert told["runs"] == {"frozen/seed-0": {"macro_f1": 0.4}}
     with pytest.raises(ConfigError, match="reopen=true"):
         final.open_test(sweep, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("baselines: trees\n", "the extra trees"),
+        ("- a list\n", "holds no configuration"),
+        ("a: [\n", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_nothing_is_opened_where_a_run_cannot_be_scored(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, config: str | None, reason: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    file = sweep / "v1/seed-0/config.yaml"
+    file.unlink() if config is None else file.write_text(config)
+    with pytest.raises(ConfigError, match=reason):
+        final.open_test(sweep, None)
+    assert not (sweep / "test.json").exists()
 
 
 def test_two_do_not_open_it_at_once(sweep: Path) -> None:

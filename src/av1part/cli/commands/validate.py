@@ -16,6 +16,7 @@ from av1part.checkpoints.load import load_stage
 from av1part.cli.commands.pipeline import data_source
 from av1part.cli.commands.show import show
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
+from av1part.evaluation.scores import split_scores
 from av1part.report.chapters.guessers import GUESSES, score_table, scores_of
 from av1part.report.chapters.scores import class_table
 from av1part.report.render.tables import count, table
@@ -27,7 +28,6 @@ from av1part.runs.write import write_confusion, write_metrics
 from av1part.sweeps.final import open_test
 from av1part.system.errors import Av1partError, CheckpointMismatchError, ConfigError
 from av1part.system.files import expanded, load_json
-from av1part.training.run import split_scores
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:

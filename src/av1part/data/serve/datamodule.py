@@ -36,7 +36,7 @@ from av1part.data.store.splits import (
     read_split_list,
 )
 from av1part.data.store.store import Store
-from av1part.partition import Partition, taxonomy
+from av1part.partition import Partition, Stage, taxonomy
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import expanded
 from av1part.system.signals import ignore_signals_except_parents
@@ -207,6 +207,15 @@ class BlockDataModule(pl.LightningDataModule):
         types = self.store.nodes["partition"].to_numpy()[self.reader(split).nodes]
         labels: NDArray[np.int64] = self.stage.labels[types]
         return labels
+
+    def scored(self, split: str) -> dict[int, NDArray[np.int64]]:
+        """Return the nodes of a split that the stage is scored on, by size."""
+        return {self.size: self.reader(split).nodes}
+
+    def stage_at(self, size: int) -> Stage:
+        """Return the stage, with its classes at one of the sizes of `scored`."""
+        self.setup()
+        return self.stage
 
     def class_counts(self, split: str = "train") -> list[int]:
         """Return the nodes of each class of the stage in a split."""

@@ -18,7 +18,7 @@ from av1part.data.serve.device import DeviceCrops
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import SPLITS
 from av1part.options import MOST_CROP
-from av1part.partition import SIZES, SUPERBLOCK_STAGE, Partition, taxonomy
+from av1part.partition import SIZES, SUPERBLOCK_STAGE, Partition, Stage, taxonomy
 from av1part.system.errors import ConfigError
 from av1part.system.signals import ignore_signals_except_parents
 
@@ -124,6 +124,14 @@ class SuperblockDataModule(BlockDataModule):
         """Return the frames of a split, once a qindex; `reader` refuses a split without nodes."""
         self.reader(split)
         return self._views[split]
+
+    def scored(self, split: str) -> dict[int, NDArray[np.int64]]:
+        """Return the nodes of a split by size; sizes without a node are left out."""
+        return {size: own for size, own in self.views(split).nodes.items() if len(own)}
+
+    def stage_at(self, size: int) -> Stage:
+        """Return the stage, whose classes are the types of the size."""
+        return taxonomy(self.taxonomy_name).at(size).superblock
 
     def counts_by_size(self, split: str = "train") -> dict[str, list[int]]:
         """Return the nodes of each type, in the order of the ids, by size, in a split."""
