@@ -18,6 +18,7 @@ import pytest
 
 from av1part import embedded
 from av1part.cli.main import main
+from av1part.evaluation import forest_cache
 
 TINY = (
     *("backbone.width=4", "logger=none", "data.batch_size=256", "trainer.max_epochs=2"),
@@ -73,6 +74,7 @@ def av1part(
 ) -> Command:
     """Run `av1part WORDS...` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(forest_cache, "default_folder", lambda: tmp_path / "cached-trees")
 
     def run(*words: str | Path) -> Ran:
         capsys.readouterr()

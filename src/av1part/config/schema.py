@@ -690,6 +690,8 @@ class Validate:
     reopen: bool = option(False, "look at test again, which is recorded")
     show: bool = option(False, "as --show: print what the checkpoint holds, run nothing")
     out: str | None = option(None, "folder for metrics.json and confusion.csv", path=True)
+    baselines: str = option("none", "trees: beside constant and prior", choices=PEERS)
+    trees: Trees = field(default_factory=Trees)
     device: str = option("cpu", "or cuda")
     precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
 

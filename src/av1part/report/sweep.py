@@ -22,11 +22,27 @@ from av1part.metrics.statistics import Difference, Mean, against_baseline, mean_
 from av1part.report.published import is_published, publish, read_published
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.read import Run, StageRun, load_run
-from av1part.runs.schema import METRICS_FILE
+from av1part.runs.schema import BY_SIZE, LOG_LOSS, METRICS_FILE
 from av1part.runs.sweeps import START, SWEEP_FILE, TEST_FILE, read_test, sweep_problem
 from av1part.runs.tables import by_epoch
 from av1part.system.errors import ReportError
 from av1part.system.files import slug
+
+TREES = "trees"
+"""Key of boosted trees among the baselines of metrics.json."""
+
+
+def by_log_loss(metrics: Fields) -> bool:
+    """Return whether a run's checkpoint was chosen by log loss, with the class prior's beside it.
+
+    Args:
+        metrics: Of the run.
+
+    Returns:
+        Whether it is one of a superblock network.
+    """
+    prior = metrics.get("baselines", "prior", LOG_LOSS)
+    return metrics.get(BY_SIZE) is not None and prior is not None
 
 
 @dataclass(frozen=True)
@@ -47,10 +63,26 @@ class Member:
         """Macro-F1 on val after each epoch, fractions, shape (epochs,)."""
         return by_epoch(self.run.history, "macro_f1")
 
+    @cached_property
+    def score_curve(self) -> NDArray[np.float64]:
+        """`score` on val after each epoch, shape (epochs,)."""
+        return self.curve if self.log_loss is None else by_epoch(self.run.history, LOG_LOSS)
+
     @property
     def best(self) -> float:
         """Macro-F1 of the checkpoint that was kept, as it reads back."""
         return self.run.metrics.number("macro_f1")
+
+    @property
+    def log_loss(self) -> float | None:
+        """Log loss of that checkpoint, if it was chosen by it; nats."""
+        metrics = self.run.metrics
+        return metrics.number(LOG_LOSS) if by_log_loss(metrics) else None
+
+    @property
+    def score(self) -> float:
+        """What chose the checkpoint: its log loss, or its macro-F1."""
+        return self.best if self.log_loss is None else self.log_loss
 
     @property
     def final(self) -> float:
@@ -68,7 +100,7 @@ class Member:
         return np.asarray(f1_from_confusion(self.run.confusion))
 
     def guesser_macro_f1(self, guesser: str) -> float:
-        """Return the macro-F1 of a guesser, `constant` or `prior`, on the same nodes."""
+        """Return the macro-F1 of `constant`, `prior` or `trees` on the same nodes."""
         return self.run.metrics.number("baselines", guesser, "macro_f1")
 
     @cached_property
@@ -108,7 +140,10 @@ class Member:
         return None if counts is None else prior_confusion(support, counts)
 
     def guesser_class_f1_scores(self, guesser: str) -> NDArray[np.float64] | None:
-        """Return a guesser's F1 of each class, see `metrics.scores.guesser_class_f1`."""
+        """Return a guesser's F1 of each class, see `metrics.scores.guesser_class_f1`; or trees'."""
+        if guesser == TREES:
+            recorded = self.run.metrics.child("baselines", TREES, "per_class")
+            return np.array([recorded.number(name, "f1") for name in self.run.class_names])
         support = self.run.confusion.sum(1)
         counts = support if guesser == "constant" else self.train_counts
         return None if counts is None else guesser_class_f1(guesser, support, counts)
@@ -138,6 +173,11 @@ class Variant:
         return mean_of([member.best for member in self.members])
 
     @property
+    def score(self) -> Mean:
+        """What chose the checkpoints, as `Member.score`."""
+        return mean_of([member.score for member in self.members])
+
+    @property
     def confusion(self) -> NDArray[np.int64]:
         """Counts of all members together, shape (k, k)."""
         total: NDArray[np.int64] = np.sum([m.run.confusion for m in self.members], axis=0)
@@ -163,7 +203,7 @@ class Sweep:
         path: The folder.
         experiment: Its name.
         baseline: The variant that the others are compared with, if it has finished runs.
-        variants: Best mean first.
+        variants: Best mean first, of log loss if `by_log_loss`, else of macro-F1.
         missing: Folders of jobs without a result.
         commit: Of the code that ran it, if known.
         test: test.json, if the test split was opened.
@@ -203,12 +243,39 @@ class Sweep:
         return all(len(self.dataset_facts(key)) == 1 for key in keys)
 
     @cached_property
+    def by_log_loss(self) -> bool:
+        """Whether all checkpoints were chosen by log loss, of which less is better."""
+        return _by_log_loss(self.variants)
+
+    @cached_property
+    def has_trees(self) -> bool:
+        """Whether boosted trees stand beside all runs."""
+        return all(
+            m.run.metrics.get("baselines", TREES) is not None
+            for v in self.variants
+            for m in v.members
+        )
+
+    @cached_property
     def differences(self) -> Mapping[str, Difference]:
+        """Each variant against the baseline, in what chose the checkpoints; empty without one."""
+        return self._against({v.name: {m.name: m.score for m in v.members} for v in self.variants})
+
+    @cached_property
+    def f1_differences(self) -> Mapping[str, Difference]:
         """Each variant against the baseline, in macro-F1; empty without a baseline."""
-        if self.baseline is None:
-            return {}
-        scores = {v.name: {m.name: m.best for m in v.members} for v in self.variants}
-        return against_baseline(scores, self.baseline)
+        return self._against({v.name: {m.name: m.best for m in v.members} for v in self.variants})
+
+    def _against(self, scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, Difference]:
+        return {} if self.baseline is None else against_baseline(scores, self.baseline)
+
+    def is_better(self, difference: Difference) -> bool:
+        """Return whether one of `differences` is in favour of its variant."""
+        return (difference.mean < 0) == self.by_log_loss
+
+
+def _by_log_loss(variants: Sequence[Variant]) -> bool:
+    return all(member.log_loss is not None for v in variants for member in v.members)
 
 
 def is_sweep(folder: Path) -> bool:
@@ -254,7 +321,8 @@ def load_sweep(folder: Path) -> Sweep:
         raise ReportError(f"{folder} has no finished run: start the sweep again")
     variants = [Variant(name, tuple(members)) for name, members in members_of.items()]
     _check_alike(folder, variants)
-    variants.sort(key=lambda v: (-v.best.mean, v.name))
+    sign = 1 if _by_log_loss(variants) else -1
+    variants.sort(key=lambda v: (sign * v.score.mean, v.name))
     baseline = record.get("baseline")
     experiment, commit = record.get("experiment"), record.get("git_commit")
     return Sweep(

@@ -135,3 +135,39 @@ def test_the_demo_says_what_was_trained_and_chosen() -> None:
     several = demo.choices_text({"nodes": 5552, "intervals": intervals})
     assert "5,552 blocks of 3 sequences; epochs, the threshold" in several
     assert "70 blocks of 1 sequence;" in demo.choices_text({"nodes": 70, "intervals": {}})
+
+
+def test_trees_have_tables_of_their_own_that_fit(scores: dict[str, Any]) -> None:
+    ends = {"estimate": -0.1234, "low": -0.1234, "high": -0.0123}
+    trees = {**scores["baselines"]["prior"], "log_loss": 1.234}
+    beside = {
+        **scores,
+        "log_loss": 1.1,
+        "baselines": {
+            **scores["baselines"],
+            "prior": {**scores["baselines"]["prior"], "log_loss": 1.5},
+            "trees": trees,
+        },
+        "intervals": {
+            "macro_f1": {f"margin_{name}": ends for name in ("constant", "prior", "trees")},
+            "log_loss": {"value": ends, "margin_prior": ends, "margin_trees": ends},
+        },
+    }
+    beside["by_size"] = {size: {**beside, "nodes": 10**7} for size in ("8", "16", "32", "64")}
+    tables = [
+        validate._scores_table("superblock", beside, "on val"),
+        *validate._trees_table({"superblock": scores_of(beside)}),
+        *validate._size_tables(beside),
+        *validate._test_losses({"depthwise3x3_small/seed-0": beside}),
+    ]
+    assert len(tables) == 8
+    assert "Trees" not in rows(tables[0])[0]
+    assert rows(tables[1])[1]["95% interval"] == "[−12.34, −1.23]"
+    losses, of_trees = rows(tables[2]), rows(tables[3])
+    assert [row["Nodes"] for row in losses] == [
+        *("64x64", "32x32", "16x16", "8x8", "mean of the sizes")
+    ]
+    assert losses[0]["Difference"] == "−0.123"
+    assert of_trees[0]["Trees"] == "1.234"
+    for table in tables:
+        assert "…" not in printed(table, 80), printed(table, 80)

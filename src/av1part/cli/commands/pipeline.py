@@ -13,7 +13,7 @@ from rich.table import Table
 from av1part.cascade.run import run_pipeline
 from av1part.config.check import plain
 from av1part.evaluation.attach import Compute, DataSource
-from av1part.report.chapters.guessers import score_table, scores_of
+from av1part.report.chapters.guessers import score_table, scores_of, trees_table
 from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import CHECKPOINTS, METRICS_FILE, TRAIN_LOG, check_run_name
 from av1part.stages.choice import CASCADE
@@ -62,6 +62,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         )
     console = Console()
     console.print(cascade_table(result.report))
+    scores = scores_of(result.report["overall"], result.report, ("accuracy", "macro_f1"))
+    if (trees := trees_table("beside boosted trees, in percent", {"cascade": scores})) is not None:
+        console.print(terminal_table(trees))
     console.print(f"result: {folder}; a page of it: av1part report {folder}", soft_wrap=True)
 
 

@@ -16,7 +16,9 @@ from av1part.config.check import plain
 from av1part.metrics.scores import Scores
 from av1part.report import write_run_plots
 from av1part.runs.schema import (
+    BY_SIZE,
     CHECKPOINTS,
+    LOG_LOSS,
     TRAIN_LOG,
     check_run_name,
     last_checkpoint,
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
-    """Train a stage; return its macro-F1 on val, for sweepers."""
+    """Train a stage; return for sweepers what chose its epoch: macro-F1 on val, or log loss."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         check_run_name(str(cfg.name))
@@ -44,7 +46,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> float | None:
     except Exception as error:
         record_failure(folder, error)  # of a sweep's job; the other jobs go on
         raise
-    return None if result is None else float(result.metrics["macro_f1"])
+    if result is None:
+        return None
+    chosen_by = LOG_LOSS if BY_SIZE in result.metrics else "macro_f1"
+    return float(result.metrics[chosen_by])
 
 
 def _check_launcher() -> None:
@@ -118,8 +123,16 @@ def _log_result(result: TrainResult) -> None:
     )
     if "trees" in baselines:
         log.info(
-            "trees on val: macro-F1 %.2f %%, accuracy %.2f %%, log loss %.3f (network %.3f)",
+            "trees on val: macro-F1 %.2f %%, accuracy %.2f %%",
             *(100 * baselines["trees"][metric] for metric in ("macro_f1", "accuracy")),
-            baselines["trees"]["log_loss"],
-            scores["log_loss"],
         )
+    if LOG_LOSS in scores:
+        sizes = {"": scores, **{f"{k}x{k} ": own for k, own in scores.get(BY_SIZE, {}).items()}}
+        log.info("log loss on val: %s", ", ".join(f"{k}{_loss(own)}" for k, own in sizes.items()))
+
+
+def _loss(scores: Scores) -> str:
+    """Return a log loss beside the prior's and the trees', which may be missing of a size."""
+    beside = {name: scores["baselines"].get(name, {}).get(LOG_LOSS) for name in ("prior", "trees")}
+    others = (f"{name} {loss:.3f}" for name, loss in beside.items() if loss is not None)
+    return f"{scores[LOG_LOSS]:.3f} ({', '.join(others)})"

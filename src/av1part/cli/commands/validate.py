@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,26 @@ from rich.table import Table
 from av1part.checkpoints.load import load_stage
 from av1part.cli.commands.pipeline import data_source
 from av1part.cli.commands.show import show
-from av1part.evaluation.attach import attach_data, check_pixels, device_of
+from av1part.data.serve.datamodule import BlockDataModule
+from av1part.evaluation.attach import RECORDED, attach_data, check_pixels, device_of
 from av1part.evaluation.scores import split_scores
-from av1part.report.chapters.guessers import GUESSES, score_table, scores_of
+from av1part.evaluation.trees import Peers, train_peers
+from av1part.report.chapters.guessers import GUESSES, Score, score_table, scores_of, trees_table
+from av1part.report.chapters.log_loss import loss_table, read_loss, run_loss_table, size_table
 from av1part.report.chapters.scores import class_table
-from av1part.report.render.tables import count, table
+from av1part.report.render.tables import Table as OwnTable
+from av1part.report.render.tables import count, parts, table
 from av1part.report.render.terminal import terminal_table
+from av1part.runs.fields import Fields
 from av1part.runs.read import read_metrics
-from av1part.runs.schema import METRICS_FILE, sidecar_path
+from av1part.runs.schema import LOG_LOSS, METRICS_FILE, sidecar_path
 from av1part.runs.sweeps import SWEEP_FILE, TEST_FILE
 from av1part.runs.write import write_confusion, write_metrics
+from av1part.stages.base import StageModule
 from av1part.sweeps.final import open_test
 from av1part.system.errors import Av1partError, CheckpointMismatchError, ConfigError
 from av1part.system.files import expanded, load_json
+from av1part.trees.boosting import Boosting, check_library
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -53,9 +60,12 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     module = load_stage(path).to(device_of(cfg.device))
     data = attach_data(module, data_source(cfg))
     check_pixels(module, data, cfg.split)
-    scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision)
+    peers = _peers(cfg, module, data)
+    scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision, peers=peers)
     console = Console(markup=False, emoji=False)  # a path may look like markup
     console.print(_scores_table(module.stage_name, scores, f"on {cfg.split} of {data.path}"))
+    for tab in (*_trees_table({module.stage_name: scores_of(scores)}), *_size_tables(scores)):
+        console.print(tab)
     train_counts = module.hparams["data"]["class_counts"]
     console.print(_class_table(scores, module.class_names, train_counts))
     console.print(_confusion_table(scores["confusion_matrix"], module.class_names))
@@ -67,6 +77,15 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         console.print(_compare(path, scores), soft_wrap=True)
 
 
+def _peers(cfg: DictConfig, module: StageModule, data: BlockDataModule) -> Peers | None:
+    """Return trees that were trained on what the checkpoint was trained on, if asked for."""
+    if cfg.baselines == "none":
+        return None
+    check_library()
+    training = data if data_source(cfg) == RECORDED else attach_data(module)
+    return train_peers(training, Boosting(**cfg.trees))
+
+
 def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     """Open the test split of a sweep.
 
@@ -76,12 +95,13 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     """
     inapplicable = (
         *(cfg.data.path, cfg.data.protocol, cfg.data.split_list),
-        *(cfg.out, cfg.show or None),
+        *(cfg.out, cfg.show or None, None if cfg.baselines == "none" else cfg.baselines),
     )
     if cfg.split != "test" or any(value is not None for value in inapplicable):
         raise ConfigError(
             f"{folder} is a sweep, whose runs are validated on val already: name a checkpoint, or "
-            "open its test split by split=test [variants=[...]], once all choices are made"
+            "open its test split by split=test [variants=[...]], once all choices are made (trees "
+            "are beside a run that was trained with baselines=trees)"
         )
     if cfg.variants is not None and (not OmegaConf.is_list(cfg.variants) or not cfg.variants):
         raise ConfigError("variants must be a list of names, variants=[frozen,v1]")
@@ -96,18 +116,55 @@ def _validate_sweep(folder: Path, cfg: DictConfig) -> None:
     )
     console = Console(markup=False, emoji=False)
     console.print(_test_table(record["runs"], f"{folder} on test"))
+    for tab in (*_trees_table(_test_scores(record["runs"])), *_test_losses(record["runs"])):
+        console.print(tab)
     times = ", ".join(opening["at"] for opening in record["opened"])
     console.print(f"opened {times}, as {folder / TEST_FILE} says", soft_wrap=True)
 
 
-def _test_table(runs: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+def _test_scores(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Score]]:
     keys = ("macro_f1", "accuracy")
-    scores = {place: scores_of(metrics, keys=keys) for place, metrics in runs.items()}
-    return terminal_table(score_table(f"{title}, in percent", scores, GUESSES))
+    return {place: scores_of(metrics, keys=keys) for place, metrics in runs.items()}
+
+
+def _test_table(runs: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    return terminal_table(score_table(f"{title}, in percent", _test_scores(runs), GUESSES))
+
+
+def _test_losses(runs: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Return the log loss of the runs on test, where all recorded one."""
+    losses = {place: read_loss(Fields(own, Path(TEST_FILE))) for place, own in runs.items()}
+    known = {place: ("", loss) for place, loss in losses.items() if loss is not None}
+    if len(known) < len(runs):
+        return []
+    return _loss_tables(loss_table("", known, "Run").without("n", "95% interval"))
 
 
 def _scores_table(name: str, metrics: Mapping[str, Any], title: str) -> Table:
     return terminal_table(score_table(f"{title}, in percent", {name: scores_of(metrics)}))
+
+
+def _trees_table(runs: Mapping[str, Mapping[str, Score]]) -> list[Table]:
+    """Return the table of boosted trees, where there are some."""
+    found = trees_table("beside boosted trees, in percent", runs)
+    return [] if found is None else [terminal_table(found)]
+
+
+def _size_tables(scores: Mapping[str, Any]) -> list[Table]:
+    """Return log loss, accuracy and macro-F1 by node size, where they were scored."""
+    fields = Fields(scores, Path(METRICS_FILE))
+    losses = run_loss_table(fields, int(np.asarray(scores["confusion_matrix"]).sum()))
+    sizes = size_table(fields)
+    title = "by node size, in percent"
+    return [
+        *([] if losses is None else _loss_tables(losses)),
+        *([] if sizes is None else [terminal_table(part, title) for part in parts(sizes, "Trees")]),
+    ]
+
+
+def _loss_tables(losses: OwnTable) -> list[Table]:
+    title = "log loss in nats, less is better"
+    return [terminal_table(part, title) for part in parts(losses, "Trees")]
 
 
 def _class_table(
@@ -139,6 +196,9 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
         recorded_f1 = float(trained["macro_f1"])
     except (Av1partError, OSError, ValueError, KeyError, TypeError) as error:
         return f"the record of training beside this checkpoint cannot be read ({error})"
+    if "trees" not in scores["baselines"]:
+        beside = {"trees", "margin_trees"} | ({LOG_LOSS} - scores.keys())
+        trained = _without(beside, trained)
     differing = [key for key in scores if trained.get(key) != scores[key]]
     if not differing:
         return f"equal to what training recorded in {recorded}, every figure"
@@ -149,3 +209,10 @@ def _compare(path: Path, scores: Mapping[str, Any]) -> str:
             f"{100 * recorded_f1:.2f} % in {recorded}: {delta:+.2f} pp"
         )
     return f"macro-F1 differs from {recorded} by {delta:+.4f} pp (another machine or thread count)"
+
+
+def _without(keys: Set[str], scores: Any) -> Any:
+    """Return scores without these keys at any depth: those that `baselines=trees` adds."""
+    if not isinstance(scores, Mapping):
+        return scores
+    return {key: _without(keys, value) for key, value in scores.items() if key not in keys}

@@ -10,6 +10,7 @@ import numpy as np
 from av1part.options import PROTOCOLS
 from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import run_scores
+from av1part.report.chapters.log_loss import loss_headline, loss_margins, size_loss, sizes_of
 from av1part.report.chapters.scores import class_table, headline, run_margins
 from av1part.report.draw.pictures import Window, gallery_figure
 from av1part.report.draw.plots import confusion_figure
@@ -185,12 +186,19 @@ def lead(
     Returns:
         Frame, result in one line, margins; of a run alone also the viewer of its frame.
     """
-    scores = run_scores(run)
+    nodes, sequences = int(run.confusion.sum()), run.predictions.sequences
+    if sizes_of(run.metrics):
+        sentence = loss_headline(size_loss(run.metrics), sequences)
+        margins = loss_margins(run.metrics, f"{prefix}margins")
+    else:
+        scores = run_scores(run)
+        sentence = headline(scores["macro_f1"], nodes, sequences)
+        margins = run_margins(scores, prefix)
     return joined(
         Prose("The frame of this run is at the top of the page.") if above else frame,
         frame_viewer(run) if alone else None,
-        Headline(headline(scores["macro_f1"], int(run.confusion.sum()), run.predictions.sequences)),
-        run_margins(scores, prefix) if alone else None,
+        Headline(sentence),
+        margins if alone else None,
     )
 
 

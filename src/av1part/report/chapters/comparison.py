@@ -19,11 +19,14 @@ from av1part.report.chapters.guessers import (
     run_columns,
     run_scores,
     score_cells,
+    score_titles,
 )
+from av1part.report.chapters.log_loss import loss_table, read_loss, sizes_of
 from av1part.report.chapters.scores import headline, margins_picture
 from av1part.report.render.document import Chapter, Headline, Item, Picture, Prose, Section
-from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, table
+from av1part.report.render.tables import EMPTY_CELL, Table, count, nats, percent, table
 from av1part.runs.read import PipelineRun, Run, StageRun
+from av1part.runs.schema import LOG_LOSS
 
 _NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list")
 """Keys that tell runs apart without being a choice under study."""
@@ -136,6 +139,30 @@ def comparison_table(runs: Sequence[Run], what: str) -> Table:
     return table(caption, columns, rows)
 
 
+def loss_comparison(runs: Sequence[StageRun]) -> Table | None:
+    """Put the log loss of several runs beside the class prior's; None where one has none.
+
+    Args:
+        runs: Runs of one stage.
+
+    Returns:
+        The table, a row a run, with a column for each node size that all have.
+    """
+    losses = {run.name: read_loss(run.metrics) for run in runs}
+    known = {name: ("", loss) for name, loss in losses.items() if loss is not None}
+    if len(known) < len(runs):
+        return None
+    of_sizes = [sizes_of(run.metrics) for run in runs]
+    sizes = [size for size in of_sizes[0] if all(size in own for own in of_sizes)]
+    whole = loss_table("Log loss of these runs.", known, "Run").without("n")
+    rows = [
+        (*row, *(nats(own[size].number(LOG_LOSS)) for size in sizes))
+        for row, own in zip(whole.rows, of_sizes, strict=True)
+    ]
+    note = " The last columns are of the nodes of each size, of which the first is the mean."
+    return table(whole.caption + note * bool(sizes), (*whole.columns, *sizes), rows)
+
+
 def _method(run: Run) -> str:
     if isinstance(run, StageRun):
         return run.metrics.text("method")
@@ -144,7 +171,8 @@ def _method(run: Run) -> str:
 
 
 def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
-    items: list[Item] = [*joined(comparison_table(runs, f"Runs of {stage}"), data_table(runs))]
+    tables = loss_comparison(runs), comparison_table(runs, f"Runs of {stage}"), data_table(runs)
+    items: list[Item] = [*joined(*tables)]
     settings = differing_settings(runs)
     if settings:
         shown = settings[:_MOST_SETTINGS]
@@ -154,7 +182,8 @@ def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
             f"; {more} more are in the configurations below." if more else "."
         )
         items.append(table(caption, ["<Run", *(f"<`{key}`" for key in shown)], rows))
-    seeds = _seed_rows(runs, settings)
+    trees = any(run_scores(run)["macro_f1"].trees is not None for run in runs)
+    seeds = _seed_rows(runs, settings, trees=trees)
     if seeds:
         caption = (
             "Repeated runs, alike in settings, dataset, split and start but for the seed: mean and "
@@ -163,6 +192,8 @@ def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
             "The margin is that of macro-F1 over the stronger guesser; the deviation is that of "
             "training, not of other pictures."
         )
+        if trees:
+            caption += TREES_NOTE
         columns = (
             "<Settings",
             "Seeds",
@@ -175,6 +206,7 @@ def _stage_items(stage: str, runs: Sequence[StageRun]) -> list[Item]:
             "Constant",
             "Prior",
             "Margin",
+            *(score_titles(("trees", "over trees")) if trees else ()),
         )
         items.append(table(caption, columns, seeds))
     return items
@@ -194,9 +226,11 @@ def _shown(value: Any) -> str:
     return EMPTY_CELL if value is None else str(value)
 
 
-def _seed_rows(runs: Sequence[StageRun], settings: Sequence[str]) -> list[tuple[str, ...]]:
+def _seed_rows(
+    runs: Sequence[StageRun], settings: Sequence[str], *, trees: bool
+) -> list[tuple[str, ...]]:
     return [
-        _seed_row(description, repeated)
+        _seed_row(description, repeated, trees=trees)
         for description, repeated in _repeated(runs, settings).items()
         if len({_seed(run) for run in repeated}) > 1
     ]
@@ -238,7 +272,7 @@ def _repeated(runs: Sequence[StageRun], settings: Sequence[str]) -> dict[str, li
     return groups
 
 
-def _seed_row(description: str, runs: Sequence[StageRun]) -> tuple[str, ...]:
+def _seed_row(description: str, runs: Sequence[StageRun], *, trees: bool) -> tuple[str, ...]:
     seeds: dict[str, list[dict[str, Score]]] = {}
     for run in runs:
         seeds.setdefault(_seed(run), []).append(run_scores(run))
@@ -248,4 +282,6 @@ def _seed_row(description: str, runs: Sequence[StageRun]) -> tuple[str, ...]:
         deviation = float(np.std([score.value for score in of_seeds], ddof=1))
         value, *guesses = score_cells(mean_score(of_seeds), ("value", "constant", "prior"))
         cells += [value, percent(deviation), *guesses]
-    return (*cells, *score_cells(mean_score(of_seeds), ("margin",)))
+    mean = mean_score(of_seeds)
+    of_trees = score_cells(mean, ("trees", "over trees")) if trees else ()
+    return (*cells, *score_cells(mean, ("margin",)), *of_trees)

@@ -222,13 +222,27 @@ def score_table(
     Returns:
         The table; a run's name stands in its first row.
     """
-    cells = with_trees(cells, (s for scores in runs.values() for s in scores.values()))
     rows = [
         (name if row == 0 else "", METRIC_NAMES[score.key], *score_cells(score, cells))
         for name, scores in runs.items()
         for row, score in enumerate(scores.values())
     ]
     return table(caption, ("<Run", "<Metric", *score_titles(cells)), rows)
+
+
+def trees_table(caption: str, runs: Mapping[str, Mapping[str, Score]]) -> Table | None:
+    """Make the table of a terminal that has boosted trees beside runs.
+
+    Args:
+        caption: Of the table.
+        runs: As for `score_table`, which has no room for them.
+
+    Returns:
+        The table; None if no run has trees beside it.
+    """
+    if not with_trees((), (s for scores in runs.values() for s in scores.values())):
+        return None
+    return score_table(caption, runs, ("value", *OF_TREES))
 
 
 TREES_NOTE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +26,9 @@ from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, poin
 from av1part.report.study import CITATION, figures
 
 
-def headline_table(scores: Mapping[str, Score], nodes: int, sequences: int, constant: str) -> Table:
+def headline_table(
+    scores: Mapping[str, Score], nodes: int, sequences: int, constant: str, kind: str = ""
+) -> Table:
     """Make the table of a run's scores beside both guessers.
 
     Args:
@@ -33,6 +36,7 @@ def headline_table(scores: Mapping[str, Score], nodes: int, sequences: int, cons
         nodes: Nodes evaluated.
         sequences: Pictures or clips they come from.
         constant: The class that is best to guess always.
+        kind: What to call the nodes where a run has others too.
 
     Returns:
         The table, a row a score.
@@ -45,8 +49,9 @@ def headline_table(scores: Mapping[str, Score], nodes: int, sequences: int, cons
         else ""
     )
     caption = (
-        f"Scores on {count(nodes)} nodes of {_sequences(sequences)}, in percent, beside two "
-        f"guessers that never look at a block: the best constant (always {constant}) and one that "
+        f"Scores on {count(nodes)} {kind or 'nodes'} of {_sequences(sequences)}, in percent, "
+        "beside two guessers that never look at a block: the best constant (always "
+        f"{constant}) and one that "
         "draws from the class shares of the training set; margins in percentage points. Intervals: "
         f"95%, bootstrap over whole sequences.{note}"
     )
@@ -171,13 +176,14 @@ def headline(score: Score, nodes: int, sequences: int, of: str = "") -> str:
     )
 
 
-def result_text(scores: Mapping[str, Score], sequences: int) -> str:
+def result_text(scores: Mapping[str, Score], sequences: int, kind: str = "") -> str:
     """Return a sentence that compares accuracy and macro-F1 with the stronger guesser."""
     parts = [
         f"{METRIC_NAMES[key]} is {percent(scores[key].value)}%, {_standing(scores[key])}"
         for key in ("accuracy", "macro_f1")
     ]
-    return f"On {_sequences(sequences)} {', and '.join(parts)}."
+    of = f" {kind} of" if kind else ""
+    return f"On{of} {_sequences(sequences)} {', and '.join(parts)}."
 
 
 def _sequences(number: int) -> str:
@@ -195,7 +201,13 @@ def _standing(score: Score) -> str:
 
 
 def margins_picture(
-    name: str, margins: Mapping[str, Interval], what: str, note: str, title: str
+    name: str,
+    margins: Mapping[str, Interval],
+    what: str,
+    note: str,
+    title: str,
+    *,
+    nats: bool = False,
 ) -> Picture:
     """Draw margins over the stronger guesser, a row each.
 
@@ -205,6 +217,7 @@ def margins_picture(
         what: What the caption calls the margins and rows.
         note: A further sentence of the caption, or nothing.
         title: Of the drawing.
+        nats: Whether the margins are of log losses, and not fractions.
 
     Returns:
         The picture.
@@ -213,7 +226,8 @@ def margins_picture(
         f"{what}, with its 95% interval where there is one. Blue dots: the interval lies above "
         f"zero; orange diamonds: it does not, or there is none. {note}"
     )
-    drawing = margins_figure(list(margins), list(margins.values()), title)
+    units: dict[str, Any] = {"scale": 1, "unit": "nats"} if nats else {}
+    drawing = margins_figure(list(margins), list(margins.values()), title, **units)
     return picture(name, caption.rstrip(), drawing)
 
 

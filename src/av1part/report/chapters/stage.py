@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from av1part.partition import Partition
 from av1part.report.chapters.common import (
     class_section,
     environment_facts,
@@ -14,13 +19,22 @@ from av1part.report.chapters.common import (
     provenance,
 )
 from av1part.report.chapters.guessers import run_scores
+from av1part.report.chapters.log_loss import run_loss_table, size_table, sizes_of
 from av1part.report.chapters.scores import headline_table, result_text, sampling_note, study_table
 from av1part.report.draw.curves import learning_curves
-from av1part.report.draw.pictures import class_figure, crop_window, nodes_in
+from av1part.report.draw.pictures import (
+    Window,
+    class_figure,
+    crop_window,
+    nodes_in,
+    partition_figure,
+)
+from av1part.report.draw.svg import CLASS_COLOURS
 from av1part.report.render.document import Chapter, Facts, Item, Picture, Prose, Section, picture
 from av1part.report.render.tables import EMPTY_CELL, Table, count, percent, points, table
 from av1part.runs.fields import Fields
 from av1part.runs.read import StageRun
+from av1part.runs.schema import LOG_LOSS
 
 
 def stage_chapter(
@@ -74,11 +88,23 @@ def _what(run: StageRun) -> Section:
             "Parameters",
             f"{count(trainable)} trained of {count(total)} ({percent(trainable / total)}%)",
         ),
+        *_sizes(run),
         *_foreign_blocks(run),
         ("Epochs", f"{int(run.history['epoch'][-1]) + 1}, best {best_epoch(run)} (counted from 0)"),
         *(fact for fact in environment_facts(run) if fact[0] in ("Dataset", "Seed")),
     ]
     return Section("What was run", (Facts(tuple(facts)),))
+
+
+def _sizes(run: StageRun) -> list[tuple[str, str]]:
+    """Return which nodes a run of several sizes is scored on."""
+    if not (sizes := sizes_of(run.metrics)):
+        return []
+    text = (
+        f"{', '.join(sizes)} in one pass; what names no size, such as classes, confusion matrix "
+        "and blocks, is of the 16x16 nodes"
+    )
+    return [("Node sizes", text)]
 
 
 def _foreign_blocks(run: StageRun) -> list[tuple[str, str]]:
@@ -110,12 +136,19 @@ def _result(run: StageRun) -> Section:
     return Section(
         "Result",
         joined(
-            Prose(result_text(scores, sequences)),
-            headline_table(scores, nodes, sequences, constant),
+            Prose(result_text(scores, sequences, _of_size(run))),
+            run_loss_table(run.metrics, nodes),
+            size_table(run.metrics),
+            headline_table(scores, nodes, sequences, constant, _of_size(run)),
             study_table(run.stage, scores),
             Prose(sampling_note(sequences, run.metrics.text("protocol"))),
         ),
     )
+
+
+def _of_size(run: StageRun) -> str:
+    """Return which nodes the scores without a size are of, or nothing if there is one size."""
+    return "16x16 nodes" if sizes_of(run.metrics) else ""
 
 
 def _training(run: StageRun, prefix: str) -> Section:
@@ -125,6 +158,11 @@ def _training(run: StageRun, prefix: str) -> Section:
         f"on validation with the epoch whose weights were kept ({best}) marked and the macro-F1 of "
         "both guessers dotted, and the learning rate of each parameter group."
     )
+    if LOG_LOSS in run.history.columns:
+        caption += (
+            " The log loss on validation, the mean of the node sizes' own, chose the epoch; "
+            "macro-F1 and accuracy are of the 16x16 nodes."
+        )
     warnings: list[Item] = []
     if run.history["epoch"][-1] > 0 and best == 0:
         warnings.append(
@@ -218,6 +256,8 @@ def stage_frame(run: StageRun, prefix: str) -> Picture | None:
     inside = nodes_in(samples.nodes, window)
     inside = inside.where(inside.label >= 0)
     wrong = int((inside.label != inside.prediction).sum())
+    if len(run.class_names) > len(CLASS_COLOURS):
+        return _types_frame(run, prefix, window, wrong, len(inside))
     caption = frame_caption(
         run,
         window,
@@ -227,3 +267,16 @@ def stage_frame(run: StageRun, prefix: str) -> Picture | None:
         "predicted class.",
     )
     return picture(f"{prefix}frame", caption, class_figure(samples, window, run.class_names))
+
+
+def _types_frame(run: StageRun, prefix: str, window: Window, wrong: int, drawn: int) -> Picture:
+    """Draw true and predicted cuts, where there are more classes than colours: all types."""
+    ids = np.array([Partition[name] for name in run.class_names])
+    nodes = run.samples.nodes
+    samples = replace(run.samples, nodes=replace(nodes, prediction=ids[nodes.prediction]))
+    what = (
+        "Left the partitions that the encoder chose, right those that the network predicts from "
+        "the same pixels."
+    )
+    caption = frame_caption(run, window, wrong, drawn, what)
+    return picture(f"{prefix}frame", caption, partition_figure(samples, window))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from av1part.metrics.intervals import Interval
 from av1part.metrics.statistics import mean_of
 from av1part.report.chapters import sweep_findings as findings
+from av1part.report.chapters import sweep_losses as losses
 from av1part.report.chapters import sweep_tables as tables
 from av1part.report.chapters.common import joined
 from av1part.report.chapters.datasets import datasets_caveat
@@ -17,6 +18,7 @@ from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import Score, mean_score, read_score
 from av1part.report.chapters.scores import margins_picture, mixing_caveat
 from av1part.report.chapters.stage import stage_frame
+from av1part.report.chapters.sweep_final import on_test
 from av1part.report.draw import sweep_figures as figures
 from av1part.report.draw.explorer import explorer_html
 from av1part.report.draw.svg import write_pdf
@@ -33,7 +35,7 @@ from av1part.report.render.document import (
 )
 from av1part.report.render.latex import table_latex
 from av1part.report.render.markdown import table_markdown
-from av1part.report.render.tables import Table, percent, span
+from av1part.report.render.tables import Table, nats, percent, span
 from av1part.report.sweep import Member, Sweep, Variant
 from av1part.system.files import slug, write_text
 
@@ -44,10 +46,14 @@ RATES, BOTTLENECKS = "optimizer.lr.adapters", "adapter.bottleneck"
 def sweep_tables(sweep: Sweep) -> dict[str, Table]:
     """Return the tables by the stems of their files."""
     all_tables = {
+        "log-loss": losses.log_losses(sweep),
+        "sizes": losses.by_size(sweep),
         "comparison": tables.comparison(sweep),
-        "test": findings.on_test(sweep),
+        "test": on_test(sweep),
         "criteria": findings.criteria(sweep),
+        "pictures-log-loss": losses.by_picture(sweep),
         "pictures": findings.by_picture(sweep),
+        "course-log-loss": losses.course(sweep),
         "course": tables.course(sweep),
         "early": findings.early(sweep),
         "first-best": findings.first_best(sweep),
@@ -62,16 +68,17 @@ def sweep_figures(sweep: Sweep) -> dict[str, tuple[Figure, str]]:
     """Return the figures with their captions, by the stems of their files."""
     base = f"`{sweep.baseline}` (grey, dashed)" if sweep.baseline else "no baseline"
     most = len(sweep.variants) > figures.MOST_PANELS
+    score = "Log loss" if sweep.by_log_loss else "Macro-F1"
     of = f"the best {figures.MOST_PANELS} variants" if most else "each variant"
     drawn = {
         "curves": (
             figures.curves_figure(sweep),
-            f"Macro-F1 on val over the epochs of {of}, mean over seeds and folds with a band of "
+            f"{score} on val over the epochs of {of}, mean over seeds and folds with a band of "
             f"one standard deviation, up to where the first of them stopped, against {base}.",
         ),
         "parameters": (
             figures.parameters_figure(sweep),
-            "Macro-F1 on val against the number of trained parameters, mean with 95% interval; "
+            f"{score} on val against the number of trained parameters, mean with 95% interval; "
             "the diamond is the baseline. Where names would overlap, that of the best is shown.",
         ),
         "classes": (
@@ -118,7 +125,10 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
             Prose(f"{len(sweep.missing)} jobs have no result, such as {names}.", warns=True)
         )
     first += [Prose(text) for text in (sweep_verdict(sweep), *caveats(sweep))]
-    first += [tables_by_name["comparison"], drawn["parameters"], *grid]
+    courses = [tables_by_name[n] for n in ("course-log-loss", "course") if n in tables_by_name]
+    judged = ("log-loss", "sizes", "comparison")
+    first += [tables_by_name[name] for name in judged if name in tables_by_name]
+    first += [drawn["parameters"], *grid]
     return Chapter(
         anchor,
         f"Sweep {sweep.experiment}",
@@ -126,9 +136,9 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
             Section("Comparison", tuple(first)),
             *_section("The test split", tables_by_name, "test"),
             *_section("The study's criteria", tables_by_name, "criteria"),
-            *_section("Other pictures", tables_by_name, "pictures"),
+            *_section("Other pictures", tables_by_name, "pictures-log-loss", "pictures"),
             *_side_by_side(sweep, f"{prefix}explorer"),
-            Section("Training", (tables_by_name["course"], drawn["curves"], drawn["best-epochs"])),
+            Section("Training", (*courses, drawn["curves"], drawn["best-epochs"])),
             *_section("Early epochs", tables_by_name, "early", "first-best"),
             Section("Classes", (tables_by_name["classes"], drawn["classes"], *confusions)),
             *_section("Quantisers", tables_by_name, "qindex"),
@@ -143,9 +153,15 @@ def _lead(sweep: Sweep, prefix: str) -> tuple[Item, ...]:
     best = sweep.variants[0]
     middle = findings.middle_member(best).run
     frames = joined(stage_frame(middle, prefix), frame_viewer(middle))
+    note = "Intervals by Student's t over seeds and folds."
+    if sweep.by_log_loss:
+        below = {variant.name: losses.margin_below_prior(variant) for variant in sweep.variants}
+        what = "How far the mean log loss is below the class prior's, one row for each variant"
+        title = "Log loss below the class prior's"
+        drawing = margins_picture(f"{prefix}margins", below, what, note, title, nats=True)
+        return (*frames, Headline(losses.loss_sentence(best)), drawing)
     margins = {variant.name: _margin(variant) for variant in sweep.variants}
     what = "Mean of macro-F1 above the stronger of the two guessers, one row for each variant"
-    note = "Intervals by Student's t over seeds and folds."
     title = "Macro-F1 above the stronger guesser"
     drawing = margins_picture(f"{prefix}margins", margins, what, note, title)
     return (*frames, Headline(_headline(best)), drawing)
@@ -193,22 +209,29 @@ def sweep_verdict(sweep: Sweep) -> str:
     """Return what the tests support, in a sentence or two."""
     runs = sum(len(variant.members) for variant in sweep.variants)
     best = sweep.variants[0]
-    text = (
-        f"{runs} runs of {len(sweep.variants)} variants; `{best.name}` has the best mean, macro-F1 "
-        f"{percent(best.best.mean)} %."
+    by_loss = sweep.by_log_loss
+    mean = (
+        f"log loss {nats(best.score.mean)} nats (less is better)"
+        if by_loss
+        else f"macro-F1 {percent(best.best.mean)} %"
     )
+    variants = len(sweep.variants)
+    text = f"{runs} runs of {variants} variants; `{best.name}` has the best mean, {mean}."
     if sweep.baseline is None:
         return f"{text} Without a baseline nothing is tested."
     better, worse = (
         [
-            f"`{name}` ({100 * difference.mean:+.2f})"
+            f"`{name}` ({nats(difference.mean, signed=True)})"
+            if by_loss
+            else f"`{name}` ({100 * difference.mean:+.2f})"
             for name, difference in sweep.differences.items()
-            if difference.significant and (difference.mean > 0) == above
+            if difference.significant and sweep.is_better(difference) == wanted
         ]
-        for above in (True, False)
+        for wanted in (True, False)
     )
+    unit = "nats" if by_loss else "points"
     sentences = [
-        f"Significantly {side} than `{sweep.baseline}`, in points: {', '.join(names)}."
+        f"Significantly {side} than `{sweep.baseline}`, in {unit}: {', '.join(names)}."
         for side, names in (("better", better), ("worse", worse))
         if names
     ]

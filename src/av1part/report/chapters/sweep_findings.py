@@ -14,18 +14,15 @@ from av1part.metrics.scores import (
     f1_from_confusion,
     macro_f1_from_confusion,
 )
-from av1part.metrics.statistics import LEVEL, against_baseline, mean_of
+from av1part.metrics.statistics import LEVEL, mean_of
 from av1part.report.chapters.guessers import TREES_NOTE, read_score, score_cells, with_trees
 from av1part.report.chapters.sweep_tables import (
-    difference_cells,
     guess_cells,
     guess_rows,
-    interval_text,
 )
 from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, table
 from av1part.report.study import CITATION
-from av1part.report.sweep import Member, Sweep, Variant
-from av1part.runs.fields import Fields
+from av1part.report.sweep import TREES, Member, Sweep, Variant
 
 
 @dataclass(frozen=True)
@@ -87,8 +84,12 @@ def criteria(sweep: Sweep) -> Table | None:
 
 def _guessed_criteria(members: Sequence[Member], guesser: str) -> list[str]:
     macro = float(np.mean([member.guesser_macro_f1(guesser) for member in members]))
-    guesses = [member.guesser_confusion(guesser, member.run.confusion.sum(1)) for member in members]
-    known = [f1_from_confusion(guess) for guess in guesses if guess is not None]
+    if guesser == TREES:
+        found = (member.guesser_class_f1_scores(guesser) for member in members)
+        known = [f1 for f1 in found if f1 is not None]
+    else:
+        guesses = (m.guesser_confusion(guesser, m.run.confusion.sum(1)) for m in members)
+        known = [f1_from_confusion(guess) for guess in guesses if guess is not None]
     passed, weakest_cell = [macro >= CRITERIA.macro_f1], EMPTY_CELL
     if known:
         f1 = np.mean(known, axis=0)
@@ -218,8 +219,9 @@ def by_picture(sweep: Sweep) -> Table:
         ]
         for name, member in members.items()
     ]
+    by = "log loss, macro-F1 of 16x16 nodes" if sweep.by_log_loss else "macro-F1"
     return table(
-        f"One run of each variant, the middle one by macro-F1, with {LEVEL:.0%} intervals "
+        f"One run of each variant, the middle one by {by}, with {LEVEL:.0%} intervals "
         "from a bootstrap over the val pictures, whose number is in the last column (fewer than "
         "ten make the intervals too narrow); its margins over the best constant and over the "
         f"class-prior guesser in points.{TREES_NOTE if trees else ''}",
@@ -232,8 +234,8 @@ def by_picture(sweep: Sweep) -> Table:
 
 
 def middle_member(variant: Variant) -> Member:
-    """Return the run with the median macro-F1, of two middle ones the lower."""
-    ranked = sorted(variant.members, key=lambda m: (m.best, m.name))
+    """Return the run with the median of what chose them, of two middle ones the lower."""
+    ranked = sorted(variant.members, key=lambda m: (m.score, m.name))
     return ranked[(len(ranked) - 1) // 2]
 
 
@@ -263,7 +265,7 @@ def by_qindex(sweep: Sweep) -> Table | None:
         "Macro-F1 on val at each qindex in percent, mean ± standard deviation over seeds and "
         "folds, and that of the best constant at each qindex and of the class-prior guesser.",
         ("<Variant", *(f"qindex {level}" for level in levels)),
-        [*rows, *guess_rows(sweep, guessed)],
+        [*rows, *guess_rows(sweep, guessed, trees=False)],
     )
 
 
@@ -287,61 +289,3 @@ def _guess_at(member: Member, level: int, guesser: str) -> float | None:
     support = np.bincount(member.run.predictions.label[here], minlength=len(member.run.class_names))
     guesses = member.guesser_confusion(guesser, support)
     return None if guesses is None else float(macro_f1_from_confusion(guesses))
-
-
-def on_test(sweep: Sweep) -> Table | None:
-    """Tabulate the scores of the kept checkpoints on test, if it was opened."""
-    if sweep.test is None:
-        return None
-    rows, stale = [], []
-    by_variant: dict[str, dict[str, float]] = {}
-    for variant in sweep.variants:
-        scores: list[tuple[float, Fields]] = []
-        for member in variant.members:
-            if sweep.test.get("runs", member.run.name) is None:
-                continue
-            test = sweep.test.child("runs", member.run.name)
-            kept = member.run.verified.get("best")
-            if kept is None or test.text("checkpoint_sha256") != kept.text("sha256"):
-                stale.append(member.run.name)
-            else:
-                scores.append((member.best, test))
-                by_variant.setdefault(variant.name, {})[member.name] = test.number("macro_f1")
-        if scores:
-            rows.append([variant.name, *_test_cells(scores)])
-    tested = against_baseline(by_variant, sweep.baseline) if sweep.baseline in by_variant else {}
-    for row in rows:
-        row += difference_cells(tested.get(row[0]))
-    times = ", ".join(opening.text("at") for opening in sweep.test.items("opened"))
-    since = (
-        f" Left out, since they were trained again after that: {', '.join(stale)}." if stale else ""
-    )
-    return table(
-        f"The test split, opened {times}: macro-F1 of the kept checkpoints in percent beside that "
-        "on val, standard deviation and interval over seeds and folds, and the best constant and "
-        "the class-prior guesser; accuracy beside both guessers; of macro-F1 the paired difference "
-        f"to `{sweep.baseline}` in points, its interval, and p (Holm) over these rows.{since}",
-        (
-            *("<Variant", "n", "Val", "Test", "s.d.", "95% interval", "Constant", "Prior"),
-            *("Accuracy", "Constant", "Prior", "Difference", "95% interval", "p (Holm)"),
-        ),
-        rows,
-    )
-
-
-def _test_cells(scores: Sequence[tuple[float, Fields]]) -> list[str]:
-    macro = mean_of([test.number("macro_f1") for _, test in scores])
-    return [
-        str(macro.n),
-        percent(mean_of([val for val, _ in scores]).mean),
-        percent(macro.mean),
-        percent(macro.sd),
-        interval_text(macro),
-        *(_mean(scores, "baselines", guesser, "macro_f1") for guesser in ("constant", "prior")),
-        _mean(scores, "accuracy"),
-        *(_mean(scores, "baselines", guesser, "accuracy") for guesser in ("constant", "prior")),
-    ]
-
-
-def _mean(scores: Sequence[tuple[float, Fields]], *path: str) -> str:
-    return percent(float(np.mean([test.number(*path) for _, test in scores])))

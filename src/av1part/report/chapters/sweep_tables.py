@@ -17,30 +17,34 @@ from av1part.report.render.tables import (
     points,
     table,
 )
-from av1part.report.sweep import Member, Sweep, Variant
+from av1part.report.sweep import TREES, Member, Sweep, Variant
 
 GUESSERS = {"constant": "(best constant)", "prior": "(class prior)"}
 """The guessers' keys in metrics.json, and the names of their rows."""
+
+_TREES_ROW = {TREES: "(boosted trees)"}
 
 _MOST_NAMED = 3
 """Variants that a guesser's row names, where it needs one for each set of nodes."""
 
 
 def guess_rows(
-    sweep: Sweep, cells: Callable[[Sequence[Member], str], Sequence[str]]
+    sweep: Sweep, cells: Callable[[Sequence[Member], str], Sequence[str]], *, trees: bool = True
 ) -> list[list[str]]:
-    """Return the rows of both guessers below those of the variants.
+    """Return the rows of both guessers, and of trees if there are some, below the variants'.
 
     Args:
         sweep: Whose variants.
         cells: Return the cells of a guesser's row for a variant's members, without its name.
+        trees: Whether `cells` knows trees.
 
     Returns:
         A row a guesser; several, with the variants they are of, where variants were validated on
         different nodes, of which a mean would be that of none.
     """
     rows = []
-    for guesser, name in GUESSERS.items():
+    named_rows = {**GUESSERS, **(_TREES_ROW if trees and sweep.has_trees else {})}
+    for guesser, name in named_rows.items():
         groups: dict[tuple[str, ...], list[str]] = {}
         for variant in sweep.variants:
             groups.setdefault(tuple(cells(variant.members, guesser)), []).append(variant.name)
@@ -56,7 +60,7 @@ def comparison(sweep: Sweep) -> Table:
     """Put the variants side by side, and test each against the baseline."""
     rows = []
     for variant in sweep.variants:
-        best, against = variant.best, sweep.differences.get(variant.name)
+        best, against = variant.best, sweep.f1_differences.get(variant.name)
         tested = [EMPTY_CELL] * 6
         if against is not None:
             tested = [
@@ -74,19 +78,24 @@ def comparison(sweep: Sweep) -> Table:
                 percent(best.sd),
                 interval_text(best),
                 *guess_cells(variant.members),
+                *(_tree_cells(variant.members) if sweep.has_trees else ()),
                 *tested,
             ]
         )
     named = [variant.name for variant in sweep.variants]
     of = f"`{sweep.baseline}`" if sweep.baseline else "the baseline (here none)"
+    nodes = " of the 16x16 nodes" if sweep.by_log_loss else ""
+    trees = " Trees: boosted trees on the same nodes, and the margin over them."
     return table(
-        f"Macro-F1 on val of the kept checkpoints, percent, over seeds and folds: mean, standard "
-        f"deviation and {LEVEL:.0%} interval (Student's t); the best constant and the class-prior "
-        f"guesser; the difference to {of} in points over the runs that both have, its interval "
-        "(of this row alone), the two-sided p of the paired t test, corrected by Holm for all "
-        "rows, and whether that is below 0.05.",
+        f"Macro-F1{nodes} on val of the kept checkpoints, percent, over seeds and folds: mean, "
+        f"standard deviation and {LEVEL:.0%} interval (Student's t); the best constant and the "
+        f"class-prior guesser; the difference to {of} in points over the runs that both have, its "
+        "interval (of this row alone), the two-sided p of the paired t test, corrected by Holm for "
+        "all "
+        f"rows, and whether that is below 0.05.{trees if sweep.has_trees else ''}",
         (
             *("<Variant", "n", "Macro-F1", "s.d.", "95% interval", "Constant", "Prior"),
+            *(("Trees", "Over trees") if sweep.has_trees else ()),
             *("Pairs", "Difference", "95% interval", "p", "p (Holm)", "<Significant"),
         ),
         rows,
@@ -100,6 +109,12 @@ def guess_cells(members: Sequence[Member]) -> list[str]:
         percent(float(np.mean([m.guesser_macro_f1(guesser) for m in members])))
         for guesser in GUESSERS
     ]
+
+
+def _tree_cells(members: Sequence[Member]) -> list[str]:
+    """Return the mean macro-F1 of boosted trees, and the margin over it."""
+    trees = float(np.mean([m.guesser_macro_f1(TREES) for m in members]))
+    return [percent(trees), points(float(np.mean([m.best for m in members])) - trees)]
 
 
 def course(sweep: Sweep) -> Table:

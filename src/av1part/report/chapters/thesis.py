@@ -91,10 +91,11 @@ def thesis_chapter(sweep: Sweep) -> Chapter:
 def _method(sweep: Sweep) -> str:
     names = ", ".join(sweep.class_names)
     run = sweep.variants[0].members[0].run
+    chosen = "lowest log loss" if sweep.by_log_loss else "highest macro-F1"
     return (
         f"{len(sweep.variants)} variants of a classifier for {run.stage} ({names}) were trained. "
         "They share all settings but those of the second table. A variant's checkpoint with the "
-        "highest macro-F1 on the validation split was kept; every checkpoint was read back from "
+        f"{chosen} on the validation split was kept; every checkpoint was read back from "
         "disk, compared tensor by tensor, and validated anew before it counted as saved."
     )
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from av1part.report.draw.plots import LINES, legend_above
 from av1part.report.draw.svg import BLUE, GREEN, MUTED, light_grid, new_figure, paper_style
-from av1part.runs.schema import rate_groups
+from av1part.runs.schema import LOG_LOSS, rate_groups
 
 
 def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str, float]) -> Figure:
@@ -32,8 +32,10 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
     with paper_style():
         figure = new_figure(2.5)
         panels = figure.subplots(1, 3 if rates else 2)
-        for name, (colour, dash) in zip(("train_loss", "val_loss"), LINES, strict=False):
-            label = name.removesuffix("_loss")
+        by_loss = LOG_LOSS in history.columns  # which chose the best epoch
+        losses = {"train_loss": "train", "val_loss": "val"}
+        losses |= {LOG_LOSS: "val log loss"} if by_loss else {}
+        for (name, label), (colour, dash) in zip(losses.items(), LINES, strict=False):
             panels[0].plot(epochs, history[name], dash, color=colour, label=label)
         panels[0].set_title("Loss")
         for name, (colour, dash) in zip(scores, LINES, strict=False):
@@ -42,7 +44,10 @@ def learning_curves(history: pl.DataFrame, best_epoch: int, guesses: Mapping[str
         panels[1].set_title("Validation (%)")
         for name, value in guesses.items():
             _level(panels[1], 100 * value, name)
-        _mark_best(panels[1], history, best_epoch)
+        if by_loss:
+            _mark_best(panels[0], history, best_epoch, history[LOG_LOSS])
+        else:
+            _mark_best(panels[1], history, best_epoch, 100 * history["macro_f1"])
         for name, (colour, dash) in zip(rates, LINES * (1 + len(rates) // 4), strict=False):
             trained = np.where(history[name] > 0, history[name], np.nan)
             panels[2].plot(epochs, trained, dash, color=colour, label=rates[name])
@@ -108,11 +113,12 @@ def _level(axes: Axes, value: float, name: str) -> None:
     )
 
 
-def _mark_best(axes: Axes, history: pl.DataFrame, best_epoch: int) -> None:
-    row = history.filter(pl.col("epoch") == best_epoch)
-    if not row.height:
+def _mark_best(axes: Axes, history: pl.DataFrame, best_epoch: int, scores: pl.Series) -> None:
+    """Mark the best epoch; `scores` are drawn on the axes, a row of history each."""
+    found = scores.filter(history["epoch"] == best_epoch)
+    if not len(found):
         return
-    best = 100 * row["macro_f1"][0]
+    best = found[0]
     axes.axvline(best_epoch, color=MUTED, linewidth=0.6, zorder=0)
     axes.plot([best_epoch], [best], "o", color=BLUE, markersize=5)
     late = best_epoch > history["epoch"].to_numpy().mean()

@@ -242,7 +242,7 @@ def _confusion(sweep: Sweep) -> Layered:
     )
     texts = base.mark_text(fontSize=12).encode(text=alt.Text("difference:Q", format="+.2f"))
     return alt.layer(cells, texts).properties(
-        width=300,
+        width=max(300, 48 * len(sweep.class_names)),
         height=60 * len(sweep.class_names),
         title="Confusion, first less second, points of the true class",
     )

@@ -178,13 +178,22 @@ def qindex_figure(
     return figure
 
 
-def margins_figure(names: Sequence[str], margins: Sequence[Interval], title: str) -> Figure:
+def margins_figure(
+    names: Sequence[str],
+    margins: Sequence[Interval],
+    title: str,
+    *,
+    scale: float = 100,
+    unit: str = "percentage points",
+) -> Figure:
     """Draw one margin a row with its interval against zero; the names are the tick labels.
 
     Args:
         names: What each row is called.
-        margins: Fractions; an interval without ends is drawn as its estimate alone.
+        margins: Positive is good; an interval without ends is drawn as its estimate alone.
         title: What the margins are of.
+        scale: What makes them `unit`.
+        unit: What the axis is called.
 
     Returns:
         One panel.
@@ -197,12 +206,14 @@ def margins_figure(names: Sequence[str], margins: Sequence[Interval], title: str
             good = margin.sign == "positive"
             colour = BLUE if good else ORANGE
             if margin.low is not None and margin.high is not None:
-                ends = [100 * margin.low, 100 * margin.high]
+                ends = [scale * margin.low, scale * margin.high]
                 axes.plot(ends, [i, i], color=colour, linewidth=1.2)
-            axes.plot(100 * margin.estimate, i, "o" if good else "D", color=colour, markersize=4.5)
+            axes.plot(
+                scale * margin.estimate, i, "o" if good else "D", color=colour, markersize=4.5
+            )
         axes.set_yticks(range(len(names)), [literal(name) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("percentage points", fontsize=9.5)
+        axes.set_xlabel(unit, fontsize=9.5)
         axes.set_title(title, fontsize=9.5)
         axes.tick_params(labelsize=9.5)
         axes.tick_params(axis="y", length=0)

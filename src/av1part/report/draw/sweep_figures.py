@@ -24,10 +24,12 @@ from av1part.report.sweep import Sweep, Variant
 MOST_PANELS = 12
 """Variants that get a panel or a matrix of their own; the best ones."""
 _COLUMNS = 4
+_MARKERS = "osD^vP*X<>"
+"""Of the classes, at most as many as AV1 has types."""
 
 
 def curves_figure(sweep: Sweep) -> Figure:
-    """Draw macro-F1 over the epochs, a panel a variant, with the baseline behind each.
+    """Draw macro-F1, or log loss, over the epochs, a panel a variant, the baseline behind each.
 
     A line is the mean over members, its band one standard deviation; runs that stopped early end
     where the first of them does.
@@ -42,21 +44,32 @@ def curves_figure(sweep: Sweep) -> Figure:
         ).ravel()
         for axes, variant in zip(panels, shown, strict=False):
             if base is not None and base is not variant:
-                _band(axes, base, MUTED, "--")
-            _band(axes, variant, BLUE, "-")
+                _band(axes, base, MUTED, "--", _scale(sweep))
+            _band(axes, variant, BLUE, "-", _scale(sweep))
             axes.set_title(_short(variant.name))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             light_grid(axes)
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
         figure.supxlabel("epoch", fontsize=8.5)
-        figure.supylabel("macro-F1 on val (%)", fontsize=8.5)
+        figure.supylabel(_score_label(sweep), fontsize=8.5)
     return figure
 
 
-def _band(axes: object, variant: Variant, colour: str, dash: str) -> None:
+def _scale(sweep: Sweep) -> float:
+    """Return what makes a score that of the figures: percent, or nats as they are."""
+    return 1 if sweep.by_log_loss else 100
+
+
+def _score_label(sweep: Sweep) -> str:
+    if sweep.by_log_loss:
+        return "log loss on val (nats), less is better"
+    return "macro-F1 on val (%)"
+
+
+def _band(axes: object, variant: Variant, colour: str, dash: str, scale: float) -> None:
     length = min(len(member.curve) for member in variant.members)
-    curves = 100 * np.array([member.curve[:length] for member in variant.members])
+    curves = scale * np.array([member.score_curve[:length] for member in variant.members])
     epochs, mean = np.arange(length), curves.mean(0)
     axes.plot(epochs, mean, dash, color=colour)  # type: ignore[attr-defined]
     if len(curves) > 1:
@@ -65,21 +78,23 @@ def _band(axes: object, variant: Variant, colour: str, dash: str) -> None:
 
 
 def parameters_figure(sweep: Sweep) -> Figure:
-    """Draw macro-F1 against trained parameters, mean with its interval."""
+    """Draw macro-F1, or log loss, against trained parameters, mean with its interval."""
+    scale = _scale(sweep)
     with paper_style():
         figure = new_figure(3.2, 6.5)
         axes = figure.subplots()
         for variant in sweep.variants:
-            best, trained = variant.best, variant.number("trainable_parameters")
+            best, trained = variant.score, variant.number("trainable_parameters")
             is_base = variant.name == sweep.baseline
             colour = ORANGE if is_base else BLUE
             if best.low is not None and best.high is not None:
-                axes.plot([trained] * 2, [100 * best.low, 100 * best.high], "-", color=colour, lw=1)
-            axes.plot([trained], [100 * best.mean], "D" if is_base else "o", color=colour, ms=4)
+                ends = [scale * best.low, scale * best.high]
+                axes.plot([trained] * 2, ends, "-", color=colour, lw=1)
+            axes.plot([trained], [scale * best.mean], "D" if is_base else "o", color=colour, ms=4)
         axes.set_xscale("log")
         axes.margins(x=0.12)
         _label_points(axes, sweep)
-        axes.set(xlabel="trained parameters", ylabel="macro-F1 on val (%)")
+        axes.set(xlabel="trained parameters", ylabel=_score_label(sweep))
         light_grid(axes)
     return figure
 
@@ -89,7 +104,7 @@ def _label_points(axes: Axes, sweep: Sweep) -> None:
     size = 6.5
     taken: list[tuple[float, float, float]] = []
     for variant in sorted(sweep.variants, key=lambda v: v.name != sweep.baseline):
-        point = variant.number("trainable_parameters"), 100 * variant.best.mean
+        point = variant.number("trainable_parameters"), _scale(sweep) * variant.score.mean
         name = _short(variant.name)
         left, base = axes.transData.transform(point) * 72 / axes.figure.dpi
         right = left + 0.6 * size * len(name)
@@ -106,16 +121,19 @@ def classes_figure(sweep: Sweep) -> Figure:
     names = sweep.class_names
     shown = sweep.variants[: 3 * MOST_PANELS]
     with paper_style():
-        figure = new_figure(0.9 + 0.2 * len(shown), 6.5)
+        figure = new_figure(0.9 + 0.2 * len(shown) + 0.2 * (len(names) > 5), 6.5)
         axes = figure.subplots()
         rows = np.arange(len(shown))[::-1]
-        for index, (name, (colour, _)) in enumerate(zip(names, LINES, strict=False)):
+        for index, name in enumerate(names):
+            colour, _ = LINES[index % len(LINES)]
             values = [100 * float(np.mean([m.class_f1[index] for m in v.members])) for v in shown]
-            axes.plot(values, rows, "osD^"[index], color=colour, ms=4, label=name)
+            axes.plot(values, rows, _MARKERS[index], color=colour, ms=4, label=name)
         axes.set_yticks(rows, [_short(v.name) for v in shown], fontsize=7)
         axes.set_xlabel("F1 on val (%)")
         light_grid(axes, "both")
-        axes.legend(frameon=False, ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))
+        axes.legend(
+            frameon=False, ncols=min(len(names), 5), loc="lower left", bbox_to_anchor=(0, 1)
+        )
     return figure
 
 

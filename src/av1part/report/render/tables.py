@@ -40,6 +40,32 @@ class Table:
         return Table(self.caption, columns, rows, self.strong)
 
 
+def parts(tab: Table, title: str) -> list[Table]:
+    """Split a table that is too wide for a terminal.
+
+    Args:
+        tab: The table.
+        title: Of a column.
+
+    Returns:
+        The columns before it; the columns of text, that one and those after it. The table itself
+        if it has no such column.
+    """
+    if title not in tab.columns:
+        return [tab]
+    at = tab.columns.index(title)
+    text = [i for i, column in enumerate(tab.columns[:at]) if column.startswith("<")]
+    return [
+        table(
+            tab.caption,
+            [tab.columns[i] for i in kept],
+            [[row[i] for i in kept] for row in tab.rows],
+            tab.strong,
+        )
+        for kept in (range(at), [*text, *range(at, len(tab.columns))])
+    ]
+
+
 def table(
     caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], strong: int | None = None
 ) -> Table:
@@ -85,6 +111,29 @@ def span(interval: Interval | None, *, signed: bool = False) -> str:
         return EMPTY_CELL
     show = points if signed else percent
     return f"[{show(interval.low)}, {show(interval.high)}]"
+
+
+def nats(value: float | None, *, signed: bool = False) -> str:
+    """Return a log loss or a difference of two, with three decimals.
+
+    >>> nats(1.0964), nats(-0.25, signed=True)
+    ('1.096', '−0.250')
+    """
+    if value is None:
+        return EMPTY_CELL
+    text = f"{value:{'+' if signed else ''}.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
+
+
+def nats_span(interval: Interval | None, *, signed: bool = False) -> str:
+    """Return the ends of an interval of log losses.
+
+    >>> nats_span(Interval(-0.1, -0.15, 0.02), signed=True)
+    '[−0.150, +0.020]'
+    """
+    if interval is None or interval.low is None or interval.high is None:
+        return EMPTY_CELL
+    return f"[{nats(interval.low, signed=signed)}, {nats(interval.high, signed=signed)}]"
 
 
 def count(value: float | None) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from av1part.report.chapters import sweep_findings as findings
 from av1part.report.chapters import sweep_tables as tables
+from av1part.report.chapters.sweep_final import on_test
 from av1part.report.sweep import Member, Sweep, Variant
 from av1part.runs.fields import Fields
 from av1part.runs.schema import nested
@@ -256,7 +257,7 @@ def test_the_test_split_and_what_was_trained_again_since() -> None:
         },
     }
     runs = {v: [run(f"{v}/seed-{i}", [0.5], 0) for i in (0, 1)] for v in ("a", "b")}
-    told = findings.on_test(sweep(test, **runs))
+    told = on_test(sweep(test, **runs))
     assert told is not None
     said = cells(told)
     assert said.keys() == {"a"}
@@ -265,4 +266,4 @@ def test_the_test_split_and_what_was_trained_again_since() -> None:
     assert said["a"][10:] == ("–", "–", "–")  # there is no baseline
     assert "2026-11-24 10:00 UTC" in told.caption
     assert told.caption.endswith("trained again after that: b/seed-0.")
-    assert findings.on_test(sweep(**runs)) is None
+    assert on_test(sweep(**runs)) is None
