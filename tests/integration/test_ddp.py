@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from av1part import embedded
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.superblocks import SuperblockDataModule
 
 from .conftest import Command
 
@@ -187,6 +190,49 @@ def test_both_processes_stop_where_one_is_told_to(
     assert (asked.read_text() if asked.exists() else "") == (
         "requeue 7\n" if number == signal.SIGUSR1 else ""
     )
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_superblock_network(
+    one_to_four_store: Path, tmp_path: Path, av1part: Command
+) -> None:
+    """Each crop comes once an epoch, and log loss and scores are those of one process."""
+    words = ("train", "stage=superblock", "taxonomy=v6_1to4", f"data.path={one_to_four_store}")
+    words += ("backbone.width=2", "data.crop=64", "data.batch_size=8", "logger=none")
+    words += ("callbacks.plots=false", "trainer.max_epochs=1", "name=two", *TWO)
+    script = Path(sys.executable).with_name("av1part")
+    ran = subprocess.run(
+        [script, *words],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    run = tmp_path / "runs/two"
+    best = run / "checkpoints/best.ckpt"
+    with (run / "history.csv").open() as file:
+        logged = next(csv.DictReader(file))
+    assert av1part("validate", best, "out=alone").code == 0
+    alone = load(Path("alone/metrics.json"))
+    assert float(logged["log_loss"]) == pytest.approx(alone["log_loss"], abs=1e-5)
+    for size, scores in alone["by_size"].items():
+        assert float(logged[f"log_loss.{size}"]) == pytest.approx(scores["log_loss"], abs=1e-5)
+    assert float(logged["macro_f1"]) == pytest.approx(alone["macro_f1"], abs=1e-5)
+
+
+def test_two_processes_share_the_crops_of_an_epoch() -> None:
+    data = SuperblockDataModule(crop=64, batch_size=8)
+    shares = [
+        np.concatenate(list(data._loader("train", training=True, rank=rank, ranks=ranks).sampler))
+        for rank, ranks in ((0, 1), (0, 2), (1, 2))
+    ]
+    whole, *parts = (list(map(tuple, share.tolist())) for share in shares)
+    assert len(whole) == data.training_blocks
+    assert sorted(parts[0] + parts[1]) == sorted(whole)
+    assert abs(len(parts[0]) - len(parts[1])) <= 8
 
 
 def test_a_sweep_refuses_several_processes(av1part: Command, on_small: tuple[str, ...]) -> None:

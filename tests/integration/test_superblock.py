@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,41 @@ def test_the_same_seed_gives_the_same_bits(av1part: Command, words: tuple[str, .
     assert av1part(*words, "name=other", "trainer.max_epochs=1", "seed=7").code == 0
     other = read_checkpoint("runs/other/checkpoints/last.ckpt")["state_dict"]
     assert any(not torch.equal(states[0][key], other[key]) for key in other)
+
+
+OPTIONS = {
+    "half": ("trainer.precision=bf16-mixed", "callbacks.tolerance_pp=5"),
+    "compiled": ("trainer.compile=true",),
+    "balanced": ("loss=balanced",),
+    "plain": ("conditioning=none", "data.augment=none", "data.num_workers=1"),
+}
+
+
+TRIED = [
+    pytest.param(words, id=name, marks=[pytest.mark.slow] if name == "compiled" else [])
+    for name, words in OPTIONS.items()
+]
+
+
+@pytest.mark.parametrize("options", TRIED)
+def test_it_trains_and_reads_back_with(
+    av1part: Command, words: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    if "trainer.compile=true" in options and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    ran = av1part(*words, *options, "name=net", "trainer.max_epochs=1")
+    assert ran.code == 0, ran.err
+    record = json.loads(Path("runs/net/checkpoints/best.verified.json").read_text())
+    assert record["log_loss_live"] == pytest.approx(record["log_loss_reloaded"], abs=0.05)
+    validated = av1part("validate", "runs/net/checkpoints/best.ckpt")
+    assert validated.code == 0, validated.err
+
+
+def test_it_has_no_features_to_cache(av1part: Command, words: tuple[str, ...]) -> None:
+    ran = av1part(*words, "name=net", "trainer.max_epochs=1", "cache.folder=features")
+    assert ran.code == 0, ran.err
+    assert "cached" not in ran.err
+    assert not Path("features").exists()
 
 
 @pytest.mark.parametrize(
