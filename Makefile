@@ -97,6 +97,10 @@ embedded-data: setup ## Make the embedded dataset again, from scikit-image's pho
 bench: setup ## Benchmarks and the tables of docs/performance.md (ARGS=... a part)
 	@$(BIN)/python benchmarks $(ARGS)
 
+.PHONY: gpu-check
+gpu-check: setup ## Train the superblock network on a GPU and compare it with the CPU
+	@$(BIN)/python tools/gpu_check.py $(ARGS)
+
 .PHONY: reliability
 reliability: setup ## Faults with the long figures, for docs/reliability.md (ARGS=... parts)
 	@$(BIN)/python tools/reliability.py $(ARGS)
