@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-Conditioning = Literal["none", "qindex"]
+Conditioning = Literal["none", "qindex", "qindex_blocks"]
+BackboneKind = Literal["resnet18", "superblock"]
 Sampling = Literal["natural", "balanced"]
 Augmentation = Literal["none", "symmetries"]
 Planes = Literal["host", "device"]
@@ -27,6 +28,8 @@ Objective = Literal["macro_f1", "accuracy", "f1_positive"]
 """What a threshold maximises: macro-F1, accuracy, or the F1 of Stage 1's second class."""
 
 CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
+BACKBONES: tuple[str, ...] = get_args(BackboneKind)
+RESNET_BACKBONE, SUPERBLOCK_BACKBONE = BACKBONES
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 PLANES: tuple[str, ...] = get_args(Planes)

@@ -131,8 +131,8 @@ class CascadePredictor:
         tree = self.taxonomy
         probabilities = np.empty((len(block), len(tree.partitions)))
         with inference(self._device, self._precision):
-            for rows, blocks, index in self._batches(block, qindex):
-                logits = {s.name: self._logits(s.name, blocks, index) for s in tree.stages}
+            for rows, blocks in self._batches(block, qindex):
+                logits = {s.name: self._logits(s.name, blocks) for s in tree.stages}
                 temperatures = self.choices.temperatures
                 stages = stage_probabilities(tree, logits, temperatures, self.ensemble)
                 probabilities[rows] = flat_distribution(tree, stages.mean)
@@ -151,11 +151,11 @@ class CascadePredictor:
         """
         prediction = np.empty(len(block), dtype=np.int64)
         with inference(self._device, self._precision):
-            for rows, blocks, index in self._batches(block, qindex):
-                prediction[rows] = self._route(blocks, index)
+            for rows, blocks in self._batches(block, qindex):
+                prediction[rows] = self._route(blocks)
         return prediction
 
-    def _route(self, blocks: SharedBlocks, qindex: Tensor) -> NDArray[np.int64]:
+    def _route(self, blocks: SharedBlocks) -> NDArray[np.int64]:
         # Blocks and their numbers by stage: a stage selects from those of the stage above it,
         # with the features that they share.
         selected: dict[str, tuple[SharedBlocks, NDArray[np.int64]]] = {}
@@ -168,22 +168,20 @@ class CascadePredictor:
                 rows = np.searchsorted(numbers, reached)
                 here = upper.select(from_numpy(rows).to(self._device))
             selected[stage.name] = (here, reached)
-            logits = self._logits(stage.name, here, qindex[from_numpy(reached).to(self._device)])
+            logits = self._logits(stage.name, here)
             members = member_probabilities(logits, self.choices.temperatures[stage.name])
             scores = join(self.taxonomy, stage, members, self.ensemble)
             return decide(self.taxonomy, stage, scores, self.choices.threshold)
 
-        return descend(self.taxonomy, len(qindex), decision).prediction
+        return descend(self.taxonomy, len(blocks.qindex), decision).prediction
 
-    def _batches(
-        self, block: Tensor, qindex: Tensor
-    ) -> Iterator[tuple[slice, SharedBlocks, Tensor]]:
+    def _batches(self, block: Tensor, qindex: Tensor) -> Iterator[tuple[slice, SharedBlocks]]:
         for start in range(0, len(block), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            blocks = self._trunk.blocks(block[rows].to(self._device))
-            yield rows, blocks, qindex[rows].to(self._device)
+            here = (tensor[rows].to(self._device) for tensor in (block, qindex))
+            yield rows, self._trunk.blocks(*here)
 
-    def _logits(self, stage: str, blocks: SharedBlocks, qindex: Tensor) -> NDArray[np.float32]:
+    def _logits(self, stage: str, blocks: SharedBlocks) -> NDArray[np.float32]:
         """Return the logits of a stage's members, float32 of shape (m, n, k)."""
-        members = (blocks.logits(index, qindex) for index in self._indices[stage])
+        members = (blocks.logits(index) for index in self._indices[stage])
         return np.stack([logits.float().cpu().numpy() for logits in members])

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from av1part.models.freeze import state_sha256
+from av1part.models.trunk import NodeTrunk
 from av1part.models.weights import check_names
 from av1part.options import MOST
-from av1part.partition import Partition
+from av1part.partition import SUPERBLOCK_STAGE, Partition
 from av1part.runs.schema import sidecar_path
 from av1part.stages.base import CHECKPOINT_FORMAT, StageModule
 from av1part.stages.blocks import BlockStage
@@ -177,29 +178,41 @@ def build_stage(
 
 
 def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
-    """Load the backbone of a Stage-1 checkpoint into another stage, strictly both ways.
+    """Load the backbone of a Stage-1 or superblock checkpoint into another stage, strictly.
+
+    Of a superblock network these are the strides that the stage's backbone has; coarser ones and
+    the way back down are left out.
 
     Args:
         module: The stage to fill, in place.
-        path: Checkpoint of `stage1`.
+        path: Checkpoint of `stage1`, or of `superblock` for a stage on that trunk.
 
     Returns:
-        A record for the checkpoint: path and SHA-256 of the backbone.
+        A record for the checkpoint: path and SHA-256 of the backbone, and of the whole trunk that
+        it is a part of.
 
     Raises:
-        CheckpointError: if the file is not a complete Stage-1 checkpoint, was made for another bit
-            depth or with another split of the same data, or its backbone has other names or
-            shapes.
+        CheckpointError: if the file is not a complete checkpoint of these stages, was made for
+            another bit depth, other planes or conditioning or with another split of the same data,
+            or its backbone has other names or shapes.
     """
     checkpoint = read_checkpoint(path)
-    stage = checkpoint["av1part"]["stage"]
-    if stage != "stage1":
+    stage, backbone = checkpoint["av1part"]["stage"], module.classifier.backbone
+    if stage not in ("stage1", SUPERBLOCK_STAGE):
         raise CheckpointError(f"stage1={path} is a checkpoint of {stage}, not of stage1")
+    if stage == SUPERBLOCK_STAGE and not isinstance(backbone, NodeTrunk):
+        raise CheckpointError(
+            f"stage1={path} is a checkpoint of {stage}: add backbone=superblock, its trunk"
+        )
     depth, own = (h["data"]["bit_depth"] for h in (checkpoint["hyper_parameters"], module.hparams))
     if depth != own:
         raise CheckpointError(f"stage1={path} was trained on {depth}-bit blocks, these have {own}")
+    _check_inputs(f"stage1={path}", stage, checkpoint["hyper_parameters"], module)
     theirs, ours = checkpoint["hyper_parameters"]["data"], module.hparams["data"]
-    if theirs["manifest_sha256"] == ours["manifest_sha256"] and not _split_alike(theirs, ours):
+    same_nodes = stage != SUPERBLOCK_STAGE and theirs["size"] == ours["size"]
+    if theirs["manifest_sha256"] == ours["manifest_sha256"] and not _split_alike(
+        theirs, ours, same_nodes=same_nodes
+    ):
         raise CheckpointError(
             f"stage1={path} was trained with another split of this dataset (data.protocol="
             f"{theirs['split']}): val nodes here would be its training nodes; train it alike"
@@ -210,13 +223,45 @@ def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
-    _load_strict(module.classifier.backbone, state, f"backbone of {path}")
-    return {"stage1": str(expanded(path).resolve()), "sha256": state_sha256(state)}
+    record = {"stage1": str(expanded(path).resolve())}
+    if stage == SUPERBLOCK_STAGE:
+        assert isinstance(backbone, NodeTrunk)
+        record["trunk_sha256"] = state_sha256(state)
+        state = backbone.of_superblock(state)
+    _load_strict(backbone, state, f"backbone of {path}")
+    return {**record, "sha256": state_sha256(state)}
 
 
-def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Return whether val and test of a dataset are the same for both."""
-    key = "split_sha256" if theirs["size"] == ours["size"] else "division_sha256"
+def _check_inputs(what: str, stage: str, theirs: Mapping[str, Any], module: BlockStage) -> None:
+    """Check that a start's backbone was trained on the same planes and conditioning.
+
+    Raises:
+        CheckpointError: naming the option to change.
+    """
+    planes = _planes(theirs)
+    if planes != _planes(module.hparams):
+        raise CheckpointError(f"{what} was trained on other input planes: backbone.planes={planes}")
+    told = theirs.get("conditioning", "none")
+    in_blocks = told != "none" if stage == SUPERBLOCK_STAGE else told == "qindex_blocks"
+    if in_blocks != (module.classifier.backbone.condition is not None):
+        has, remedy = (
+            ("has", "give conditioning=qindex_blocks")
+            if in_blocks
+            else ("has no", "give another conditioning than qindex_blocks")
+        )
+        raise CheckpointError(f"{what} {has} FiLM layers in its blocks: {remedy}")
+
+
+def _planes(hyper_parameters: Mapping[str, Any]) -> str:
+    """Return the input planes of a backbone, as they are typed; `null` if it names none."""
+    backbone = hyper_parameters.get("backbone")
+    planes = backbone.get("planes") if isinstance(backbone, Mapping) else None
+    return "null" if planes is None else f"[{','.join(map(str, planes))}]"
+
+
+def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, same_nodes: bool) -> bool:
+    """Return whether val and test of a dataset are the same, for the same nodes or others."""
+    key = "split_sha256" if same_nodes else "division_sha256"
     if theirs.get(key) is not None:
         return bool(theirs[key] == ours[key])
     # Checkpoints without the hash: compare what the split was made from. Folders may have moved.

@@ -18,6 +18,7 @@ from typing import Any
 from av1part.options import (
     ACCELERATORS,
     AUGMENTATIONS,
+    BACKBONES,
     BUNDLED,
     CALIBRATION_SOURCES,
     CONDITIONINGS,
@@ -173,6 +174,9 @@ class Backbone:
     """The study's ResNet-18 with squeeze-and-excitation and spatial attention."""
 
     width: int = option(64, "channels after the stem; 64 is the standard network", low=1, high=4096)
+    planes: list[str] | None = option(
+        None, f"null: the study's one scaled plane; or any of {', '.join(INPUT_PLANES)}"
+    )
     se: bool = option(True, "squeeze-and-excitation after each layer")
     attention: bool = option(True, "7x7 spatial attention after layer 4")
     stem: str = option("imagenet", "imagenet: 7x7 stride 2 and pool; small: 3x3 stride 1, no pool")
@@ -183,8 +187,9 @@ class Backbone:
 
 @dataclass
 class Superblock:
-    """Fully convolutional, over whole superblocks; of stage=superblock."""
+    """The superblock network's trunk: whole in stage=superblock, else up to the node's size."""
 
+    kind: str = option("superblock", "the form of backbone", choices=BACKBONES)
     width: int = option(16, "channels at stride 2, and so at all", low=1, high=MOST_WIDTH)
     depth: int = option(1, "residual blocks at each stride", low=1, high=MOST_DEPTH)
     planes: list[str] = option(list(INPUT_PLANES), f"any of {', '.join(INPUT_PLANES)}")
@@ -535,8 +540,14 @@ class Train:
 
     seed: int = option(42, "of weights, order, dropout, augmentation", low=0, high=2**32 - 1)
     taxonomy: str = option("v6", "which types there are", choices=tuple(TAXONOMIES))
-    conditioning: str = option("none", "qindex: FiLM on the features", choices=CONDITIONINGS)
-    stage1: str | None = option(None, "checkpoint whose backbone is the start", path=True)
+    conditioning: str = option(
+        "${conditioning_of:${oc.select:backbone.kind,resnet18}}",
+        "qindex: FiLM on the pooled features; qindex_blocks: in every residual block",
+        choices=CONDITIONINGS,
+    )
+    stage1: str | None = option(
+        None, "checkpoint of stage1 or superblock whose backbone is the start", path=True
+    )
     name: str = option("${stage.name}-${method.name}-seed${seed}", "of the folder, runs/<name>")
     resume: bool = option(False, "go on with the run in that folder, to the same result")
     baselines: str = option("none", "trees: beside constant and prior", choices=PEERS)

@@ -23,6 +23,15 @@ def backbone_rate(method: str) -> float | None:
     return _RATES.get(method, _TRAINED_ON)
 
 
+def conditioning_of(kind: str) -> str:
+    """Return the conditioning that a backbone has by default.
+
+    >>> conditioning_of("resnet18"), conditioning_of("superblock")
+    ('none', 'qindex_blocks')
+    """
+    return "qindex_blocks" if kind == "superblock" else "none"
+
+
 def register() -> None:
     """Register resolvers and the schema with Hydra; safe to call again.
 
@@ -30,6 +39,7 @@ def register() -> None:
     """
     OmegaConf.register_new_resolver("slug", slug, replace=True)
     OmegaConf.register_new_resolver("backbone_rate", backbone_rate, replace=True)
+    OmegaConf.register_new_resolver("conditioning_of", conditioning_of, replace=True)
     store = ConfigStore.instance()
     for group, spec in GROUPS.items():
         for name, choice in spec.choices.items():

@@ -120,9 +120,9 @@ def evaluate_together(
     logits: list[list[torch.Tensor]] = [[] for _ in modules]
     with inference(device, precision):
         for batch in batches:
-            blocks, qindex = trunk.blocks(batch["block"].to(device)), batch["qindex"].to(device)
+            blocks = trunk.blocks(batch["block"].to(device), batch["qindex"].to(device))
             for member, parts in enumerate(logits):
-                parts.append(blocks.logits(member, qindex).float().cpu())
+                parts.append(blocks.logits(member).float().cpu())
             kept.append({k: batch[k] for k in ("node", "partition", "qindex")})
     columns = {k: torch.cat([b[k] for b in kept]).numpy() for k in kept[0]}
     return [Evaluation(logits=torch.cat(parts).numpy(), **columns) for parts in logits]

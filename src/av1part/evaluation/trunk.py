@@ -8,14 +8,15 @@ then the stem and layer 1, a third of the work, are equal for all, and more laye
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
+from av1part.models.layers import LEVELS
 
 
 class SharedTrunk:
@@ -35,9 +36,9 @@ class SharedTrunk:
         self._shared = [[key for key in chain if users[key] > 1] for chain in chains]
         self.kept = {chain[-1] for chain in self._shared if chain}
 
-    def blocks(self, block: Tensor) -> SharedBlocks:
-        """Return blocks, (b, 1, s, s), whose features are computed when logits are asked for."""
-        return SharedBlocks(self, block)
+    def blocks(self, block: Tensor, qindex: Tensor) -> SharedBlocks:
+        """Return blocks, (b, 1, s, s), at a qindex each, (b,), for logits on demand."""
+        return SharedBlocks(self, block, qindex)
 
     def shared(self, member: int) -> Sequence[str]:
         """Return the identities of a classifier's features at cut 0, 1, ... that it shares."""
@@ -48,38 +49,36 @@ class SharedBlocks:
     """Blocks, and the shared features that have been computed for them so far."""
 
     def __init__(
-        self, trunk: SharedTrunk, block: Tensor, kept: dict[str, Tensor] | None = None
+        self,
+        trunk: SharedTrunk,
+        block: Tensor,
+        qindex: Tensor,
+        kept: dict[str, Tensor] | None = None,
     ) -> None:
         self.trunk = trunk
-        self.block = block
+        self.block, self.qindex = block, qindex
         self._kept = {} if kept is None else kept
 
     def select(self, index: Tensor) -> SharedBlocks:
         """Return some of the blocks with their features: int64 (n,) or bool (b,)."""
         kept = {key: features[index] for key, features in self._kept.items()}
-        return SharedBlocks(self.trunk, self.block[index], kept)
+        return SharedBlocks(self.trunk, self.block[index], self.qindex[index], kept)
 
-    def logits(self, member: int, qindex: Tensor) -> Tensor:
-        """Compute the logits of a classifier.
-
-        Args:
-            member: Index of the classifier.
-            qindex: int64, shape (b,).
-
-        Returns:
-            Logits, shape (b, k).
-        """
+    def logits(self, member: int) -> Tensor:
+        """Return the logits, (b, k), of the classifier of an index."""
         classifier, shared = self.trunk.classifiers[member], self.trunk.shared(member)
         if not shared:
-            logits: Tensor = classifier(self.block, qindex)
+            logits: Tensor = classifier(self.block, self.qindex)
             return logits
         at = len(shared) - 1
         start = next((cut for cut in range(at, -1, -1) if shared[cut] in self._kept), 0)
         kept = self._kept.get(shared[start])
-        x = self._keep(shared[0], classifier.trunk(self.block, 0)) if kept is None else kept
+        x = kept
+        if x is None:
+            x = self._keep(shared[0], classifier.trunk(self.block, self.qindex, 0))
         for level in LEVELS[start:at]:
-            x = self._keep(shared[level], classifier.backbone.level(level, x))
-        return classifier.from_cut(x, qindex, at)
+            x = self._keep(shared[level], classifier.next_cut(x, self.qindex, level))
+        return classifier.from_cut(x, self.qindex, at)
 
     def _keep(self, key: str, features: Tensor) -> Tensor:
         if key in self.trunk.kept:
@@ -89,14 +88,15 @@ class SharedBlocks:
 
 def _chain(classifier: Classifier) -> list[str]:
     """Return an identity of the features at each cut from 0 on, up to the first adapter."""
-    state = classifier.backbone.state_dict()
-    facts = f"{float(classifier.normalise.peak)} {type(classifier.backbone.maxpool).__name__}"
+    backbone = classifier.backbone
+    state = backbone.state_dict()
+    facts = json.dumps(classifier.input_facts, sort_keys=True)
     chain = []
     for cut in range(len(LEVELS) + 1):
         layer = f"layer{cut}" if cut else "stem"
         if any(site.startswith(f"{layer}_") for site in classifier.adapters):
             break
-        facts += state_sha256({n: t for n, t in state.items() if layer_of(n) == layer})
+        facts += state_sha256({n: t for n, t in state.items() if backbone.layer_of(n) == layer})
         chain.append(facts)
         if layer in classifier.adapters:  # which comes after the features of this cut
             break

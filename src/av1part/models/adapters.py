@@ -5,10 +5,12 @@ kind          what it computes                                    where (sites o
 ============  ==================================================  ===========================
 `bottleneck`  x + up(relu(down(mean of x))), the same everywhere  after a layer, or in blocks
 `conv`        x + up(relu(depthwise(down(x)))), by position       after a layer, or in blocks
-`ssf`         x (1 + scale) + shift, by channel                   after a layer's BatchNorms
-`bitfit`      x + shift, by channel                               after a layer's BatchNorms
+`ssf`         x (1 + scale) + shift, by channel                   after a layer's BatchNorms (*)
+`bitfit`      x + shift, by channel                               after a layer's BatchNorms (*)
 `lora`        conv(x) + up(down(x)) of low rank                   beside each 3x3 convolution
 ============  ==================================================  ===========================
+
+(*) Of a ResNet-18: the superblock network's trunk has no BatchNorm.
 
 All start as the identity, exactly or nearly so, and leave the backbone's own tensors alone: frozen
 stays frozen, and the same Stage-1 checkpoint serves every form.
@@ -23,9 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from av1part.models.backbone import LEVELS, ResNet18, spatial_mean
+from av1part.models.backbone import ResNet18, spatial_mean
 from av1part.models.dropout import Dropout
 from av1part.models.folded import convolve_trained
+from av1part.models.layers import LEVELS, Backbone
 from av1part.options import PLACEMENTS
 
 
@@ -167,20 +170,25 @@ def _placed(
 ) -> Callable[..., Built]:
     """Return the builder of a form that maps features to features of the same shape."""
 
-    def build(backbone: ResNet18, level: int, *, placement: str = "layer", **options: Any) -> Built:
+    def build(backbone: Backbone, level: int, *, placement: str = "layer", **options: Any) -> Built:
         if placement not in PLACEMENTS:
             raise ValueError(f"adapter.placement must be one of {PLACEMENTS}, got {placement!r}")
         sites = [f"layer{level}"]
         if placement == "block":
-            sites = [f"layer{level}_{index}" for index in range(len(backbone.blocks(level)))]
+            sites = [f"layer{level}_{index}" for index in range(len(backbone.residual(level)))]
         for site in sites:
             yield site, make(backbone.channels[level - 1], **options)
 
     return build
 
 
-def _scale_shift(backbone: ResNet18, level: int, *, scale: bool) -> Built:
-    for index, block in enumerate(backbone.blocks(level)):
+def _scale_shift(backbone: Backbone, level: int, *, scale: bool) -> Built:
+    if not isinstance(backbone, ResNet18):
+        raise ValueError(
+            f"adapter={'ssf' if scale else 'bitfit'} acts after BatchNorms, which "
+            "backbone=superblock does not have: use bottleneck, conv1x1 or lora"
+        )
+    for index, block in enumerate(backbone.residual(level)):
         places = ["bn1", "bn2", *(["down"] if block.downsample is not None else [])]
         for place in places:
             yield (
@@ -189,16 +197,16 @@ def _scale_shift(backbone: ResNet18, level: int, *, scale: bool) -> Built:
             )
 
 
-def _ssf(backbone: ResNet18, level: int) -> Built:
+def _ssf(backbone: Backbone, level: int) -> Built:
     return _scale_shift(backbone, level, scale=True)
 
 
-def _bitfit(backbone: ResNet18, level: int) -> Built:
+def _bitfit(backbone: Backbone, level: int) -> Built:
     return _scale_shift(backbone, level, scale=False)
 
 
-def _lora(backbone: ResNet18, level: int, **options: Any) -> Built:
-    for index, block in enumerate(backbone.blocks(level)):
+def _lora(backbone: Backbone, level: int, **options: Any) -> Built:
+    for index, block in enumerate(backbone.residual(level)):
         for place in ("conv1", "conv2"):
             conv = block.get_submodule(place)
             assert isinstance(conv, nn.Conv2d)
@@ -216,7 +224,7 @@ ADAPTERS: Mapping[str, Callable[..., Built]] = {
 
 
 def build_adapters(
-    backbone: ResNet18, *, layers: Sequence[int], kind: str = "bottleneck", **options: Any
+    backbone: Backbone, *, layers: Sequence[int], kind: str = "bottleneck", **options: Any
 ) -> nn.ModuleDict:
     """Build the adapters of the named layers.
 
@@ -243,6 +251,11 @@ def build_adapters(
         )
     if kind not in ADAPTERS:
         raise ValueError(f"adapter kind must be one of {', '.join(ADAPTERS)}, got {kind!r}")
+    there = [level for level in LEVELS if backbone.residual(level)]
+    if not set(layers) <= set(there):
+        raise ValueError(
+            f"adapter.layers={list(layers)}: this backbone has layers {there} at this node size"
+        )
     try:
         built = [
             pair for level in sorted(layers) for pair in ADAPTERS[kind](backbone, level, **options)
@@ -252,7 +265,7 @@ def build_adapters(
     return nn.ModuleDict(dict(built))
 
 
-def check_adapter_maps(backbone: ResNet18, adapters: nn.ModuleDict, side: int) -> None:
+def check_adapter_maps(backbone: Backbone, adapters: nn.ModuleDict, side: int) -> None:
     """Refuse kernels larger than 1 on a map of a single sample.
 
     Args:
@@ -268,8 +281,9 @@ def check_adapter_maps(backbone: ResNet18, adapters: nn.ModuleDict, side: int) -
         level = int(site.removeprefix("layer")[0])
         if isinstance(adapter, ConvAdapter) and adapter.kernel > 1 and sides[level] == 1:
             usable = [k for k, s in sides.items() if s > 1]
+            other = "backbone=resnet18_small or " if isinstance(backbone, ResNet18) else ""
             raise ValueError(
                 f"adapter.kernel={adapter.kernel} in layer {level}, where a block of "
                 f"{side}x{side} is a single sample: use adapter.kernel=1, "
-                f"adapter.layers={usable}, backbone=resnet18_small or data.context"
+                f"adapter.layers={usable}, {other}data.context"
             )

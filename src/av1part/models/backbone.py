@@ -1,6 +1,6 @@
-"""ResNet-18 for one luma channel, with optional squeeze-and-excitation and spatial attention.
+"""ResNet-18 for luma, with optional squeeze-and-excitation and spatial attention.
 
-    block -> stem -> layer1 -> SE -> layer2 -> SE -> layer3 -> SE -> layer4 -> SE -> attention
+    planes -> stem -> layer1 -> SE -> layer2 -> SE -> layer3 -> SE -> layer4 -> SE -> attention
 
 The classifier walks these levels one by one. Each level has named places ("sites") at which an
 adapter may act without being part of the backbone:
@@ -9,47 +9,45 @@ adapter may act without being part of the backbone:
     `----------- (downsample conv -> bn) --------^                layerK_B_conv2, layerK_B_bn2,
                                                                   layerK_B (before the sum),
     SE, attention -> layerK                                       layerK_B_down, layerK
+
+With conditioning in the blocks, FiLM by the quantiser step comes after bn1 (and its adapter).
+
+Shapes: b blocks, p input planes, c channels, s samples a side, e length of an embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from av1part.models.film import StepEmbedding, film_layer, modulated
 from av1part.models.folded import convolve, convolve_trained, norm_scale
-
-LEVELS = (1, 2, 3, 4)
-"""Numbers of the residual layers, after each of which an adapter may sit."""
-
-LAYERS = ("stem", *(f"layer{level}" for level in LEVELS))
-"""Groups of the backbone's parameters, from the input on; attention belongs to its layer."""
+from av1part.models.layers import LEVELS, NO_ADAPTERS, AdapterMap, Backbone, adapted
 
 Stem = Literal["imagenet", "small"]
 
 _OWNERS = {
     **dict.fromkeys(("conv1", "bn1", "relu", "maxpool"), "stem"),
     "attention": "layer4",
+    # All blocks use the embedding, so it is trained only if the first of them is.
+    "condition": "layer1",
     **{f"{part}{level}": f"layer{level}" for level in LEVELS for part in ("layer", "se")},
 }
 
 
-AdapterMap = Mapping[str, nn.Module] | nn.ModuleDict
-"""Site to adapter."""
-
-NO_ADAPTERS: AdapterMap = {}
-
-
 def layer_of(name: str) -> str:
-    """Return which of `LAYERS` a parameter, buffer or module of the backbone belongs to.
+    """Return which of `LAYERS` a parameter, buffer or module of a `ResNet18` belongs to.
 
-    >>> layer_of("se2.squeeze.weight")
-    'layer2'
+    >>> layer_of("se2.squeeze.weight"), layer_of("film.layer3_0.bias")
+    ('layer2', 'layer3')
     """
-    return _OWNERS[name.partition(".")[0]]
+    part, _, rest = name.partition(".")
+    return rest.partition("_")[0] if part == "film" else _OWNERS[part]
 
 
 def spatial_mean(x: Tensor) -> Tensor:
@@ -91,16 +89,22 @@ class SpatialAttention(nn.Module):
         return x * torch.sigmoid(convolve(self.conv, None, pooled))
 
 
-class ResNet18(nn.Module):
-    """torchvision's ResNet-18 on one channel, without its classifier.
+class ResNet18(Backbone):
+    """torchvision's ResNet-18 on luma, without its classifier.
 
-    Parameter names are torchvision's, so that its weights load by name.
-
-    `channels` holds the channels after layers 1 to 4: `width` times 1, 2, 4, 8.
+    Parameter names are torchvision's, so that its weights load by name. The channels after layers 1
+    to 4 are `width` times 1, 2, 4, 8.
     """
 
     def __init__(
-        self, *, width: int = 64, se: bool = True, attention: bool = True, stem: Stem = "imagenet"
+        self,
+        *,
+        width: int = 64,
+        se: bool = True,
+        attention: bool = True,
+        stem: Stem = "imagenet",
+        planes: int = 1,
+        conditioned: bool = False,
     ) -> None:
         """Build and initialise as torchvision does (He normal convolutions).
 
@@ -110,6 +114,8 @@ class ResNet18(nn.Module):
             attention: 7x7 spatial attention after layer 4.
             stem: `imagenet` is 7x7 stride 2 and a pool of stride 2; `small` is 3x3 stride 1
                 without pool, so that a 16x16 block keeps 16, 8, 4, 2 samples a side.
+            planes: Input planes.
+            conditioned: Whether the residual blocks take the qindex in.
 
         Raises:
             ValueError: if the stem is unknown.
@@ -120,9 +126,9 @@ class ResNet18(nn.Module):
         small = stem == "small"
         self.channels = tuple(width << level for level in range(4))
         self.conv1 = (
-            nn.Conv2d(1, width, 3, padding=1, bias=False)
+            nn.Conv2d(planes, width, 3, padding=1, bias=False)
             if small
-            else nn.Conv2d(1, width, 7, stride=2, padding=3, bias=False)
+            else nn.Conv2d(planes, width, 7, stride=2, padding=3, bias=False)
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -139,41 +145,74 @@ class ResNet18(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.condition = StepEmbedding() if conditioned else None
+        if conditioned:
+            sites = {level: len(self.residual(level)) for level in LEVELS}
+            self.film = nn.ModuleDict(
+                {
+                    f"layer{level}_{index}": film_layer(self.channels[level - 1])
+                    for level, count in sites.items()
+                    for index in range(count)
+                }
+            )
 
-    def stem(self, x: Tensor) -> Tensor:
-        """Map normalised blocks (b, 1, s, s) to features (b, width, s/4, s/4)."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See `Backbone`."""
+        return {"pooled_stem": not isinstance(self.maxpool, nn.Identity)}
+
+    def layer_of(self, name: str) -> str:
+        """See `Backbone`; as the function of this name."""
+        return layer_of(name)
+
+    def parts(self) -> Iterator[tuple[str, nn.Module]]:
+        """See `Backbone`."""
+        for name, module in self.named_children():
+            if name != "film":
+                yield layer_of(name), module
+            else:
+                yield from ((layer_of(f"film.{site}"), layer) for site, layer in self.film.items())
+
+    def pool(self, x: Tensor) -> Tensor:
+        """See `Backbone`: the mean over the map."""
+        return spatial_mean(x)
+
+    def stem(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
+        """Map planes (b, p, s, s) to features (b, width, s/4, s/4); it takes no qindex in."""
         # The pool before the ReLU: the same values, and a quarter of them to clip.
         features: Tensor = self.relu(self.maxpool(convolve(self.conv1, self.bn1, x)))
         return features
 
-    def level(self, level: int, x: Tensor, adapters: AdapterMap = NO_ADAPTERS) -> Tensor:
-        """Apply residual layer `level` (1..4) with its attention modules and its adapters.
-
-        Args:
-            level: Which layer.
-            x: Features of the level before, shape (b, c, h, w).
-            adapters: Site to adapter; those of other levels are ignored.
-
-        Returns:
-            Features, shape (b, channels[level - 1], h', w').
-        """
+    def level(
+        self,
+        level: int,
+        x: Tensor,
+        adapters: AdapterMap = NO_ADAPTERS,
+        embedded: Tensor | None = None,
+    ) -> Tensor:
+        """See `Backbone`: residual layer `level` with its attention modules."""
         name = f"layer{level}"
-        for index, block in enumerate(self.blocks(level)):
-            x = _residual(block, x, adapters, f"{name}_{index}")
+        for index, block in enumerate(self.residual(level)):
+            site = f"{name}_{index}"
+            inner = None
+            if self.condition is not None:
+                assert embedded is not None
+                inner = partial(modulated, film=self.film[site], embedded=embedded)
+            x = _residual(block, x, adapters, site, inner)
         for attention in (f"se{level}", *(["attention"] if level == 4 else [])):
             module = self._modules.get(attention)
             if module is not None:
                 x = module(x)
         return adapted(x, adapters, name)
 
-    def blocks(self, level: int) -> list[BasicBlock]:
-        """Return the residual blocks of a layer."""
+    def residual(self, level: int) -> list[BasicBlock]:
+        """See `Backbone`."""
         layer = self.get_submodule(f"layer{level}")
         assert isinstance(layer, nn.Sequential)
         return list(layer)
 
     def map_sides(self, side: int) -> tuple[int, ...]:
-        """Return the samples a side after layers 1 to 4 for blocks of `side` luma samples.
+        """See `Backbone`.
 
         Every stride halves and rounds up, since kernels are odd and padded by half.
         """
@@ -181,9 +220,16 @@ class ResNet18(nn.Module):
         return tuple(-(-side // (1 << (strides + level - 1))) for level in LEVELS)
 
 
-def _residual(block: BasicBlock, x: Tensor, adapters: AdapterMap, site: str) -> Tensor:
-    """Apply torchvision's BasicBlock, with the sites of its adapters."""
-    y = block.relu(_convolved(block.conv1, block.bn1, x, adapters, f"{site}_conv1", f"{site}_bn1"))
+def _residual(
+    block: BasicBlock,
+    x: Tensor,
+    adapters: AdapterMap,
+    site: str,
+    modulate: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """Apply torchvision's BasicBlock, with the sites of its adapters and its FiLM layer."""
+    y = _convolved(block.conv1, block.bn1, x, adapters, f"{site}_conv1", f"{site}_bn1")
+    y = block.relu(y if modulate is None else modulate(y))
     y = _convolved(block.conv2, block.bn2, y, adapters, f"{site}_conv2", f"{site}_bn2")
     y = adapted(y, adapters, site)
     if block.downsample is not None:
@@ -204,11 +250,6 @@ def _convolved(
     else:
         y = convolve(conv, norm, x) + adapters[beside](x) * norm_scale(norm)[:, None, None]
     return adapted(y, adapters, after)
-
-
-def adapted(x: Tensor, adapters: AdapterMap, site: str) -> Tensor:
-    """Apply the adapter of a site, if it has one, to features of shape (b, c, h, w)."""
-    return adapters[site](x) if site in adapters else x
 
 
 def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:

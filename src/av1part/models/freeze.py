@@ -1,7 +1,8 @@
 """Freezing: which layers of the backbone a method trains, and from which epoch; hashes of tensors.
 
 A layer that is not (yet) trained is frozen: no gradient, no BatchNorm statistic, no dropout.
-Adapters, conditioning and head are trained from the start by every method.
+Adapters, conditioning of the pooled features and head are trained from the start by every method.
+FiLM layers in the blocks of a backbone are frozen with the layer that they are in.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from av1part.models.backbone import LAYERS
+from av1part.models.layers import LAYERS
 
 Thaw = Mapping[str, int | None]
 """Layer of the backbone to the first epoch in which it is trained; None is never."""
@@ -79,6 +80,25 @@ def thaw_epochs(method: str, options: Mapping[str, Any]) -> Thaw:
         return METHODS[method](**options)
     except TypeError as error:
         raise ValueError(f"method {method}: {error}") from None
+
+
+def check_layers(method: str, thaw: Thaw, layers: Sequence[str]) -> None:
+    """Refuse to train a layer that the backbone does not have, where a method names its layers.
+
+    Args:
+        method: A key of `METHODS`.
+        thaw: Its schedule.
+        layers: Layers of the backbone that have parameters.
+
+    Raises:
+        ValueError: naming the layers that there are. A schedule of `ulmfit` may have others: its
+            default is for every backbone.
+    """
+    lacking = [layer for layer, first in thaw.items() if first is not None and layer not in layers]
+    if method == "partial" and lacking:
+        raise ValueError(
+            f"method.layers={lacking}: this backbone has {', '.join(layers)} at this node size"
+        )
 
 
 def frozen_text(thaw: Thaw) -> str:

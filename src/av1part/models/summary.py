@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from av1part.models.backbone import LAYERS, layer_of
 from av1part.models.classifier import Classifier
+from av1part.models.layers import LAYERS
 from av1part.models.network import Network
-from av1part.models.superblock import STRIDES, SuperblockNetwork
+from av1part.models.superblock import SuperblockNetwork
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _summarise_superblock(network: SuperblockNetwork, side: int) -> list[LayerSu
         return LayerSummary(name, channels, map_side, count, count)
 
     trunk, rows = network.backbone, []
-    for stride, down, blocks in zip(STRIDES, trunk.down, trunk.blocks, strict=True):
+    for stride, down, blocks in zip(trunk.strides, trunk.down, trunk.blocks, strict=True):
         assert isinstance(down, nn.Conv2d)
         rows.append(row(f"stride {stride}", down.out_channels, side // stride, down, blocks))
     for size, channels in reversed(trunk.channels.items()):
@@ -96,13 +96,16 @@ def _summarise_classifier(classifier: Classifier, side: int) -> list[LayerSummar
     training = classifier.training
     classifier.eval()
     with torch.no_grad():
-        block = torch.zeros((1, 1, side, side), dtype=torch.uint8)
-        x = backbone.stem(classifier.normalise(block.to(backbone.conv1.weight.device)))
+        device = next(backbone.parameters()).device
+        block = torch.zeros((1, 1, side, side), dtype=torch.uint8, device=device)
+        qindex = torch.zeros(1, dtype=torch.int64, device=device)
+        x, embedded = classifier.trunk(block, qindex, 0), backbone.embedded(qindex)
         for layer in LAYERS:
             if layer != LAYERS[0]:
-                x = backbone.level(LAYERS.index(layer), x, adapters)
-            modules = [m for name, m in backbone.named_children() if layer_of(name) == layer]
-            rows.append(row(layer, x.shape[1], x.shape[2], *modules))
+                x = backbone.level(LAYERS.index(layer), x, adapters, embedded)
+            modules = [module for owner, module in backbone.parts() if owner == layer]
+            if modules:
+                rows.append(row(layer, x.shape[1], x.shape[2], *modules))
             here = [m for site, m in adapters.items() if site.partition("_")[0] == layer]
             if here:
                 rows.append(row(layer.replace("layer", "adapter"), x.shape[1], x.shape[2], *here))

@@ -15,15 +15,15 @@ from av1part.system.errors import CheckpointError
 from av1part.system.files import expanded
 from av1part.system.safe_load import NotPlainError, load_plain
 
-_OWN_PARTS = ("se1.", "se2.", "se3.", "se4.", "attention.")
+_OWN_PARTS = ("se1.", "se2.", "se3.", "se4.", "attention.", "film.", "condition.")
 
 
 def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
     """Load `weights` into a backbone, in place.
 
     The first convolution takes the mean of the RGB kernels. torchvision's classifier is left out.
-    Squeeze-and-excitation and attention, which torchvision lacks, keep their initial values. All
-    other names must be the same on both sides.
+    Squeeze-and-excitation, attention and FiLM, which torchvision lacks, keep their initial values.
+    All other names must be the same on both sides.
 
     Args:
         backbone: The network to fill.

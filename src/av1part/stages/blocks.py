@@ -10,7 +10,7 @@ from torch import Tensor
 from av1part.data.serve.blocks import Batch
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
-from av1part.models.freeze import thaw_epochs
+from av1part.models.freeze import check_layers, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.stages.base import Answers, StageModule
@@ -47,14 +47,14 @@ class BlockStage(StageModule):
         Args:
             taxonomy: Name of the taxonomy.
             method: A key of `freeze.METHODS`, which determines what is trained.
-            backbone: Arguments of `ResNet18`.
+            backbone: Arguments of `build_backbone`, and names of input planes, see `Classifier`.
             head: Arguments of `build_head`.
             loss: `kind` and parameters of `build_loss`.
             optimizer: Arguments of `build_optimizer`.
             scheduler: Arguments of `build_scheduler`.
             data: As `BlockDataModule.facts` returns it: bit depth, size, class counts, provenance.
             adapter: Arguments of `build_adapters`, for the method that has them.
-            conditioning: `none` or `qindex`.
+            conditioning: `none`, `qindex` or `qindex_blocks`.
             method_options: Of the method, see `freeze.thaw_epochs`.
             seed: Of the random numbers of every step.
             start: Source of the backbone's first weights, with their SHA-256.
@@ -71,14 +71,18 @@ class BlockStage(StageModule):
             self.classifier = Classifier(
                 classes=len(self.stage.classes),
                 bit_depth=data["bit_depth"],
+                size=data["size"],
                 backbone=backbone,
                 head=head,
                 adapter=adapter,
                 conditioning=conditioning,  # type: ignore[arg-type]  # checked by Classifier
                 thaw=thaw_epochs(method, method_options or {}),
             )
+            backbone_ = self.classifier.backbone
+            backbone_.check_context(data["size"], data["context"])
+            check_layers(method, self.classifier.thaw, backbone_.layers())
             side = data["size"] + 2 * data["context"]
-            check_adapter_maps(self.classifier.backbone, self.classifier.adapters, side)
+            check_adapter_maps(backbone_, self.classifier.adapters, side)
             self.loss = build_loss(data["class_counts"], **loss)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.stage_name}: {error}") from None

@@ -63,7 +63,7 @@ class SuperblockStage(StageModule):
             optimizer: Arguments of `build_optimizer`.
             scheduler: Arguments of `build_scheduler`.
             data: As `SuperblockDataModule.facts` returns it.
-            conditioning: `none` or `qindex`.
+            conditioning: `none`, or `qindex` or `qindex_blocks`, which are the same here.
             method: `scratch`, the only one.
             seed: Of the random numbers of every step.
             start: Source of the first weights; there is none but chance.

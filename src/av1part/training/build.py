@@ -6,14 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch.nn import BatchNorm2d
+
 from av1part.checkpoints.load import load_backbone
 from av1part.config.schema import Data
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
+from av1part.models.backbone import ResNet18
 from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
+from av1part.options import RESNET_BACKBONE, SUPERBLOCK_BACKBONE
 from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.stages.base import StageModule
 from av1part.stages.blocks import BlockStage
@@ -87,14 +91,16 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
         ConfigError: if the stage has no such backbone.
     """
     stage = settings["stage"]["name"]
-    if ("planes" in settings["backbone"]) != (stage == SUPERBLOCK_STAGE):
-        raise ConfigError(
-            f"stage={stage} has no such backbone: backbone=superblock is of stage=superblock, "
-            "and that stage has no other"
-        )
     if stage == SUPERBLOCK_STAGE:
+        if not _on_trunk(settings):
+            raise ConfigError(f"stage={stage} has no backbone but backbone=superblock")
         return _build_superblock(settings, facts)
     return _build_blocks(settings, facts)
+
+
+def _on_trunk(settings: Settings) -> bool:
+    """Return whether the backbone is the superblock network's trunk."""
+    return bool(settings["backbone"].get("kind", RESNET_BACKBONE) == SUPERBLOCK_BACKBONE)
 
 
 def _build_superblock(settings: Settings, facts: Mapping[str, Any]) -> SuperblockStage:
@@ -115,7 +121,8 @@ def _build_superblock(settings: Settings, facts: Mapping[str, Any]) -> Superbloc
                 f"nodes: leave out {word}"
             )
     module = SuperblockStage(
-        **{key: settings[key] for key in ("taxonomy", "backbone", "loss", "optimizer")},
+        backbone={k: v for k, v in settings["backbone"].items() if k != "kind"},
+        **{key: settings[key] for key in ("taxonomy", "loss", "optimizer")},
         **{key: settings[key] for key in ("scheduler", "conditioning", "seed")},
         method=method,
         data=dict(facts),
@@ -143,7 +150,9 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
     method_options = dict(settings["method"])
     method, stage = str(method_options.pop("name")), settings["stage"]["name"]
     options = dict(settings["backbone"])
-    weights, stage1 = options.pop("weights"), settings["stage1"]
+    if not _on_trunk(settings) and options.get("planes") is None:
+        options.pop("planes", None)  # so that a checkpoint says what those of version 0.1 do
+    weights, stage1 = options.pop("weights", "none"), settings["stage1"]
     if method == "scratch" and (stage1 is not None or weights != "none"):
         raise ConfigError("method=scratch starts at random: leave out stage1 and backbone.weights")
     if method != "scratch" and stage1 is None and weights == "none":
@@ -153,6 +162,8 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
         )
     if stage1 is not None and weights != "none":
         raise ConfigError("give stage1=CKPT or backbone.weights, not both")
+    if weights != "none" and options.get("planes") is not None:
+        raise ConfigError("backbone.weights are of one plane: leave out them or backbone.planes")
     module = cascade_class(stage)(
         taxonomy=settings["taxonomy"],
         method=method,
@@ -172,7 +183,8 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
     if stage1 is not None:
         start |= load_backbone(module, stage1)
     else:
-        load_pretrained(module.classifier.backbone, weights)
+        if isinstance(module.classifier.backbone, ResNet18):
+            load_pretrained(module.classifier.backbone, weights)
         start["sha256"] = state_sha256(module.classifier.backbone.state_dict())
     module.hparams["start"] = start
     return module
@@ -265,6 +277,7 @@ def check_batch_norm(module: StageModule, blocks: int, processes: int) -> None:
     """
     # BatchNorm is in the backbone alone, in eval mode where a layer is never trained.
     trained = any(first is not None for first in module.classifier.thaw.values())
+    trained &= any(isinstance(part, BatchNorm2d) for part in module.modules())
     if trained and blocks < 2 * processes:
         raise ConfigError(
             f"{module.stage_name} has {blocks} training block{'s' * (blocks > 1)} for {processes} "
@@ -283,10 +296,14 @@ def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key, or if the library that trains the trees is missing.
     """
-    if settings["conditioning"] == "qindex" and len(facts["qindex"]) < 2:
+    conditioning = settings["conditioning"]
+    # FiLM layers of a backbone that is started from may have learnt on other data.
+    learnt = conditioning == "qindex_blocks" and settings["stage1"] is not None
+    if conditioning != "none" and not learnt and len(facts["qindex"]) < 2:
         raise ConfigError(
-            f"conditioning=qindex, but all training nodes have qindex {facts['qindex'][0]}: a "
-            "constant tells nothing; use conditioning=none or build at several cq_levels"
+            f"conditioning={conditioning}, but all training nodes have qindex "
+            f"{facts['qindex'][0]}: a constant tells nothing; use conditioning=none or build at "
+            "several cq_levels"
         )
     if settings["baselines"] == "trees":
         check_library()

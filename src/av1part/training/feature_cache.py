@@ -5,8 +5,8 @@
 The frozen layers below the first trained part of a stage compute the same features in every epoch
 of every run that starts from the same backbone. Where training turns blocks by the eight symmetries
 there are eight of each. The key is a hash of everything they depend on: the trunk's tensors and
-shape, the dataset's manifest, the nodes, the cut, the precision. No file is ever out of date; the
-least recently used ones are removed when the folder exceeds its limit.
+shape, the input planes, the dataset's manifest, the nodes, the cut, the precision. No file is ever
+out of date; the least recently used ones are removed when the folder exceeds its limit.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from av1part.data.serve.augment import apply_symmetries
 from av1part.data.serve.blocks import BlockReader
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.store.store import Store
-from av1part.models.backbone import LEVELS, layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import state_sha256
+from av1part.models.layers import LEVELS
 from av1part.models.precision import computing_in
 from av1part.partition import SYMMETRIES
 from av1part.stages.base import StageModule
@@ -158,15 +158,14 @@ class _Job:
         self.file_bytes = _HEADER + math.prod(self.shape) * one.element_size()
 
     def key(self, store: Store) -> str:
-        """Hash everything that the features depend on."""
+        """Hash everything that the features depend on; the manifest has each node's qindex."""
         kept = {"stem", *(f"layer{level}" for level in LEVELS if level <= self.cut)}
         backbone = self.classifier.backbone
-        state = {n: t for n, t in backbone.state_dict().items() if layer_of(n) in kept}
+        state = {n: t for n, t in backbone.state_dict().items() if backbone.layer_of(n) in kept}
         facts = {
             "format": FEATURES_FORMAT,
             "trunk": state_sha256(state),
-            "bit_depth_peak": float(self.classifier.normalise.peak),
-            "pooled_stem": not isinstance(backbone.maxpool, nn.Identity),
+            **self.classifier.input_facts,
             "cut": self.cut,
             "precision": self.precision,
             "turns": self.turns,
@@ -224,7 +223,8 @@ class _Job:
             batch = apply_symmetries(batch, torch.full((len(index),), turn))
         device = next(self.classifier.parameters()).device
         with torch.inference_mode(), computing_in(self.precision, device):
-            features = self.classifier.trunk(batch["block"].to(device), self.cut).cpu()
+            block, qindex = (batch[key].to(device) for key in ("block", "qindex"))
+            features = self.classifier.trunk(block, qindex, self.cut).cpu()
         return (features.permute(0, 2, 3, 1) if features.dim() == 4 else features).contiguous()
 
 

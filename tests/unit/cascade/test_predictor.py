@@ -116,9 +116,9 @@ def test_a_stage_is_computed_only_for_the_blocks_that_reach_it(
     computed: dict[int, int] = {}
     logits = SharedBlocks.logits
 
-    def counted(self: SharedBlocks, member: int, qindex: torch.Tensor) -> torch.Tensor:
-        computed[member] = computed.get(member, 0) + len(qindex)
-        return logits(self, member, qindex)
+    def counted(self: SharedBlocks, member: int) -> torch.Tensor:
+        computed[member] = computed.get(member, 0) + len(self.qindex)
+        return logits(self, member)
 
     monkeypatch.setattr(SharedBlocks, "logits", counted)
     ones = Choices.neutral(members).temperatures

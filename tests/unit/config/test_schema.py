@@ -71,7 +71,7 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
         counts["8"][4:] = [0] * 6
         return SuperblockStage(
             **{key: values[key] for key in ("taxonomy", "loss", "optimizer", "scheduler")},
-            backbone={**backbone, "width": 2},
+            backbone={k: v for k, v in backbone.items() if k != "kind"} | {"width": 2},
             conditioning=values["conditioning"],
             data={**DATA, "crop": 256, "qindex": [80, 128], "counts_by_size": counts},
         )
@@ -107,12 +107,19 @@ def test_the_plan_of_the_demo_passes_the_checks() -> None:
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_option_composes_and_builds(name: str) -> None:
     group, _, option = name.partition("/")
-    network = [f"stage={SUPERBLOCK_STAGE}"] if name == "backbone/superblock" else []
-    cfg = compose("train", [f"{group}={option}", *network])
+    cfg = compose("train", [f"{group}={option}"])
     check_values(cfg, "train")
     values = plain(cfg)
     assert module(values).stage_name == values["stage"]["name"]
     build_datamodule({**values, "injection": {**values["injection"], "source": "none"}})
+
+
+def test_the_trunk_brings_its_conditioning_and_nothing_else_does() -> None:
+    assert settings("backbone=superblock")["conditioning"] == "qindex_blocks"
+    assert settings("backbone=superblock", "conditioning=none")["conditioning"] == "none"
+    for word in ("backbone=resnet18", "backbone=resnet18_small", "experiment=exp11a/v1"):
+        assert settings(word)["conditioning"] == "none"
+        assert settings(word)["backbone"]["planes"] is None
 
 
 def test_the_study_s_training_defaults() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,13 +71,13 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     stem, level = ResNet18.stem, ResNet18.level
 
-    def watched_stem(self: ResNet18, x: torch.Tensor) -> torch.Tensor:
+    def watched_stem(self: ResNet18, x: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.append(0)
-        return stem(self, x)
+        return stem(self, x, *rest)
 
-    def watched(self: ResNet18, k: int, x: torch.Tensor, *rest: object) -> torch.Tensor:
+    def watched(self: ResNet18, k: int, x: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         seen.append(k)
-        return level(self, k, x, *rest)  # type: ignore[arg-type]
+        return level(self, k, x, *rest, **named)
 
     monkeypatch.setattr(ResNet18, "stem", watched_stem)
     monkeypatch.setattr(ResNet18, "level", watched)
@@ -99,17 +100,17 @@ def test_what_they_share_is_computed_once(
 ) -> None:
     batch = data.reader("val")[np.arange(20)]
     shared = [members[name][0].classifier for name in ("stage1", "stage2", "stage3_rect")]
-    blocks = SharedTrunk(shared).blocks(batch["block"])
+    blocks = SharedTrunk(shared).blocks(batch["block"], batch["qindex"])
     with torch.inference_mode():
         for index in range(3):
-            blocks.logits(index, batch["qindex"])
+            blocks.logits(index)
     # Stage 1 whole; Stage 2 goes on after layer 2, where its first adapter is; Stage 3 has all.
     assert levels == [0, 1, 2, 3, 4, 3, 4]
     levels.clear()
     apart = SharedTrunk([members["stage1"][0].classifier, members["stage3_ab"][1].classifier])
     with torch.inference_mode():
         for index in range(2):
-            apart.blocks(batch["block"]).logits(index, batch["qindex"])
+            apart.blocks(batch["block"], batch["qindex"]).logits(index)
     assert levels == [0, 1, 2, 3, 4] * 2
 
 

@@ -57,6 +57,9 @@ def blocks(count: int = 8) -> torch.Tensor:
     return torch.randint(0, 256, (count, 1, 16, 16), generator=generator).to(torch.uint8)
 
 
+QINDEX = torch.full((len(blocks()),), 80)
+
+
 def test_every_kind_is_tested() -> None:
     assert {form["kind"] for form in FORMS.values()} == set(ADAPTERS)
 
@@ -74,7 +77,7 @@ def test_parameter_count_of_the_standard_network(form: str) -> None:
 def test_starts_as_the_identity(form: str) -> None:
     model, plain = classifier(form, width=16).eval(), classifier(None, width=16).eval()
     plain.backbone.load_state_dict(model.backbone.state_dict(), strict=True)
-    ours, theirs = model.features(blocks()), plain.features(blocks())
+    ours, theirs = model.features(blocks(), QINDEX), plain.features(blocks(), QINDEX)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
     if FORMS[form]["kind"] in ("ssf", "bitfit", "lora"):
         assert torch.equal(ours, theirs)

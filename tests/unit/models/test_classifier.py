@@ -116,17 +116,17 @@ def test_adapters_start_as_the_identity() -> None:
     plain = classifier(backbone={"width": 16}).eval()
     plain.backbone.load_state_dict(model.backbone.state_dict())
     torch.testing.assert_close(
-        model.features(blocks()), plain.features(blocks()), rtol=1e-3, atol=1e-3
+        model.features(blocks(), QINDEX), plain.features(blocks(), QINDEX), rtol=1e-3, atol=1e-3
     )
-    assert not torch.equal(model.features(blocks()), plain.features(blocks()))
+    assert not torch.equal(model.features(blocks(), QINDEX), plain.features(blocks(), QINDEX))
 
 
 def test_adapters_change_features_once_trained() -> None:
     model = classifier(adapter=ADAPTER).eval()
-    before = model.features(blocks())
+    before = model.features(blocks(), QINDEX)
     for parameter in model.adapters.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    assert (model.features(blocks()) - before).abs().max() > 0.1
+    assert (model.features(blocks(), QINDEX) - before).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("hidden", [[0], [8, -1], [1.5], ["many"]])

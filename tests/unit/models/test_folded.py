@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from av1part.models import folded
 from av1part.models.adapters import ConvLora
-from av1part.models.backbone import LEVELS, ResNet18
+from av1part.models.backbone import ResNet18
 from av1part.models.classifier import Classifier
 from av1part.models.folded import convolve, convolve_trained, folded_inference
 from av1part.models.freeze import thaw_epochs
+from av1part.models.layers import LEVELS
 
 CLOSE = 1e-5
 

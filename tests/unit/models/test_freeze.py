@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from av1part.models.backbone import LAYERS, layer_of
+from av1part.models.backbone import layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import (
     METHODS,
@@ -17,6 +17,7 @@ from av1part.models.freeze import (
     state_sha256,
     thaw_epochs,
 )
+from av1part.models.layers import LAYERS
 
 ADAPTER = {"layers": [1, 2, 3, 4], "bottleneck": 8, "dropout": 0.1, "init_std": 1e-3}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -162,7 +163,9 @@ def test_frozen_features_do_not_depend_on_the_batch() -> None:
     """BatchNorm of a frozen part uses its statistics, not the batch's."""
     model = build("frozen").train()
     blocks = torch.randint(0, 256, (8, 1, 16, 16)).to(torch.uint8)
-    torch.testing.assert_close(model.features(blocks)[:2], model.features(blocks[:2]))
+    qindex = torch.full((8,), 80)
+    whole = model.features(blocks, qindex)
+    torch.testing.assert_close(whole[:2], model.features(blocks[:2], qindex[:2]))
 
 
 def test_identity_sees_name_dtype_shape_and_bytes() -> None:

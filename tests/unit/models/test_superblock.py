@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from av1part.models.planes import InputPlanes
 from av1part.models.summary import count_parameters
-from av1part.models.superblock import STRIDES, InputPlanes, SuperblockNetwork
+from av1part.models.superblock import SuperblockNetwork
+from av1part.models.trunk import STRIDES
 from av1part.partition import SIZES, Partition, legal_partitions, taxonomy
 from av1part.quantiser import AC_STEPS
 
@@ -128,7 +130,6 @@ def test_what_is_beyond_reach_changes_nothing(depth: int) -> None:
 
 def logits_of(built: SuperblockNetwork, block: torch.Tensor, qindex: torch.Tensor) -> Any:
     planes = built.normalise(block, qindex).double()
-    built.backbone.log_step = built.backbone.log_step.double()
     maps = built.backbone(planes, qindex)
     return {size: built._logits(size, x) for size, x in maps.items()}
 

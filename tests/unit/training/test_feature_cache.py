@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from av1part.data.serve.augment import apply_symmetries
-from av1part.data.serve.blocks import FeatureReader
+from av1part.data.serve.blocks import Batch, FeatureReader
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.store.store import Store
 from av1part.models.classifier import POOLED, Classifier
@@ -71,14 +71,18 @@ def test_the_cut_is_the_last_place_below_which_nothing_is_trained(
         torch.nn.init.normal_(parameter, std=0.1)
     blocks = torch.randint(0, 256, (8, 1, 16, 16)).to(torch.uint8)
     model.eval()
-    features = model.trunk(blocks, cut)
     qindex = torch.full((8,), 80)
+    features = model.trunk(blocks, qindex, cut)
     assert torch.equal(model.from_cut(features, qindex, cut), model(blocks, qindex))
     # Nothing that is trained has a part in them, and everything that is has one after them.
     assert not features.requires_grad
     model.from_cut(features, qindex, cut).square().sum().backward()
     trained = [p for group in model.parameter_groups().values() for p in group]
     assert all(p.grad is not None for p in trained if p.requires_grad)
+
+
+def trunk_of(model: Classifier, batch: Batch, cut: int) -> torch.Tensor:
+    return model.trunk(batch["block"], batch["qindex"], cut)
 
 
 @pytest.fixture
@@ -94,9 +98,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     trunk = Classifier.trunk
 
-    def counted(self: Classifier, block: torch.Tensor, cut: int) -> torch.Tensor:
+    def counted(
+        self: Classifier, block: torch.Tensor, qindex: torch.Tensor, cut: int
+    ) -> torch.Tensor:
         sizes.append(len(block))
-        return trunk(self, block, cut)
+        return trunk(self, block, qindex, cut)
 
     monkeypatch.setattr(Classifier, "trunk", counted)
     return sizes
@@ -111,7 +117,7 @@ def test_features_are_the_trunks_and_computed_once(
     assert found is not None
     assert found.shape == (1, len(reader), 1, 1, 32)
     index = np.arange(0, len(reader), 7)
-    fresh = model.trunk(reader[index]["block"], 3).detach().permute(0, 2, 3, 1)
+    fresh = trunk_of(model, reader[index], 3).detach().permute(0, 2, 3, 1)
     torch.testing.assert_close(found[0, index], fresh, rtol=1e-5, atol=1e-6)
     before = found[0, 0].clone()
     found[0, 0] += 1
@@ -137,7 +143,7 @@ def test_a_turned_block_has_the_features_of_the_turned_block(
     for turn in range(len(SYMMETRIES)):
         turned = apply_symmetries(batch, torch.full((len(index),), turn))
         got = served[index + turn * len(reader)]
-        fresh = model.trunk(turned["block"], 2).detach()
+        fresh = trunk_of(model, turned, 2).detach()
         torch.testing.assert_close(got["features"], fresh, rtol=1e-5, atol=1e-6)
         assert torch.equal(got["node"], batch["node"])
         labels = apply_symmetries(got, torch.full((len(index),), turn))["partition"]
@@ -153,7 +159,7 @@ def test_half_precision_is_kept_bit_for_bit(tmp_path: Path, data: BlockDataModul
     assert len(list(tmp_path.glob("*.npy"))) == 1
     index = np.arange(len(reader))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        fresh = model.trunk(reader[index]["block"], 2).permute(0, 2, 3, 1)
+        fresh = trunk_of(model, reader[index], 2).permute(0, 2, 3, 1)
     for found in kept:
         assert found is not None
         assert found.dtype == torch.bfloat16

@@ -1,0 +1,91 @@
+"""Input planes: what a network sees of integer samples, beside the study's one scaled plane.
+
+Shapes: b blocks, crops or frames, h, w luma samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from av1part.options import INPUT_PLANES
+from av1part.quantiser import AC_STEPS
+
+_MEAN_SIDE = 17
+
+PLANES_REACH = _MEAN_SIDE // 2
+"""Luma samples around a sample that its planes depend on."""
+
+
+class InputPlanes(nn.Module):
+    """Compute the planes that a network sees from integer samples; nothing else scales them.
+
+    Samples are brought to the scale of 8 bits. `level` is (x - 128) / 64, `detail` x without the
+    mean of the 17x17 samples around it, / 16, and `steps` the tanh of x without that mean, over
+    the quantiser step of the qindex. The mean is of exact sums, so that it does not depend on what
+    else is in the crop.
+    """
+
+    scale: Tensor
+    step: Tensor
+
+    def __init__(self, bit_depth: int, planes: Sequence[str] = INPUT_PLANES) -> None:
+        """Choose the planes.
+
+        Args:
+            bit_depth: Bits per sample; a buffer, so that a checkpoint has it.
+            planes: Names from `INPUT_PLANES`, each at most once.
+
+        Raises:
+            ValueError: if there is no such plane, or none.
+        """
+        super().__init__()
+        if not planes or len(set(planes)) < len(planes) or not set(planes) <= {*INPUT_PLANES}:
+            raise ValueError(f"planes must be some of {INPUT_PLANES}, got {list(planes)}")
+        self.planes = tuple(planes)
+        self.register_buffer("scale", torch.tensor(2.0 ** (8 - bit_depth)))
+        # A coefficient has eight times the scale of a sample.
+        self.register_buffer("step", torch.tensor(AC_STEPS) / 8, persistent=False)
+
+    def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
+        """Compute the planes.
+
+        Args:
+            block: Integer samples, shape (b, 1, h, w).
+            qindex: int64 0..255, shape (b,).
+
+        Returns:
+            float32, shape (b, planes, h, w), channels last.
+
+        Raises:
+            TypeError: if `block` is not of integers.
+        """
+        if block.is_floating_point() or block.dtype == torch.bool:
+            raise TypeError(f"samples are integers until this layer, got {block.dtype}")
+        samples = block.to(self.scale.dtype)
+        planes = []
+        detail = samples
+        if self.planes != ("level",):
+            detail = (samples - _local_mean(samples)) * self.scale
+        for name in self.planes:
+            if name == "level":
+                planes.append((samples * self.scale - 128) / 64)
+            elif name == "detail":
+                planes.append(detail / 16)
+            else:
+                planes.append(torch.tanh(detail / self.step[qindex][:, None, None, None]))
+        return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def _local_mean(samples: Tensor) -> Tensor:
+    """Return the mean of the 17x17 samples around each, edges repeated, (b, 1, h, w)."""
+    half = _MEAN_SIDE // 2
+    padded = functional.pad(samples, (half, half, half, half), mode="replicate")
+    # Sums of integers below 2^24 are exact in float32.
+    rows = functional.avg_pool2d(padded, (_MEAN_SIDE, 1), stride=1, divisor_override=1)
+    return functional.avg_pool2d(rows, (1, _MEAN_SIDE), stride=1, divisor_override=1) / (
+        _MEAN_SIDE**2
+    )
