@@ -58,6 +58,10 @@ RUNS = [
     f"stage=stage3_1to4 {SCRATCH} taxonomy=v6_1to4 data.protocol=random_blocks",
     "stage=stage1 trainer=gpu",
     "stage=superblock backbone=superblock",
+    "stage=stage1 backbone.planes=[level,detail,steps] conditioning=qindex_blocks data.context=8",
+    f"stage=stage2 {SCRATCH} backbone=resnet18_small backbone.planes=[steps] conditioning=qindex",
+    f"stage=stage1 {SCRATCH} backbone=superblock data.context=16",
+    f"stage=stage2 {SCRATCH} backbone=superblock backbone.depth=2 conditioning=none",
 ]
 # Experiments, which the unit tests compose, are left to `make test-all`.
 TRIED = [*RUNS, *(pytest.param(word, marks=pytest.mark.slow) for word in EXPERIMENTS)]

@@ -126,6 +126,9 @@ def test_the_demo_says_which_network_it_uses() -> None:
     assert "width 24, imagenet stem, conditioning qindex" in text
     assert "16x16 blocks with 8 samples around them" in text
     assert "around" not in demo.network_text({**settings, "data.context": 0})
+    del settings["backbone.stem"]
+    settings |= {"backbone.kind": "superblock", "backbone.depth": 2}
+    assert "trunk of width 24, depth 2, conditioning" in demo.network_text(settings)
 
 
 def test_the_demo_says_what_was_trained_and_chosen() -> None:

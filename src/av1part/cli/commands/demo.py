@@ -20,6 +20,7 @@ from av1part.cascade.run import run_pipeline
 from av1part.cli.commands.demo_encode import bundle_cascade, compare_in_encoder
 from av1part.cli.commands.train import train_in
 from av1part.config.check import check_values, plain
+from av1part.options import SUPERBLOCK_BACKBONE
 from av1part.partition import taxonomy
 from av1part.report import write_report
 from av1part.report.chapters.guessers import METRIC_NAMES, run_table, scores_of
@@ -120,9 +121,13 @@ def network_text(settings: Mapping[str, Any]) -> str:
     """Return what a run's settings, by dotted keys, say of its network and input."""
     size, context = settings["data.size"], settings["data.context"]
     around = f" with {context} samples around them" if context else ""
+    if settings.get("backbone.kind") == SUPERBLOCK_BACKBONE:
+        name, own = "the superblock network's trunk", f"depth {settings['backbone.depth']}"
+    else:
+        name, own = "ResNet-18", f"{settings['backbone.stem']} stem"
     return (
-        f"network: ResNet-18 of width {settings['backbone.width']}, "
-        f"{settings['backbone.stem']} stem, conditioning {settings['conditioning']}, "
+        f"network: {name} of width {settings['backbone.width']}, "
+        f"{own}, conditioning {settings['conditioning']}, "
         f"on {size}x{size} blocks{around}; the study's is that of experiment=exp11a/v1"
     )
 
