@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from av1part.evaluation.trunk import SharedTrunk
+from av1part.models.backbone import ResNet18
 from av1part.models.classifier import POOLED, Classifier
 from av1part.models.folded import folded_inference
 from av1part.models.freeze import moved_tensors, thaw_epochs
 from av1part.models.layers import LAYERS
 from av1part.models.normalise import PixelNormalise
-from av1part.models.planes import InputPlanes
+from av1part.models.planes import PLANES_REACH, InputPlanes
+from av1part.models.summary import count_parameters
 from av1part.models.superblock import SuperblockNetwork
 from av1part.models.trunk import NodeTrunk
 from av1part.options import INPUT_PLANES
@@ -116,6 +118,23 @@ def test_each_layer_has_the_strides_of_the_table(size: int) -> None:
     assert backbone.layer_of("condition.0.weight") == backbone.layers()[0]
 
 
+DOCUMENTED = {8: (55_504, 40), 16: (124_776, 80), 32: (217_256, 160), 64: (358_456, 320)}
+
+
+def test_counts_and_margins_are_the_documented_ones() -> None:
+    for size, (parameters, margin) in DOCUMENTED.items():
+        trunk = NodeTrunk(size=size, planes=3)
+        assert (count_parameters(trunk), margin_of(trunk)) == (parameters, margin)
+    plain = count_parameters(ResNet18())
+    assert count_parameters(ResNet18(conditioned=True)) - plain == 126_784
+    assert count_parameters(ResNet18(planes=3)) - plain == 6_272
+
+
+def margin_of(trunk: NodeTrunk) -> int:
+    """The least margin that holds all that a cell sees."""
+    return -(-(trunk.reach + PLANES_REACH) // trunk.size) * trunk.size
+
+
 @pytest.mark.parametrize("backbone", [*(("superblock", s) for s in SIZES), ("resnet18", 16)])
 def test_parts_hold_every_tensor_once_in_its_layer(backbone: tuple[str, int]) -> None:
     kind, size = backbone
@@ -137,7 +156,7 @@ def test_a_node_has_the_features_of_the_superblock_networks_own_map(size: int, d
     assert isinstance(backbone, NodeTrunk)
     left = backbone.of_superblock(network.backbone.state_dict())
     backbone.load_state_dict(left, strict=True)
-    away = -(-(backbone.reach + 8) // size) * size
+    away = margin_of(backbone)
     side = -(-(2 * away + 2 * size) // 64) * 64
     rng = np.random.default_rng(4)
     frame = torch.from_numpy(rng.integers(0, 256, (1, 1, side, side)).astype(np.uint8))

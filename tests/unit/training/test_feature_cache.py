@@ -201,6 +201,41 @@ def test_whatever_they_depend_on_makes_them_others(
         assert files() == before + 1
 
 
+@pytest.mark.parametrize("kind", ["resnet18", "superblock"])
+def test_features_under_conditioning_are_of_each_node_s_qindex(
+    tmp_path: Path, data: BlockDataModule, kind: str
+) -> None:
+    def conditioned(planes: list[str]) -> Classifier:
+        torch.manual_seed(3)
+        model = Classifier(
+            classes=3,
+            bit_depth=8,
+            backbone={"kind": kind, "width": 4, "planes": planes},
+            head={"kind": "linear"},
+            conditioning="qindex_blocks",
+            thaw=thaw_epochs("frozen", {}),
+        )
+        for name, parameter in model.backbone.named_parameters():
+            if "film" in name or ".conv2." in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+        return model.eval()
+
+    cache, reader = FeatureCache(tmp_path, GIB), data.reader("val")
+    model = conditioned(["level", "steps"])
+    found = cache.features(model, reader, data.store)
+    assert found is not None
+    batch = reader[np.arange(len(reader))]
+    with torch.no_grad():
+        fresh = trunk_of(model, batch, POOLED)
+        other = model.trunk(batch["block"], batch["qindex"].flip(0), POOLED)
+    torch.testing.assert_close(found[0], fresh, rtol=1e-4, atol=1e-5)
+    assert (fresh - other).abs().max() > 1e-3
+    cache.features(conditioned(["level", "steps"]), reader, data.store)
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+    cache.features(conditioned(["steps", "level"]), reader, data.store)
+    assert len(list(tmp_path.glob("*.npy"))) == 2, "the same tensors, other planes"
+
+
 def test_a_damaged_file_is_made_anew(tmp_path: Path, data: BlockDataModule) -> None:
     cache, reader = FeatureCache(tmp_path, GIB), data.reader("val")
     model = classifier(kind="bottleneck", layers=ALL).eval()
