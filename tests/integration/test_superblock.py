@@ -197,9 +197,6 @@ def test_blocks_have_no_crops(av1part: Command, on_small: tuple[str, ...]) -> No
     ran = av1part("train", "stage=stage1", *on_small, "data.crop=128")
     assert ran.code == 2
     assert "data.crop does nothing with stage=stage1" in ran.error_lines[0]
-    ran = av1part("train", "stage=stage1", "backbone=superblock", *on_small)
-    assert ran.code == 2
-    assert "stage=stage1 has no such backbone" in ran.error_lines[0]
 
 
 def test_it_is_no_stage_of_a_cascade(av1part: Command, words: tuple[str, ...]) -> None:

@@ -44,7 +44,7 @@ class InputPlanes(nn.Module):
         """
         super().__init__()
         if not planes or len(set(planes)) < len(planes) or not set(planes) <= {*INPUT_PLANES}:
-            raise ValueError(f"planes must be some of {INPUT_PLANES}, got {list(planes)}")
+            raise ValueError(f"planes must be some of {INPUT_PLANES}, got {planes}")
         self.planes = tuple(planes)
         self.register_buffer("scale", torch.tensor(2.0 ** (8 - bit_depth)))
         # A coefficient has eight times the scale of a sample.

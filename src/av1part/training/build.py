@@ -93,7 +93,7 @@ def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
     stage = settings["stage"]["name"]
     if stage == SUPERBLOCK_STAGE:
         if not _on_trunk(settings):
-            raise ConfigError(f"stage={stage} has no backbone but backbone=superblock")
+            raise ConfigError(f"stage={stage} has no such backbone: use backbone=superblock")
         return _build_superblock(settings, facts)
     return _build_blocks(settings, facts)
 
@@ -163,7 +163,7 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
     if stage1 is not None and weights != "none":
         raise ConfigError("give stage1=CKPT or backbone.weights, not both")
     if weights != "none" and options.get("planes") is not None:
-        raise ConfigError("backbone.weights are of one plane: leave out them or backbone.planes")
+        raise ConfigError("backbone.weights are of one plane: leave out these or backbone.planes")
     module = cascade_class(stage)(
         taxonomy=settings["taxonomy"],
         method=method,
