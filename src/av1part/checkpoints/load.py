@@ -256,7 +256,9 @@ def _planes(hyper_parameters: Mapping[str, Any]) -> str:
     """Return the input planes of a backbone, as they are typed; `null` if it names none."""
     backbone = hyper_parameters.get("backbone")
     planes = backbone.get("planes") if isinstance(backbone, Mapping) else None
-    return "null" if planes is None else f"[{','.join(map(str, planes))}]"
+    if isinstance(planes, list):
+        return f"[{','.join(map(str, planes))}]"
+    return "null" if planes is None else str(planes)
 
 
 def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, same_nodes: bool) -> bool:

@@ -203,11 +203,8 @@ class NodeTrunk(BottomUp, Backbone):
 
     def layer_of(self, name: str) -> str:
         """See `Backbone`; the embedding belongs to the first stride, whose blocks use it first."""
-        part, _, rest = name.partition(".")
-        return self._layer(STRIDES[0] if part == "condition" else self._stride_of(rest))
-
-    def _stride_of(self, numbered: str) -> int:
-        return STRIDES[int(numbered.partition(".")[0])]
+        part, number, *_ = name.split(".")
+        return self._layer(STRIDES[0] if part == "condition" else STRIDES[int(number)])
 
     def _layer(self, stride: int) -> str:
         levels = dict(zip(self._level_strides, LEVELS, strict=True))
@@ -279,11 +276,9 @@ class NodeTrunk(BottomUp, Backbone):
         Returns:
             Those that are not of coarser strides or of the way back down, by name.
         """
-
-        def is_ours(name: str) -> bool:
-            part, _, rest = name.partition(".")
-            if part in ("down", "blocks"):
-                return int(rest.partition(".")[0]) < len(self.strides)
-            return part not in TOP_DOWN
-
-        return {name: tensor for name, tensor in state.items() if is_ours(name)}
+        coarser = range(len(self.strides), len(STRIDES))
+        left_out = (
+            *(f"{part}." for part in TOP_DOWN),
+            *(f"{part}.{number}." for part in ("down", "blocks") for number in coarser),
+        )
+        return {name: tensor for name, tensor in state.items() if not name.startswith(left_out)}

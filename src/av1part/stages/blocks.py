@@ -78,11 +78,11 @@ class BlockStage(StageModule):
                 conditioning=conditioning,  # type: ignore[arg-type]  # checked by Classifier
                 thaw=thaw_epochs(method, method_options or {}),
             )
-            backbone_ = self.classifier.backbone
-            backbone_.check_context(data["size"], data["context"])
-            check_layers(method, self.classifier.thaw, backbone_.layers())
+            built = self.classifier.backbone
+            built.check_context(data["size"], data["context"])
+            check_layers(method, self.classifier.thaw, built.layers())
             side = data["size"] + 2 * data["context"]
-            check_adapter_maps(backbone_, self.classifier.adapters, side)
+            check_adapter_maps(built, self.classifier.adapters, side)
             self.loss = build_loss(data["class_counts"], **loss)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.stage_name}: {error}") from None

@@ -303,9 +303,10 @@ def test_stages_that_share_a_trunk_answer_as_alone_at_any_qindex(kind: str) -> N
         some = torch.tensor([1, 4])
         for member, model in enumerate((first, second)):
             assert torch.equal(shared.logits(member), model(blocks(), QINDEX))
-            chosen = shared.select(some).logits(member)
             alone = model(blocks()[some], QINDEX[some])
-            torch.testing.assert_close(chosen, alone, rtol=1e-4, atol=1e-5)
+            for of in (shared, together.blocks(blocks(), QINDEX)):  # features kept, and none yet
+                chosen = of.select(some).logits(member)
+                torch.testing.assert_close(chosen, alone, rtol=1e-4, atol=1e-5)
     other = classifier({**BACKBONES[kind], "planes": list(reversed(INPUT_PLANES))}).eval()
     other.backbone.load_state_dict(first.backbone.state_dict())
     assert not SharedTrunk([first, other]).shared(0), "other planes are other features"
