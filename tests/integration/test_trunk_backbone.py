@@ -16,6 +16,8 @@ from PIL import Image
 from av1part import embedded
 from av1part.checkpoints.load import load_stage, read_checkpoint
 from av1part.cli.main import main
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.models.freeze import moved_tensors, state_sha256
 from av1part.models.trunk import NodeTrunk
 from av1part.stages.blocks import BlockStage
@@ -215,6 +217,23 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert len(ran.error_lines) == 1
     assert named in ran.error_lines[0]
     assert not list(Path().glob("runs/*"))
+
+
+def test_one_qindex_teaches_no_conditioning_but_a_start_may_bring_it(
+    av1part: Command, words: tuple[str, ...], network: Path, small_store: Path
+) -> None:
+    whole = Store.open(small_store)
+    writer = StoreWriter(Path("one"), {})
+    for sequence in whole.sequences:
+        writer.add_plane(sequence, whole.plane(sequence), 8)
+    nodes = whole.nodes.filter(pl.col("qindex") == whole.nodes["qindex"].min())
+    writer.finish(nodes, {s: {"bit_depth": 8} for s in whole.sequences}, {})
+    words = (*words, "data.path=one", "stage=stage2")
+    ran = av1part(*words, "method=scratch")
+    assert ran.code == 2
+    assert "conditioning=qindex_blocks, but all training nodes have" in ran.error_lines[0]
+    ran = av1part(*words, "method=frozen", f"stage1={network}")
+    assert ran.code == 0, ran.err
 
 
 def test_a_start_without_film_is_refused_and_one_with_it_trained_on(
