@@ -150,9 +150,13 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
     method_options = dict(settings["method"])
     method, stage = str(method_options.pop("name")), settings["stage"]["name"]
     options = dict(settings["backbone"])
-    if not _on_trunk(settings) and options.get("planes") is None:
-        options.pop("planes", None)  # so that a checkpoint says what those of version 0.1 do
-    weights, stage1 = options.pop("weights", "none"), settings["stage1"]
+    weights, stage1 = "none", settings["stage1"]
+    if not _on_trunk(settings):
+        if "weights" not in options:
+            raise ConfigError("backbone.weights is missing: give it a value, such as none")
+        weights = options.pop("weights")
+        if options.get("planes") is None:
+            options.pop("planes", None)  # so that a checkpoint says what those of version 0.1 do
     if method == "scratch" and (stage1 is not None or weights != "none"):
         raise ConfigError("method=scratch starts at random: leave out stage1 and backbone.weights")
     if method != "scratch" and stage1 is None and weights == "none":
