@@ -19,7 +19,7 @@ from av1part.cli.main import main
 from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
 from av1part.models.freeze import moved_tensors, state_sha256
-from av1part.models.trunk import NodeTrunk
+from av1part.models.node_trunk import NodeTrunk
 from av1part.stages.blocks import BlockStage
 
 from .conftest import TINY, Command
@@ -61,12 +61,14 @@ def history(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+IN_BLOCKS = "adapter.layers=[2,3,4]"
 METHODS = {
     "frozen": ("method=frozen",),
     "bottleneck": ("method=adapter",),
-    "conv1x1": ("method=adapter", "adapter=conv1x1", "adapter.placement=block"),
+    "conv1x1": ("method=adapter", "adapter=conv1x1", "adapter.placement=block", IN_BLOCKS),
     "depthwise3x3": ("method=adapter", "adapter=depthwise3x3"),
-    "lora": ("method=adapter", "adapter=lora"),
+    "lora": ("method=adapter", "adapter=lora", IN_BLOCKS),
+    "ssf": ("method=adapter", "adapter=ssf", IN_BLOCKS),
     "partial": ("method=partial",),
     "ulmfit": ("method=ulmfit", "method.unfreeze={layer4: 0, layer3: 1}"),
     "finetune": ("method=finetune", "trainer.precision=bf16-mixed"),
@@ -202,7 +204,14 @@ REFUSED = {
         ("stage=stage2", "method=partial", "method.layers=[stem]"),
         "has layer1, layer2, layer3, layer4",
     ),
-    "no BatchNorm": (("stage=stage2", "method=adapter", "adapter=ssf"), "acts after BatchNorms"),
+    "no energies": (
+        ("stage=stage2", "method=frozen", "backbone.energies=false"),
+        "with the energies of its cells: backbone.energies=true",
+    ),
+    "no block at stride 2": (
+        ("stage=stage2", "method=adapter", "adapter=ssf"),
+        "layer 1 of this backbone has no residual block",
+    ),
     "scratch": (("stage=stage2", "method=scratch"), "leave out stage1"),
 }
 

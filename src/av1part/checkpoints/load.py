@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from av1part.models.freeze import state_sha256
-from av1part.models.trunk import NodeTrunk
+from av1part.models.node_trunk import NodeTrunk
 from av1part.models.weights import check_names
 from av1part.options import MOST
 from av1part.partition import SUPERBLOCK_STAGE, Partition
@@ -241,6 +241,12 @@ def _check_inputs(what: str, stage: str, theirs: Mapping[str, Any], module: Bloc
     planes = _planes(theirs)
     if planes != _planes(module.hparams):
         raise CheckpointError(f"{what} was trained on other input planes: backbone.planes={planes}")
+    energies = _has_energies(theirs)
+    if energies != _has_energies(module.hparams):
+        raise CheckpointError(
+            f"{what} was trained with{'' if energies else 'out'} the energies of its cells: "
+            f"backbone.energies={str(energies).lower()}"
+        )
     told = theirs.get("conditioning", "none")
     in_blocks = told != "none" if stage == SUPERBLOCK_STAGE else told == "qindex_blocks"
     if in_blocks != (module.classifier.backbone.condition is not None):
@@ -259,6 +265,12 @@ def _planes(hyper_parameters: Mapping[str, Any]) -> str:
     if isinstance(planes, list):
         return f"[{','.join(map(str, planes))}]"
     return "null" if planes is None else str(planes)
+
+
+def _has_energies(hyper_parameters: Mapping[str, Any]) -> bool:
+    """Return whether a backbone is given energies, which a ResNet-18 never is."""
+    backbone = hyper_parameters.get("backbone")
+    return isinstance(backbone, Mapping) and bool(backbone.get("energies"))
 
 
 def _split_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, same_nodes: bool) -> bool:

@@ -191,8 +191,9 @@ class Superblock:
 
     kind: str = option("superblock", "the form of backbone", choices=BACKBONES)
     width: int = option(16, "channels at stride 2, and so at all", low=1, high=MOST_WIDTH)
-    depth: int = option(1, "residual blocks at each stride", low=1, high=MOST_DEPTH)
+    depth: int = option(1, "residual blocks, in proportion", low=1, high=MOST_DEPTH)
     planes: list[str] = option(list(INPUT_PLANES), f"any of {', '.join(INPUT_PLANES)}")
+    energies: bool = option(True, "give each stride the log energies of its cells")
 
 
 @dataclass

@@ -5,12 +5,12 @@ kind          what it computes                                    where (sites o
 ============  ==================================================  ===========================
 `bottleneck`  x + up(relu(down(mean of x))), the same everywhere  after a layer, or in blocks
 `conv`        x + up(relu(depthwise(down(x)))), by position       after a layer, or in blocks
-`ssf`         x (1 + scale) + shift, by channel                   after a layer's BatchNorms (*)
-`bitfit`      x + shift, by channel                               after a layer's BatchNorms (*)
+`ssf`         x (1 + scale) + shift, by channel                   after a layer's BatchNorms
+`bitfit`      x + shift, by channel                               after a layer's BatchNorms
 `lora`        conv(x) + up(down(x)) of low rank                   beside each 3x3 convolution
 ============  ==================================================  ===========================
 
-(*) Of a ResNet-18: the superblock network's trunk has no BatchNorm.
+Of the superblock network's trunk, BatchNorms are those of its residual blocks.
 
 All start as the identity, exactly or nearly so, and leave the backbone's own tensors alone: frozen
 stays frozen, and the same Stage-1 checkpoint serves every form.
@@ -183,13 +183,8 @@ def _placed(
 
 
 def _scale_shift(backbone: Backbone, level: int, *, scale: bool) -> Built:
-    if not isinstance(backbone, ResNet18):
-        raise ValueError(
-            f"adapter={'ssf' if scale else 'bitfit'} acts after BatchNorms, which "
-            "backbone=superblock does not have: use bottleneck, conv1x1 or lora"
-        )
     for index, block in enumerate(backbone.residual(level)):
-        places = ["bn1", "bn2", *(["down"] if block.downsample is not None else [])]
+        places = ["bn1", "bn2", *(["down"] if getattr(block, "downsample", None) else [])]
         for place in places:
             yield (
                 f"layer{level}_{index}_{place}",
@@ -251,17 +246,23 @@ def build_adapters(
         )
     if kind not in ADAPTERS:
         raise ValueError(f"adapter kind must be one of {', '.join(ADAPTERS)}, got {kind!r}")
-    there = [level for level in LEVELS if backbone.residual(level)]
+    there = [level for level in LEVELS if f"layer{level}" in backbone.layers()]
     if not set(layers) <= set(there):
         raise ValueError(
             f"adapter.layers={list(layers)}: this backbone has layers {there} at this node size"
         )
-    try:
-        built = [
-            pair for level in sorted(layers) for pair in ADAPTERS[kind](backbone, level, **options)
-        ]
-    except TypeError as error:
-        raise ValueError(f"adapter {kind}: {error}") from None
+    built = []
+    for level in sorted(layers):
+        try:
+            of_level = list(ADAPTERS[kind](backbone, level, **options))
+        except TypeError as error:
+            raise ValueError(f"adapter {kind}: {error}") from None
+        if not of_level:
+            raise ValueError(
+                f"adapter.layers={list(layers)}: layer {level} of this backbone has no residual "
+                "block, in which this adapter sits: leave it out"
+            )
+        built += of_level
     return nn.ModuleDict(dict(built))
 
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from av1part.models.film import StepEmbedding, film_layer, modulated
-from av1part.models.folded import convolve, convolve_trained, norm_scale
-from av1part.models.layers import LEVELS, NO_ADAPTERS, AdapterMap, Backbone, adapted
+from av1part.models.folded import convolve
+from av1part.models.layers import LEVELS, NO_ADAPTERS, AdapterMap, Backbone, adapted, convolved
 
 Stem = Literal["imagenet", "small"]
 
@@ -228,28 +228,15 @@ def _residual(
     modulate: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     """Apply torchvision's BasicBlock, with the sites of its adapters and its FiLM layer."""
-    y = _convolved(block.conv1, block.bn1, x, adapters, f"{site}_conv1", f"{site}_bn1")
+    y = convolved(block.conv1, block.bn1, x, adapters, f"{site}_conv1", f"{site}_bn1")
     y = block.relu(y if modulate is None else modulate(y))
-    y = _convolved(block.conv2, block.bn2, y, adapters, f"{site}_conv2", f"{site}_bn2")
+    y = convolved(block.conv2, block.bn2, y, adapters, f"{site}_conv2", f"{site}_bn2")
     y = adapted(y, adapters, site)
     if block.downsample is not None:
         conv, norm = block.downsample
         x = adapted(convolve(conv, norm, x), adapters, f"{site}_down")
     summed: Tensor = block.relu(y + x)
     return summed
-
-
-def _convolved(
-    conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, adapters: AdapterMap, beside: str, after: str
-) -> Tensor:
-    """Convolve and normalise; an adapter `beside` the convolution works on the same input."""
-    if beside not in adapters:
-        y = convolve(conv, norm, x)
-    elif norm.training:
-        y = norm(convolve_trained(conv, x) + adapters[beside](x))
-    else:
-        y = convolve(conv, norm, x) + adapters[beside](x) * norm_scale(norm)[:, None, None]
-    return adapted(y, adapters, after)
 
 
 def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:

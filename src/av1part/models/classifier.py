@@ -22,11 +22,11 @@ from av1part.models.backbone import ResNet18
 from av1part.models.film import conditions
 from av1part.models.freeze import Thaw
 from av1part.models.heads import QindexFiLM, build_head
-from av1part.models.layers import LAYERS, LEVELS, Backbone, adapted
+from av1part.models.layers import LAYERS, LEVELS, Backbone
 from av1part.models.network import Network
+from av1part.models.node_trunk import NodeTrunk
 from av1part.models.normalise import PixelNormalise
 from av1part.models.planes import InputPlanes
-from av1part.models.trunk import NodeTrunk
 from av1part.options import BACKBONES, CONDITIONINGS, RESNET_BACKBONE, Conditioning
 
 PARTS = ("backbone", "adapters", "conditioning", "head")
@@ -102,9 +102,13 @@ class Classifier(Network):
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
         options = dict(backbone)
-        planes = options.pop("planes", None)
+        planes, moments = options.pop("planes", None), bool(options.get("energies"))
+        if moments and planes is None:
+            raise ValueError("backbone.energies goes with backbone.planes: give planes")
         self.normalise = (
-            PixelNormalise(bit_depth) if planes is None else InputPlanes(bit_depth, planes)
+            PixelNormalise(bit_depth)
+            if planes is None
+            else InputPlanes(bit_depth, planes, moments=moments)
         )
         self.backbone = build_backbone(
             size,
@@ -220,7 +224,7 @@ class Classifier(Network):
         if cut == POOLED:
             return features
         embedded = self.backbone.embedded(qindex)
-        x = adapted(features, self.adapters, f"layer{cut}")
+        x = features if cut == 0 else self.backbone.after(cut, features, self.adapters)
         for level in LEVELS[cut:]:
             x = self.backbone.level(level, x, self.adapters, embedded)
         return self.backbone.pool(x)

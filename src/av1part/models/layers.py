@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from av1part.models.film import StepEmbedding
+from av1part.models.folded import convolve, convolve_trained, norm_scale
 
 LEVELS = (1, 2, 3, 4)
 """Numbers of the residual layers, after each of which an adapter may sit."""
@@ -27,6 +28,31 @@ NO_ADAPTERS: AdapterMap = {}
 def adapted(x: Tensor, adapters: AdapterMap, site: str) -> Tensor:
     """Apply the adapter of a site, if it has one, to features of shape (b, c, h, w)."""
     return adapters[site](x) if site in adapters else x
+
+
+def convolved(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, adapters: AdapterMap, beside: str, after: str
+) -> Tensor:
+    """Convolve and normalise.
+
+    Args:
+        conv: The convolution, without bias.
+        norm: Its BatchNorm.
+        x: Features, shape (b, c, h, w).
+        adapters: Site to adapter.
+        beside: Site of an adapter that works on the same input as the convolution.
+        after: Site after the BatchNorm.
+
+    Returns:
+        float, shape (b, c', h', w').
+    """
+    if beside not in adapters:
+        y = convolve(conv, norm, x)
+    elif norm.training:
+        y = norm(convolve_trained(conv, x) + adapters[beside](x))
+    else:
+        y = convolve(conv, norm, x) + adapters[beside](x) * norm_scale(norm)[:, None, None]
+    return adapted(y, adapters, after)
 
 
 class Backbone(nn.Module):
@@ -96,6 +122,10 @@ class Backbone(nn.Module):
             Features, shape (b, channels[level - 1], h', w').
         """
         raise NotImplementedError
+
+    def after(self, level: int, x: Tensor, adapters: AdapterMap) -> Tensor:
+        """Apply the adapter after a layer, if it has one, to the layer's features."""
+        return adapted(x, adapters, f"layer{level}")
 
     def pool(self, x: Tensor) -> Tensor:
         """Return the features of the node, (b, c), from the last map, (b, c, h, w)."""

@@ -1,6 +1,9 @@
 """Input planes: what a network sees of integer samples, beside the study's one scaled plane.
 
-Shapes: b blocks, crops or frames, h, w luma samples.
+Behind them the superblock network has moments of the samples, which it averages over the cells of
+each of its strides (see `log_energies`): what a convolution cannot square, and so hardly learns.
+
+Shapes: b blocks, crops or frames, h, w luma samples, r, q cells.
 """
 
 from __future__ import annotations
@@ -19,6 +22,15 @@ _MEAN_SIDE = 17
 PLANES_REACH = _MEAN_SIDE // 2
 """Luma samples around a sample that its planes depend on."""
 
+MOMENTS = 4
+"""Planes of moments: x, x^2, and the squared differences to the left and upper sample."""
+
+ENERGIES = MOMENTS - 1
+"""Energies of a cell: variance, and mean squared differences across and down."""
+
+_FLOOR = 0.01
+"""Energy below which cells are flat, in squared quantiser steps."""
+
 
 class InputPlanes(nn.Module):
     """Compute the planes that a network sees from integer samples; nothing else scales them.
@@ -32,12 +44,15 @@ class InputPlanes(nn.Module):
     scale: Tensor
     step: Tensor
 
-    def __init__(self, bit_depth: int, planes: Sequence[str] = INPUT_PLANES) -> None:
+    def __init__(
+        self, bit_depth: int, planes: Sequence[str] = INPUT_PLANES, *, moments: bool = False
+    ) -> None:
         """Choose the planes.
 
         Args:
             bit_depth: Bits per sample; a buffer, so that a checkpoint has it.
             planes: Names from `INPUT_PLANES`, each at most once.
+            moments: Whether `MOMENTS` planes follow, of samples in quantiser steps.
 
         Raises:
             ValueError: if there is no such plane, or none.
@@ -46,6 +61,7 @@ class InputPlanes(nn.Module):
         if not planes or len(set(planes)) < len(planes) or not set(planes) <= {*INPUT_PLANES}:
             raise ValueError(f"planes must be some of {INPUT_PLANES}, got {planes}")
         self.planes = tuple(planes)
+        self.moments = moments
         self.register_buffer("scale", torch.tensor(2.0 ** (8 - bit_depth)))
         # A coefficient has eight times the scale of a sample.
         self.register_buffer("step", torch.tensor(AC_STEPS) / 8, persistent=False)
@@ -58,7 +74,7 @@ class InputPlanes(nn.Module):
             qindex: int64 0..255, shape (b,).
 
         Returns:
-            float32, shape (b, planes, h, w), channels last.
+            float32, shape (b, planes, h, w), channels last; with moments as many planes more.
 
         Raises:
             TypeError: if `block` is not of integers.
@@ -66,6 +82,7 @@ class InputPlanes(nn.Module):
         if block.is_floating_point() or block.dtype == torch.bool:
             raise TypeError(f"samples are integers until this layer, got {block.dtype}")
         samples = block.to(self.scale.dtype)
+        step = self.step[qindex][:, None, None, None]
         planes = []
         detail = samples
         if self.planes != ("level",):
@@ -76,7 +93,9 @@ class InputPlanes(nn.Module):
             elif name == "detail":
                 planes.append(detail / 16)
             else:
-                planes.append(torch.tanh(detail / self.step[qindex][:, None, None, None]))
+                planes.append(torch.tanh(detail / step))
+        if self.moments:
+            planes.extend(_moments((samples * self.scale - 128) / step))
         return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
 
 
@@ -89,3 +108,25 @@ def _local_mean(samples: Tensor) -> Tensor:
     return functional.avg_pool2d(rows, (1, _MEAN_SIDE), stride=1, divisor_override=1) / (
         _MEAN_SIDE**2
     )
+
+
+def _moments(x: Tensor) -> tuple[Tensor, ...]:
+    """Return the moments of samples, (b, 1, h, w) each; at the edge a difference is zero."""
+    across = functional.pad(x[..., 1:] - x[..., :-1], (1, 0))
+    down = functional.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 1, 0))
+    return x, x * x, across * across, down * down
+
+
+def log_energies(moments: Tensor) -> Tensor:
+    """Return the logarithms of the energies in cells.
+
+    Args:
+        moments: Means over each cell, float, shape (b, `MOMENTS`, r, q).
+
+    Returns:
+        float32 at least, shape (b, `ENERGIES`, r, q): in squared quantiser steps, from a floor on.
+    """
+    exact = moments.to(torch.promote_types(moments.dtype, torch.float32))
+    mean, square = exact[:, :1], exact[:, 1:2]
+    variance = (square - mean * mean).clamp_min(0)
+    return 0.3 * torch.log(torch.cat((variance, exact[:, 2:]), dim=1) + _FLOOR)

@@ -67,8 +67,8 @@ def _summarise_superblock(network: SuperblockNetwork, side: int) -> list[LayerSu
 
     trunk, rows = network.backbone, []
     for stride, down, blocks in zip(trunk.strides, trunk.down, trunk.blocks, strict=True):
-        assert isinstance(down, nn.Conv2d)
-        rows.append(row(f"stride {stride}", down.out_channels, side // stride, down, blocks))
+        channels = trunk.by_stride[stride]
+        rows.append(row(f"stride {stride}", channels, side // stride, down, blocks))
     for size, channels in reversed(trunk.channels.items()):
         ways = [d[str(size)] for d in (trunk.top_down, trunk.merged) if str(size) in d]
         head = network.head[str(size)]

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from av1part.models.film import conditions
+from av1part.models.folded import convolve
 from av1part.models.network import Network
 from av1part.models.planes import PLANES_REACH, InputPlanes
-from av1part.models.trunk import BottomUp, initialise
+from av1part.models.trunk import BottomUp
 from av1part.options import CONDITIONINGS, INPUT_PLANES, Conditioning
 from av1part.partition import SIZES, Partition, Taxonomy
 
@@ -41,28 +42,28 @@ class SuperblockTrunk(BottomUp):
     """
 
     def __init__(
-        self, planes: int, *, width: int = 16, depth: int = 1, conditioned: bool = True
+        self, planes: int, *, width: int, depth: int, conditioned: bool, energies: bool
     ) -> None:
-        """Build the trunk and draw its weights.
-
-        Args:
-            planes: Input planes.
-            width: Channels at stride 2; other strides have more in proportion.
-            depth: Residual blocks at each stride.
-            conditioned: Whether the blocks take the qindex in.
-        """
+        """Build the trunk; as `BottomUp`."""
         super().__init__(
-            planes, width=width, depth=depth, conditioned=conditioned, coarsest=SUPERBLOCK
+            planes,
+            width=width,
+            depth=depth,
+            conditioned=conditioned,
+            energies=energies,
+            coarsest=SUPERBLOCK,
         )
         channels = self.by_stride
         self.channels = {size: channels[size] for size in SIZES}
         self.top_down = nn.ModuleDict(
             {str(s): nn.Conv2d(channels[2 * s], channels[s], 1) for s in SIZES[:-1]}
         )
-        self.merged = nn.ModuleDict(
-            {str(s): nn.Conv2d(channels[s], channels[s], 3, padding=1) for s in SIZES[:-1]}
-        )
-        initialise([*self.down, *self.top_down.values(), *self.merged.values()])
+        self.merged = nn.ModuleDict({str(s): Merged(channels[s]) for s in SIZES[:-1]})
+        for layer in self.top_down.values():
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
     @property
     def reach(self) -> int:
@@ -74,7 +75,8 @@ class SuperblockTrunk(BottomUp):
         """Compute the maps.
 
         Args:
-            planes: float, shape (b, p, h, w), both a multiple of `SUPERBLOCK`.
+            planes: float, shape (b, p, h, w), both a multiple of `SUPERBLOCK`; behind the planes
+                their moments, with energies.
             qindex: int64 0..255, shape (b,).
 
         Returns:
@@ -83,14 +85,29 @@ class SuperblockTrunk(BottomUp):
         embedded = None if self.condition is None else self.condition(qindex)
         x, maps = planes, {}
         for stride in self.strides:
-            x = maps[stride] = self.step(stride, x, embedded)
+            x = self.step(stride, x, embedded)
+            maps[stride], _ = self.split(x)
+        x = maps[SIZES[-1]]
         seen = {SIZES[-1]: x}
         for size in reversed(SIZES[:-1]):
             above = functional.interpolate(self.top_down[str(size)](x), scale_factor=2.0)
-            x = maps[size] + above
-            x = torch.relu(x + self.merged[str(size)](torch.relu(x)))
-            seen[size] = x
+            x = seen[size] = self.merged[str(size)](maps[size] + above)
         return seen
+
+
+class Merged(nn.Module):
+    """A residual 3x3 convolution with BatchNorm, where the way back down meets the way up."""
+
+    def __init__(self, channels: int) -> None:
+        """Build it for maps of so many channels."""
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the shape of `x`, (b, c, h, w)."""
+        return torch.relu(x + convolve(self.conv, self.bn, torch.relu(x)))
 
 
 class SuperblockNetwork(Network):
@@ -104,6 +121,7 @@ class SuperblockNetwork(Network):
         width: int = 16,
         depth: int = 1,
         planes: Sequence[str] = INPUT_PLANES,
+        energies: bool = True,
         conditioning: Conditioning = "qindex",
     ) -> None:
         """Build the network.
@@ -112,8 +130,9 @@ class SuperblockNetwork(Network):
             taxonomy: Which types there are; of these, a size has those that AV1 allows it.
             bit_depth: Bits per sample.
             width: Channels at stride 2, see `SuperblockTrunk`.
-            depth: Residual blocks at each stride.
+            depth: Residual blocks at stride 4, see `BottomUp`.
             planes: Input planes, names from `INPUT_PLANES`.
+            energies: Whether each stride is given the energies of its cells.
             conditioning: `qindex` (here the same as `qindex_blocks`) puts FiLM layers into the
                 blocks; the plane `steps` depends on the qindex in any case.
 
@@ -125,12 +144,13 @@ class SuperblockNetwork(Network):
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning must be one of {CONDITIONINGS}, got {conditioning!r}")
         self.types = {size: list(map(int, taxonomy.at(size).partitions)) for size in SIZES}
-        self.normalise = InputPlanes(bit_depth, planes)
+        self.normalise = InputPlanes(bit_depth, planes, moments=energies)
         self.backbone = SuperblockTrunk(
             len(self.normalise.planes),
             width=width,
             depth=depth,
             conditioned=conditioning != "none",
+            energies=energies,
         )
         self.head = nn.ModuleDict(
             {
@@ -168,12 +188,7 @@ class SuperblockNetwork(Network):
             (b, 10, r, q); minus infinity, so probability zero, where AV1 or the taxonomy has no
             such type. Nodes over the edge of the frame have logits, too.
         """
-        height, width = block.shape[-2:]
-        planes = self.normalise(block, qindex)
-        pad = (0, -width % SUPERBLOCK, 0, -height % SUPERBLOCK)
-        if any(pad):
-            planes = functional.pad(planes, pad, mode="replicate")
-        maps = self.backbone(planes, qindex)
+        maps = self.backbone(self.normalise(_whole_superblocks(block), qindex), qindex)
         return {size: self._logits(size, maps[size]) for size in SIZES}
 
     def _logits(self, size: int, x: Tensor) -> Tensor:
@@ -182,3 +197,13 @@ class SuperblockNetwork(Network):
         all_types: Tensor = logits.new_full((len(x), len(Partition), *x.shape[2:]), float("-inf"))
         all_types[:, self.types[size]] = logits
         return all_types
+
+
+def _whole_superblocks(block: Tensor) -> Tensor:
+    """Repeat the last row and column of (b, 1, h, w) samples up to whole superblocks."""
+    for axis in (2, 3):
+        length = block.shape[axis]
+        if length % SUPERBLOCK:
+            padded = torch.arange(length + -length % SUPERBLOCK, device=block.device)
+            block = block.index_select(axis, padded.clamp(max=length - 1))
+    return block

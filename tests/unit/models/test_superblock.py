@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av1part.models.planes import InputPlanes
+from av1part.models.planes import MOMENTS, InputPlanes, log_energies
 from av1part.models.summary import count_parameters
 from av1part.models.superblock import SuperblockNetwork
 from av1part.models.trunk import STRIDES
@@ -26,7 +26,7 @@ def network(*, bit_depth: int = 8, types: str = "v6_1to4", **options: Any) -> Su
         taxonomy=taxonomy(types), bit_depth=bit_depth, **({"width": 2} | options)
     ).eval()
     for name, parameter in built.named_parameters():
-        if "conv2" in name or "film" in name:
+        if "bn2" in name or "film" in name:
             torch.nn.init.normal_(parameter, std=0.2)
     return built
 
@@ -49,10 +49,36 @@ def test_planes_are_what_their_names_say() -> None:
     np.testing.assert_allclose(steps, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("bits", [8, 10])
+def test_energies_are_those_of_each_cell(bits: int) -> None:
+    """Carried from stride to stride, against sums over each cell's samples."""
+    block, qindex = noise(64, 128, bits), torch.tensor([150])
+    carried = InputPlanes(bits, moments=True)(block, qindex)[:, -MOMENTS:]
+    luma = block[0, 0].double().numpy() / 2 ** (bits - 8) * 8 / AC_STEPS[150]
+    across, down = np.zeros_like(luma), np.zeros_like(luma)
+    across[:, 1:], down[1:] = np.diff(luma, axis=1) ** 2, np.diff(luma, axis=0) ** 2
+    for stride in STRIDES:
+        carried = torch.nn.functional.avg_pool2d(carried, 2)
+
+        def cells(plane: np.ndarray[Any, Any], side: int = stride) -> np.ndarray[Any, Any]:
+            return plane.reshape(64 // side, side, 128 // side, side).swapaxes(1, 2)
+
+        found = log_energies(carried)[0].double().numpy()
+        expected = [cells(luma).var((2, 3)), *(cells(e).mean((2, 3)) for e in (across, down))]
+        np.testing.assert_allclose(found, 0.3 * np.log(np.array(expected) + 0.01), atol=2e-4)
+
+
+def test_without_energies_no_layer_takes_them() -> None:
+    built = network(energies=False)
+    assert not any("energies" in name for name in built.state_dict())
+    assert built.normalise(noise(64, 64), torch.tensor([9])).shape[1] == len(built.normalise.planes)
+
+
 def test_ten_bits_of_the_same_picture_give_the_same_planes() -> None:
     block, qindex = noise(24, 24), torch.tensor([99])
     ten = block.to(torch.int16) * 4
-    torch.testing.assert_close(InputPlanes(10)(ten, qindex), InputPlanes(8)(block, qindex))
+    both = (InputPlanes(10, moments=True)(ten, qindex), InputPlanes(8, moments=True)(block, qindex))
+    torch.testing.assert_close(*both)
 
 
 def test_steps_are_the_standards() -> None:
@@ -74,8 +100,8 @@ def test_scaled_samples_are_refused() -> None:
 
 def test_default_size_is_the_documented_one() -> None:
     built = SuperblockNetwork(taxonomy=taxonomy("v6_1to4"), bit_depth=8)
-    assert count_parameters(built) == 451_402
-    assert built.reach == 373
+    assert count_parameters(built) == 681_506
+    assert built.reach == 513
     grouped = [p for group in built.parameter_groups().values() for p in group]
     assert {id(p) for p in grouped} == {id(p) for p in built.parameters()}
     assert len(grouped) == len(list(built.parameters()))
@@ -157,7 +183,7 @@ def test_same_input_same_bits() -> None:
 
 
 def test_qindex_changes_the_answer_by_film_alone() -> None:
-    built = network(planes=["level"])
+    built = network(planes=["level"], energies=False)
     block = noise(64, 64)
     low, high = (built(block, torch.tensor([q])) for q in (20, 220))
     assert not torch.equal(low[16], high[16])

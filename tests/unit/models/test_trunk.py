@@ -14,15 +14,15 @@ from av1part.models.classifier import POOLED, Classifier
 from av1part.models.folded import folded_inference
 from av1part.models.freeze import moved_tensors, thaw_epochs
 from av1part.models.layers import LAYERS
+from av1part.models.node_trunk import NodeTrunk
 from av1part.models.normalise import PixelNormalise
 from av1part.models.planes import PLANES_REACH, InputPlanes
 from av1part.models.summary import count_parameters
 from av1part.models.superblock import SuperblockNetwork
-from av1part.models.trunk import NodeTrunk
 from av1part.options import INPUT_PLANES
 from av1part.partition import SIZES, taxonomy
 
-TRUNK = {"kind": "superblock", "width": 4, "planes": list(INPUT_PLANES)}
+TRUNK = {"kind": "superblock", "width": 4, "planes": list(INPUT_PLANES), "energies": True}
 RESNET = {"width": 8, "se": True, "attention": True}
 BACKBONES = {"resnet18": RESNET, "superblock": TRUNK}
 QINDEX = torch.tensor([20, 80, 128, 172, 220, 255])
@@ -45,7 +45,7 @@ def classifier(backbone: dict[str, Any], *, shaken: bool = False, **options: Any
 
 def shake(model: Any) -> Any:
     for name, parameter in model.named_parameters():
-        if ".conv2." in name or "film" in name or "adapters" in name:
+        if ".bn2." in name or "film" in name or "adapters" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return model
 
@@ -77,13 +77,20 @@ def test_the_stem_gets_the_planes_that_were_asked_for(kind: str, planes: list[st
 
     model.backbone.stem = watched  # type: ignore[method-assign]
     model(blocks(), QINDEX)
-    assert torch.equal(seen[0], InputPlanes(8, planes)(blocks(), QINDEX))
+    expected = InputPlanes(8, planes, moments=kind == "superblock")
+    assert torch.equal(seen[0], expected(blocks(), QINDEX))
+
+
+def blind(kind: str) -> dict[str, Any]:
+    """A backbone whose input does not depend on the qindex."""
+    without = {"energies": False} if kind == "superblock" else {}
+    return {**BACKBONES[kind], "planes": ["level", "detail"], **without}
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_film_in_the_blocks_begins_as_the_identity(kind: str, frozen: bool) -> None:
-    backbone = {**BACKBONES[kind], "planes": ["level", "detail"]}  # which know no qindex
+    backbone = blind(kind)
     model = classifier(backbone).eval()
     plain = classifier(backbone, conditioning="none").eval()
     own = plain.state_dict()
@@ -96,7 +103,7 @@ def test_film_in_the_blocks_begins_as_the_identity(kind: str, frozen: bool) -> N
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_film_in_the_blocks_tells_qindexes_apart_folded_or_not(kind: str) -> None:
-    model = classifier({**BACKBONES[kind], "planes": ["level"]}, shaken=True).eval()
+    model = classifier(blind(kind), shaken=True).eval()
     with torch.inference_mode():
         low, high = (model(blocks(), torch.full_like(QINDEX, q)) for q in (20, 220))
         with folded_inference():
@@ -118,12 +125,12 @@ def test_each_layer_has_the_strides_of_the_table(size: int) -> None:
     assert backbone.layer_of("condition.0.weight") == backbone.layers()[0]
 
 
-DOCUMENTED = {8: (55_504, 40), 16: (124_776, 80), 32: (217_256, 160), 64: (358_456, 320)}
+DOCUMENTED = {8: (82_704, 56), 16: (273_776, 160), 32: (445_680, 288), 64: (588_400, 448)}
 
 
 def test_counts_and_margins_are_the_documented_ones() -> None:
     for size, (parameters, margin) in DOCUMENTED.items():
-        trunk = NodeTrunk(size=size, planes=3)
+        trunk = NodeTrunk(size=size, planes=3, energies=True)
         assert (count_parameters(trunk), margin_of(trunk)) == (parameters, margin)
     plain = count_parameters(ResNet18())
     assert count_parameters(ResNet18(conditioned=True)) - plain == 126_784
@@ -172,6 +179,8 @@ def test_a_node_has_the_features_of_the_superblock_networks_own_map(size: int, d
         x, embedded = network.normalise(frame, qindex), network.backbone.condition(qindex)
         for stride in backbone.strides:
             x = network.backbone.step(stride, x, embedded)
+        x, moments = network.backbone.split(x)
+        assert moments is not None
         expected = x[:, :, away // size + 1, away // size]
         scale = float(expected.abs().max())
         torch.testing.assert_close(features(away), expected, rtol=1e-4, atol=1e-5 * scale)
@@ -230,7 +239,7 @@ def test_film_is_frozen_with_its_layer(kind: str, size: int, method: str) -> Non
         (16, "partial", {"layers": ["layer1"]}, None, None),
         (64, "partial", {"layers": ["layer1"]}, None, 0),
         (16, "adapter", {}, {"kind": "bottleneck", "layers": [1, 2, 3, 4]}, 1),
-        (16, "adapter", {}, {"kind": "lora", "layers": [1, 2, 3, 4]}, None),
+        (16, "adapter", {}, {"kind": "lora", "layers": [2, 3, 4]}, 1),
         (16, "adapter", {}, {"kind": "lora", "layers": [3]}, 2),
         (8, "adapter", {}, {"kind": "conv", "layers": [4], "placement": "block"}, 3),
     ],
@@ -255,7 +264,9 @@ def test_the_cut_is_where_training_begins(
         {"kind": "bottleneck", "layers": [1, 2, 3, 4]},
         {"kind": "bottleneck", "layers": [2, 4], "placement": "block"},
         {"kind": "conv", "layers": [1, 2], "kernel": 3},
-        {"kind": "lora", "layers": [1, 2, 3, 4], "rank": 2},
+        {"kind": "lora", "layers": [2, 3, 4], "rank": 2},
+        {"kind": "ssf", "layers": [2, 4]},
+        {"kind": "bitfit", "layers": [3]},
     ],
 )
 def test_adapters_in_the_trunk_begin_as_the_identity_and_get_gradients(
@@ -278,8 +289,8 @@ def test_adapters_in_the_trunk_begin_as_the_identity_and_get_gradients(
 @pytest.mark.parametrize(
     ("size", "adapter", "named"),
     [
-        (16, {"kind": "ssf", "layers": [4]}, "adapter=ssf acts after BatchNorms"),
-        (16, {"kind": "bitfit", "layers": [4]}, "adapter=bitfit acts after BatchNorms"),
+        (16, {"kind": "ssf", "layers": [1, 4]}, "layer 1 of this backbone has no residual block"),
+        (16, {"kind": "lora", "layers": [1]}, "layer 1 of this backbone has no residual block"),
         (8, {"kind": "bottleneck", "layers": [1, 2]}, r"this backbone has layers \[2, 3, 4\]"),
     ],
 )
