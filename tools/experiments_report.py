@@ -11,6 +11,13 @@ Of another experiment's tables the mark names its folder too, `exp11a/all/compar
 A folder of `av1part encode` gets a table an anchor, `full/cpu1_sb64`, one by measure of quality,
 `full/cpu1_sb64-qualities`, and the plot of both.
 
+A folder of `av1part compare` gets the tables and reliability diagrams of its report, such as
+`gb82-a/scores-16` and `gb82-a/seeds-stage2-weights`, and where predictors are called after their
+number of training pictures (`net_13`, `net_25`) `curve-a/learning-curve` with its plot.
+
+A `ties.csv` of tools/near_ties.py gets `ties/near-ties`, and of each predictor
+`ties/accuracy-NAME`.
+
 A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
 table of means and paired tests against its first variant by its first figure.
 
@@ -32,9 +39,12 @@ import polars as pl
 
 from av1part.metrics.statistics import against_baseline, mean_of
 from av1part.report import write_report
+from av1part.report.chapters.compared import compared_tables, reliability_picture
 from av1part.report.chapters.encodes_tables import qualities_table, savings_table
+from av1part.report.chapters.learning_curve import curve_figure
 from av1part.report.chapters.sweep import sweep_figures, sweep_tables
 from av1part.report.chapters.sweep_tables import difference_cells
+from av1part.report.chapters.ties import ties_tables
 from av1part.report.draw.pareto import pareto_figure
 from av1part.report.draw.svg import to_svg
 from av1part.report.published import RUNS
@@ -44,7 +54,9 @@ from av1part.report.render.markdown import table_markdown
 from av1part.report.render.tables import Table, percent, table
 from av1part.report.savings import compare
 from av1part.report.sweep import Sweep, load_sweep
+from av1part.runs.compared import PICTURES_FILE, read_compared
 from av1part.runs.encodes import PLAN_FILE, read_encodes
+from av1part.runs.ties import TIES_FILE, read_ties
 from av1part.system.errors import Av1partError, ReportError
 from av1part.system.files import slug, write_text
 
@@ -87,16 +99,37 @@ def write_encodes(folder: Path) -> dict[str, Table]:
     Returns:
         The tables by name.
     """
-    for made in ("tables", "figures"):
-        shutil.rmtree(folder / made, ignore_errors=True)
+    comparisons = {slug(c.anchor.name): c for c in compare(read_encodes(folder))}
     tables = {}
-    for comparison in compare(read_encodes(folder)):
-        anchor = slug(comparison.anchor.name)
+    for anchor, comparison in comparisons.items():
         tables[anchor] = savings_table(comparison)
         tables[f"{anchor}-qualities"] = qualities_table(comparison)
+    write_tables(folder, tables)
+    for anchor, comparison in comparisons.items():
         write_text(folder / "figures" / f"pareto-{anchor}.svg", to_svg(pareto_figure(comparison)))
-    for name, result in tables.items():
-        write_table(result, folder, name, folder.name)
+    return tables
+
+
+def write_compared(folder: Path) -> dict[str, Table]:
+    """Write the tables and figures of a comparison of predictors below its folder.
+
+    Returns:
+        The tables by name.
+    """
+    compared = read_compared(folder)
+    tables = write_tables(folder, compared_tables(compared))
+    write_text(folder / "figures" / "reliability.svg", reliability_picture(compared).svg)
+    if (curve := curve_figure(compared)) is not None:
+        write_text(folder / "figures" / "learning-curve.svg", to_svg(curve))
+    return tables
+
+
+def write_tables(folder: Path, tables: dict[str, Table]) -> dict[str, Table]:
+    """Write tables below a folder, in place of what was made there before, and return them."""
+    for made in ("tables", "figures"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    for name, each in tables.items():
+        write_table(each, folder, name, folder.name)
     return tables
 
 
@@ -208,12 +241,18 @@ def report(root: Path, pages: Path | None) -> None:
         tables |= {f"{place}/{name}": result for name, result in results.items()}
         if pages is not None:
             print("report:", write_report([root / place], pages / place).html)
-    for plan in sorted(root.rglob(PLAN_FILE)):
-        place = plan.parent.relative_to(root).as_posix()
-        made = write_encodes(plan.parent)
-        tables |= {f"{place}/{name}": result for name, result in made.items()}
-        if pages is not None:
-            print("report:", write_report([plan.parent], pages / place).html)
+    for told_by, write in ((PLAN_FILE, write_encodes), (PICTURES_FILE, write_compared)):
+        for folder in sorted(file.parent for file in root.rglob(told_by)):
+            place = folder.relative_to(root).as_posix()
+            made = write(folder)
+            tables |= {f"{place}/{name}": result for name, result in made.items()}
+            if pages is not None:
+                print("report:", write_report([folder], pages / place).html)
+    for file in sorted(root.rglob(TIES_FILE)):
+        if file.parent.name != "tables":
+            place = file.parent.relative_to(root).as_posix()
+            made = write_tables(file.parent, ties_tables(read_ties(file)))
+            tables |= {f"{place}/{name}": result for name, result in made.items()}
     for file in sorted(root.rglob("scores.csv")):
         if file.parent.name != "tables":
             place = file.parent.relative_to(root).as_posix()

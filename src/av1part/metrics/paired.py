@@ -13,7 +13,7 @@ Shapes: g pictures, r resamples, w sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +87,26 @@ class Resampled:
             {name: score(resamples) for name, score in scores.items()},
             {name: score(others) for name, score in scores.items()},
             bootstrap,
+        )
+
+    @classmethod
+    def mean(cls, members: Sequence[Resampled]) -> Resampled:
+        """Average the scores of several predictors, such as seeds of one training.
+
+        Args:
+            members: At least one, all of the same pictures and resamples.
+
+        Returns:
+            The mean of each score on all pictures, on each resample, and without each picture:
+            intervals and tests of it are over pictures, and take the members as they are.
+        """
+
+        def averaged(name: str) -> dict[str, Any]:
+            parts = [getattr(member, name) for member in members]
+            return {score: sum(part[score] for part in parts) / len(parts) for score in parts[0]}
+
+        return cls(
+            averaged("estimate"), averaged("draws"), averaged("without"), members[0].bootstrap
         )
 
     @property

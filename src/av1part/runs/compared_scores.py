@@ -78,6 +78,41 @@ def scores_of(
     )
 
 
+def resampled_at(
+    table: pl.DataFrame, size: int, bootstrap: Bootstrap | None = None
+) -> dict[str, Resampled]:
+    """Compute the scores of each predictor that has a node size, with their resamples.
+
+    Args:
+        table: Columns of `PICTURE_SCHEMA`.
+        size: The node size.
+        bootstrap: How pictures are resampled.
+
+    Returns:
+        By predictor, each of the scores `SCORES`.
+    """
+    sums = _picture_sums(table.filter(pl.col("size") == size))
+    return {name: Resampled.of(own, SCORES, bootstrap) for name, own in sums.items()}
+
+
+def resampled_stage2(
+    table: pl.DataFrame, decision: str, bootstrap: Bootstrap | None = None
+) -> dict[str, Resampled]:
+    """Compute the scores of Stage 2 of each predictor that has it, with their resamples.
+
+    Args:
+        table: Columns of `PICTURE_SCHEMA`.
+        decision: One of `DECISIONS`.
+        bootstrap: How pictures are resampled.
+
+    Returns:
+        By predictor: accuracy, macro-F1, and `f1_` of each class.
+    """
+    rows = table.filter(pl.col("stage2_argmax").list.sum() > 0)
+    matrices = _stage2_matrices(rows, decision)
+    return {name: Resampled.of(own, _STAGE2_SCORES, bootstrap) for name, own in matrices.items()}
+
+
 def _of_predictors(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return the rows of each predictor, in the order of the table."""
     groups = rows.group_by("predictor", maintain_order=True)
@@ -98,11 +133,23 @@ def _vectors(rows: pl.DataFrame) -> NDArray[np.float64]:
     return np.concatenate(parts, axis=1)
 
 
-def _size_scores(rows: pl.DataFrame, against: str, bootstrap: Bootstrap) -> dict[str, Any]:
-    vectors = {name: _vectors(of) for name, of in _of_predictors(rows).items()}
-    pictures = {
-        name: _by(of, "picture", vectors[name])[0] for name, of in _of_predictors(rows).items()
+def _picture_sums(rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Return the sums of each picture, (g, w), by predictor."""
+    return {name: _by(of, "picture", _vectors(of))[0] for name, of in _of_predictors(rows).items()}
+
+
+def _stage2_matrices(rows: pl.DataFrame, decision: str) -> dict[str, NDArray[np.int64]]:
+    """Return the confusion matrices of each picture, (g, k, k), by predictor that has them."""
+    column, k = f"stage2_{decision}", len(STAGE2.class_names)
+    return {
+        name: _by(of, "picture", np.asarray(of[column].to_list()).reshape(-1, k, k))[0]
+        for name, of in _of_predictors(rows).items()
+        if of[column].null_count() == 0
     }
+
+
+def _size_scores(rows: pl.DataFrame, against: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    pictures = _picture_sums(rows)
     resampled = {name: Resampled.of(sums, SCORES, bootstrap) for name, sums in pictures.items()}
     differences = compare_with(resampled, against) if against in resampled else {}
     support = part_of(next(iter(pictures.values())), "confusion").sum(-1)
@@ -126,7 +173,7 @@ def _size_scores(rows: pl.DataFrame, against: str, bootstrap: Bootstrap) -> dict
                 "confidence": _listed(bins.confidence),
                 "accuracy": _listed(bins.accuracy),
             },
-            "by_qindex": _by_qindex(of, vectors[name]),
+            "by_qindex": _by_qindex(of),
         }
         if name in differences:
             record["difference"] = _differences(differences[name])
@@ -139,19 +186,13 @@ _BIN_SUMS = ("confidence", "correct")
 
 def _stage2_scores(rows: pl.DataFrame, against: str, bootstrap: Bootstrap) -> dict[str, Any]:
     names, k = STAGE2.class_names, len(STAGE2.class_names)
-    scores: dict[str, Score] = dict(METRICS)
-    scores |= {f"f1_{name}": _class_f1(index) for index, name in enumerate(names)}
     support = np.zeros((0, k), np.int64)
     found: dict[str, dict[str, Any]] = {}
-    of_predictors = _of_predictors(rows)
     for decision in DECISIONS:
-        column = f"stage2_{decision}"
-        matrices = {
-            name: _by(of, "picture", np.asarray(of[column].to_list()).reshape(-1, k, k))[0]
-            for name, of in of_predictors.items()
-            if of[column].null_count() == 0
+        matrices = _stage2_matrices(rows, decision)
+        resampled = {
+            n: Resampled.of(sums, _STAGE2_SCORES, bootstrap) for n, sums in matrices.items()
         }
-        resampled = {n: Resampled.of(sums, scores, bootstrap) for n, sums in matrices.items()}
         differences = compare_with(resampled, against) if against in resampled else {}
         for name, sums in matrices.items():
             support = sums.sum(-1)
@@ -176,6 +217,12 @@ def _class_f1(index: int) -> Score:
     return lambda matrices: f1_from_confusion(matrices)[..., index]
 
 
+_STAGE2_SCORES: Mapping[str, Score] = {
+    **METRICS,
+    **{f"f1_{name}": _class_f1(index) for index, name in enumerate(STAGE2.class_names)},
+}
+
+
 def _constant(support: NDArray[Any], names: Any, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return the scores of the constant answer that is best on these nodes, (g, k)."""
     best = best_constant(support.sum(0))
@@ -183,8 +230,8 @@ def _constant(support: NDArray[Any], names: Any, bootstrap: Bootstrap) -> dict[s
     return {"class": names[best], **_intervals(resampled)}
 
 
-def _by_qindex(rows: pl.DataFrame, vectors: NDArray[np.float64]) -> dict[str, dict[str, Any]]:
-    sums, qindexes = _by(rows, "qindex", vectors)
+def _by_qindex(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    sums, qindexes = _by(rows, "qindex", _vectors(rows))
     return {
         str(qindex): {
             "nodes": int(part_of(own, "nodes")),

@@ -14,11 +14,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from av1part.data.store.splits import read_split_list
 from av1part.report.chapters.sweep import sweep_tables
 from av1part.report.render.csv import table_csv
 from av1part.report.render.tables import table
 from av1part.report.sweep import load_sweep
-from av1part.system.errors import ReportError
+from av1part.system.errors import ConfigError, ReportError
+
+from ...conftest import load_file
 
 ROOT = Path(__file__).resolve().parents[3] / "experiments"
 PUBLISHED = sorted(file.parent for file in ROOT.rglob("runs.jsonl"))
@@ -157,6 +160,43 @@ def test_only_figures_that_a_page_shows_are_tracked() -> None:
     }
     assert tracked == shown
     assert all((ROOT / picture).is_file() for picture in shown)
+
+
+def test_near_ties_are_summed_up(experiments_tool: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "x/ties"
+    folder.mkdir(parents=True)
+    (folder / "ties.csv").write_text(
+        "picture,qindex,size,band,nodes,right_net\n"
+        "a,80,16,0.1,1,0\na,80,16,clear,3,3\nb,80,16,clear,4,2\n"
+    )
+    (tmp_path / "x/README.md").write_text(
+        "<!-- ties/near-ties 16x16 Below 0.1 % --><!-- end -->\n"
+        "<!-- ties/accuracy-net 16x16 Clear --><!-- end -->\n"
+    )
+    experiments_tool.report(tmp_path, None)
+    experiments_tool.report(tmp_path, None)  # its tables are no results
+    assert re.findall(r"-->(.*)<!--", (tmp_path / "x/README.md").read_text()) == ["12.50", "71.43"]
+
+
+def test_subsets_of_the_corpus_are_nested() -> None:
+    tool = load_file(ROOT / "predictor/subsets.py")
+    lists = {count: read_split_list(tool_list(count)) for count in tool.COUNTS}
+    assert list(lists) == [13, 25, 50, 100, 205]
+    kept: set[str] = set()
+    for count, listed in lists.items():
+        train = {name for name, split in listed.items() if split == "train"}
+        assert len(train) == count
+        assert kept < train
+        kept = train
+        assert listed == tool.subset(lists[205], count)
+        assert sum(split == "val" for split in listed.values()) == 41
+        assert listed.keys() == lists[205].keys()
+    with pytest.raises(ConfigError, match="has 205 training pictures, 206"):
+        tool.subset(lists[205], 206)
+
+
+def tool_list(count: int) -> Path:
+    return ROOT / f"predictor/splits/train-{count}.csv"
 
 
 def test_other_comments_are_left_alone(experiments_tool: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,27 @@ SHARPNESS = {"net": 6.0, "trees": 3.0, "prior": 0.5}
 CLASSES = list(STAGE2.classes.values())
 
 
-def write_compared_example(folder: Path, pictures: int = 6, *, weighted: bool = True) -> Path:
+def write_compared_example(
+    folder: Path,
+    pictures: int = 6,
+    *,
+    weighted: bool = True,
+    sharpness: Mapping[str, float] = SHARPNESS,
+) -> Path:
+    """Write a folder whose first predictor the others are compared with."""
     rng, rows = np.random.default_rng(4), []
     for picture in range(pictures):
         for qindex in (80, 200):
             for size in (16, 64):
                 labels = rng.choice(8, 40, p=[0.3, 0.1, 0.1, 0.3, 0.05, 0.05, 0.05, 0.05])
                 noise = rng.gumbel(size=(40, 8))
-                for name, sharpness in SHARPNESS.items():
-                    logits = noise + sharpness * np.eye(8)[labels] * rng.random((40, 1))
+                for name, own in sharpness.items():
+                    logits = noise + own * np.eye(8)[labels] * rng.random((40, 1))
                     rows.append(row(f"p{picture}", qindex, name, size, logits, labels, weighted))
     columns = {k: pl.Series(k, [r[k] for r in rows]).cast(d) for k, d in PICTURE_SCHEMA.items()}
     table = pl.DataFrame(columns)
     folder.mkdir(parents=True)
-    write_compared(folder, record(pictures, weighted), table)
+    write_compared(folder, record(pictures, weighted, list(sharpness)), table)
     return folder
 
 
@@ -63,7 +71,7 @@ def row(
     return values
 
 
-def record(pictures: int, weighted: bool) -> dict[str, Any]:
+def record(pictures: int, weighted: bool, names: Sequence[str]) -> dict[str, Any]:
     domain = {"sizes": [16, 64], "qindexes": [80, 200], "bit_depths": [8], "one_to_four": False}
     weights = {"weights": {"SPLIT": 1.0, "RECT": 1.0, "AB": 2.0}, "macro_f1": 0.5}
     return {
@@ -81,11 +89,11 @@ def record(pictures: int, weighted: bool) -> dict[str, Any]:
             "views": 2 * pictures,
             "qindexes": [80, 200],
         },
-        "against": "net",
+        "against": names[0],
         "predictors": {
             name: {"kind": name, "domain": domain, "seconds": 0.1}
             | ({"file": f"{name}.av1part", "sha256": "b" * 64} if name != "prior" else {})
-            for name in SHARPNESS
+            for name in names
         },
         "left_out": {"16": {"nodes": {"HORZ_4": 12, "VERT_4": 3}, "lacking": ["trees", "prior"]}},
         "floor": 1e-12,
@@ -93,7 +101,7 @@ def record(pictures: int, weighted: bool) -> dict[str, Any]:
         "bootstrap": {},
         "weights": {
             "fitted_on": {"dataset": "other"},
-            "predictors": dict.fromkeys(SHARPNESS, weights),
+            "predictors": dict.fromkeys(names, weights),
         }
         if weighted
         else None,

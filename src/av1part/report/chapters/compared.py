@@ -9,6 +9,8 @@ import numpy as np
 from av1part.metrics.calibration import Reliability, reliability_of
 from av1part.report.chapters import compared_tables as tables
 from av1part.report.chapters.common import joined
+from av1part.report.chapters.compared_seeds import seeds_tables, sizes_table
+from av1part.report.chapters.learning_curve import curve_table
 from av1part.report.draw.reliability import reliability_panels
 from av1part.report.render.document import (
     Chapter,
@@ -16,11 +18,12 @@ from av1part.report.render.document import (
     Facts,
     Headline,
     Item,
+    Picture,
     Prose,
     Section,
     picture,
 )
-from av1part.report.render.tables import count, p_text, percent
+from av1part.report.render.tables import Table, count, p_text, percent
 from av1part.runs.compared import Compared
 from av1part.runs.fields import Fields
 
@@ -55,7 +58,8 @@ def compared_document(compared: Compared) -> Document:
             for size in sizes
         ),
         *_stage2(compared),
-        Section("Calibration", (_reliability(compared, sizes),)),
+        *_seeds(compared),
+        Section("Calibration", (reliability_picture(compared),)),
         Section("Sets", tuple(tables.sets_table(compared, size) for size in sizes)),
         Section("By quantiser", tuple(tables.qindex_table(compared, size) for size in sizes)),
         Section("What was scored", (_facts(compared), tables.predictors_table(compared))),
@@ -71,6 +75,37 @@ def _stage2(compared: Compared) -> tuple[Section, ...]:
         return ()
     found = joined(tables.stage2_table(compared), tables.stage2_differences(compared))
     return (Section("Stage 2", found),)
+
+
+def _seeds(compared: Compared) -> tuple[Section, ...]:
+    found = tuple(seeds_tables(compared).values())
+    return (Section("Over seeds", found),) if found else ()
+
+
+def compared_tables(compared: Compared) -> dict[str, Table]:
+    """Return the tables of the report, and of a learning curve, by name.
+
+    Args:
+        compared: The folder.
+
+    Returns:
+        `sizes`; `scores-SIZE`, `differences-SIZE`, `sets-SIZE` and `qindex-SIZE` of each size;
+        `stage2`, `stage2-differences`, `predictors`, those of `seeds_tables`, and
+        `learning-curve`, as far as there are such.
+    """
+    found: dict[str, Table | None] = {"sizes": sizes_table(compared)}
+    for size in compared.record.children("sizes"):
+        found[f"scores-{size}"] = tables.scores_table(compared, size)
+        found[f"differences-{size}"] = tables.differences_table(compared, size)
+        found[f"sets-{size}"] = tables.sets_table(compared, size)
+        found[f"qindex-{size}"] = tables.qindex_table(compared, size)
+    if compared.record.get("stage2") is not None:
+        found["stage2"] = tables.stage2_table(compared)
+        found["stage2-differences"] = tables.stage2_differences(compared)
+    found["predictors"] = tables.predictors_table(compared)
+    found |= seeds_tables(compared)
+    found["learning-curve"] = curve_table(compared)
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _pictures(compared: Compared) -> str:
@@ -138,13 +173,14 @@ def _caveats(compared: Compared) -> Iterator[str]:
         yield f"Intervals come from {pictures} pictures only: with so few they are too narrow."
 
 
-def _reliability(compared: Compared, sizes: list[str]) -> Item:
+def reliability_picture(compared: Compared) -> Picture:
+    """Draw the reliability diagrams of all sizes and predictors."""
     panels = {
         f"{size}x{size}": {
             name: _bins(own.child("reliability"))
             for name, own in tables.of_size(compared, size).items()
         }
-        for size in sizes
+        for size in compared.record.children("sizes")
     }
     caption = (
         "Accuracy of the most probable type against its probability, in 15 bins of equal width; "
