@@ -20,6 +20,7 @@ from av1part.data.build.sources import Source, find_sources, open_sources
 from av1part.data.build.yuv import write_y4m_frame, y4m_header
 from av1part.encoder.patched import find_patched, run_encode
 from av1part.encoder.ties import count_ties
+from av1part.partition import SIZES
 from av1part.predictors.bundle import check_domain
 from av1part.predictors.named import NamedPredictor, open_predictor
 from av1part.predictors.run import qindex_of
@@ -45,12 +46,17 @@ def opened(word: str) -> NamedPredictor:
     """Open a predictor.
 
     Raises:
-        ConfigError: if there is no such file.
+        ConfigError: if there is no such file, or it lacks a node size.
     """
     name, _, path = word.partition("=")
     if not path or not Path(path).is_file():
         raise ConfigError(f"--predictor {word}: give NAME=FILE, a bundle or a checkpoint")
-    return open_predictor(path, name)
+    found = open_predictor(path, name)
+    sizes = found.predictor.domain.sizes
+    if set(SIZES) - set(sizes):
+        alone = ", ".join(map(str, sizes))
+        raise ConfigError(f"{name} predicts nodes of {alone} alone: give one of all sizes")
+    return found
 
 
 def rows_of(

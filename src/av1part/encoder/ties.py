@@ -3,8 +3,8 @@
 costs -> nodes of the stream -> gap of each -> counts by band, beside a predictor's answers
 
 A label whose runner-up costs 0.1 % more is hardly wrong to miss. The encoder abandons a type once
-it costs more than the best so far, so that some gaps are not known: what is said of near ties is
-a lower bound.
+it costs more than the best so far, so that some gaps are not known, and one that it does end may
+be too low where its search was cut short: gaps are what the search said, no more.
 """
 
 from __future__ import annotations

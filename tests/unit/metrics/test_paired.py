@@ -68,3 +68,14 @@ def test_holm_over_all_that_are_compared() -> None:
     p = [found[name]["mean"].p for name in found]
     assert p[2] == 1.0  # the same everywhere
     assert [found[name]["mean"].p_holm for name in found] == pytest.approx(holm([*map(float, p)]))
+
+
+def test_a_mean_of_seeds_is_tested_over_pictures() -> None:
+    both = Resampled.mean([resampled(FIRST), resampled(SECOND)])
+    averaged = list(np.mean([FIRST, SECOND], axis=0))
+    assert both.estimate["mean"] == pytest.approx(np.mean(averaged))
+    interval, expected = both.intervals()["mean"], Bootstrap().mean(averaged)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    other = [0.41, 0.62, 0.50, 0.35, 0.66]
+    found = both.minus(resampled(other))["mean"]
+    assert found.p == pytest.approx(stats.ttest_rel(averaged, other).pvalue)

@@ -60,8 +60,8 @@ def _shares(
         f"Nodes of the streams of {count(pictures)} pictures by how much more the cheapest other "
         "type costs than the chosen one, in percent of the nodes of a size; the first columns are "
         f"cumulated. Clear: {100 * LIMITS[-1]:g} % and more. Not known: all other types were "
-        "abandoned once they cost more. Alone: no other type was tried. So the shares of near "
-        "ties are lower bounds."
+        "abandoned once they cost more, so that near ties may be among them. Alone: no other type "
+        "was tried."
     )
     return table(caption, columns, rows)
 
