@@ -129,7 +129,7 @@ def seeds_tables(compared: Compared) -> dict[str, Table]:
         averaged = Averaged.of(resampled_stage2(compared.table, decision), compared)
         if not averaged.scores:
             continue
-        name, place = DECISION_NAMES[decision], f"of Stage 2 by {DECISION_NAMES[decision]}"
+        name, place = DECISION_NAMES[decision], f"in Stage 2 by {DECISION_NAMES[decision]}"
         classes = {f"f1_{each}": each for each in STAGE2.class_names}
         found[f"seeds-stage2-{name}"] = _scores(averaged, _STAGE2_SCORES | classes, place)
         if len(averaged.scores) > 1 and averaged.against is not None:
@@ -154,7 +154,7 @@ def _scores(averaged: Averaged, titles: Mapping[str, str], place: str) -> Table:
     columns = ["<Predictor", "Seeds"]
     columns += [cell for title in titles.values() for cell in (title, "s.d.", "95%")]
     caption = (
-        f"Means over seeds {place}: log loss in nats, the rest in percent. s.d.: standard "
+        f"Means over seeds {place}: {_units(titles)}. s.d.: standard "
         "deviation over seeds. Intervals: bootstrap over pictures of the mean over seeds."
     )
     return _as_pictures_allow(table(caption, columns, rows), averaged)
@@ -178,11 +178,21 @@ def _differences(averaged: Averaged, titles: Mapping[str, str], place: str) -> T
     columns = ["<Predictor", *(c for title in titles.values() for c in (title, "95%", "p"))]
     caption = (
         f"Mean over seeds of each less that of `{averaged.against}` {place}, on the same pictures "
-        "and resamples: log loss in nats (below zero is better), the rest in percentage points. "
+        f"and resamples: {_units(titles, difference=True)}. "
         "p: paired t test over pictures on jackknife pseudo-values of the mean over seeds, by "
         "Holm's correction for all rows of a column."
     )
     return _as_pictures_allow(table(caption, columns, rows), averaged, "p")
+
+
+def _units(titles: Mapping[str, str], *, difference: bool = False) -> str:
+    """Say what the columns are in."""
+    unit = "percentage points" if difference else "percent"
+    if _LOSS in titles:
+        better = " (below zero is better)" if difference else ""
+        return f"log loss in nats{better}, the rest in {unit}"
+    classes = [title for score, title in titles.items() if score.startswith("f1_")]
+    return f"in {unit}" + (f"; {', '.join(classes)}: F1 of the class" if classes else "")
 
 
 def _as_pictures_allow(tab: Table, averaged: Averaged, *more: str) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 from av1part.metrics.intervals import Interval
 from av1part.report.draw.plots import LINES
@@ -39,7 +39,7 @@ def learning_curve(curves: Mapping[str, Mapping[int, Interval]], label: str) -> 
         numbers = sorted({number for points in curves.values() for number in points})
         axes.set_xscale("log")
         axes.set_xticks(numbers, [str(number) for number in numbers])
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel="training pictures", ylabel=label)
         axes.legend(frameon=False)
         light_grid(axes)
