@@ -63,7 +63,7 @@ def small_superblock() -> SuperblockPredictor:
         data=SuperblockDataModule().facts(),
     ).eval()
     for name, weights in module.classifier.named_parameters():
-        if "film" in name or "conv2" in name:
+        if "film" in name or "bn2" in name:
             torch.nn.init.normal_(weights, std=0.3)
     return SuperblockPredictor(module, {16: 1.5, 64: 0.8})
 

@@ -46,9 +46,10 @@ def test_one_pass_gives_all_sizes_without_a_stage_classifier(
         handle.remove()
     assert sorted(found) == list(SIZES)
     assert calls.count("SuperblockStage") == calls.count("SuperblockNetwork") == 1
-    # Every layer once: nothing is computed a size.
-    layers = sum(isinstance(m, torch.nn.Conv2d) for m in predictor.module.modules())
-    assert calls.count("Conv2d") == layers
+    # Every block once: nothing is computed a size. Convolutions with a BatchNorm are folded.
+    for block in ("Down", "FiLMBlock", "Merged"):
+        there = sum(type(m).__name__ == block for m in predictor.module.modules())
+        assert calls.count(block) == there > 0
     assert not {cls.__name__ for cls in CASCADE.values()} & set(calls)
 
 
@@ -58,14 +59,14 @@ def test_it_answers_as_the_network(predictor: SuperblockPredictor, height: int, 
     found = predictor.predict(plane, 8, 90)
     block = torch.from_numpy(plane)[None, None]
     with torch.inference_mode():
-        logits = predictor.module(block, torch.tensor([90]))
+        logits = predictor.module(block, torch.tensor([90]))  # not folded: rounded otherwise
     there = [size for size in SIZES if height >= size and width >= size]
     assert sorted(found) == there
     for size in there:
         rows, cols = height // size, width // size
         temperature = {16: 1.5, 64: 0.8}.get(size, 1.0)
         expected = (logits[size][0, :, :rows, :cols] / temperature).softmax(0).permute(1, 2, 0)
-        np.testing.assert_allclose(found[size], expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found[size], expected, rtol=1e-4, atol=1e-6)
         illegal = sorted(set(range(10)) - set(legal_partitions(size, one_to_four=False)))
         assert not found[size][..., illegal].any()
         np.testing.assert_allclose(found[size].sum(-1), 1, rtol=1e-5)
@@ -74,7 +75,7 @@ def test_it_answers_as_the_network(predictor: SuperblockPredictor, height: int, 
 def test_tiles_are_the_whole_frame(
     predictor: SuperblockPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plane = luma(1100, 1350)
+    plane = luma(1300, 1800)
     whole = predictor.predict(plane, 8, 60)
     shown: list[tuple[int, ...]] = []
     forward = SuperblockNetwork.forward
@@ -84,8 +85,8 @@ def test_tiles_are_the_whole_frame(
         lambda self, block, q: (shown.append(tuple(block.shape)), forward(self, block, q))[1],
     )
     tiled = replace(predictor, pass_side=1024).predict(plane, 8, 60)
-    assert len(shown) == 9
-    assert max(h * w for *_, h, w in shown) < 1100 * 1350
+    assert len(shown) == 12
+    assert max(h * w for *_, h, w in shown) < 1300 * 1800
     for size in SIZES:
         np.testing.assert_allclose(tiled[size], whole[size], rtol=1e-4, atol=1e-6)
 

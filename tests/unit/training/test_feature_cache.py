@@ -216,7 +216,7 @@ def test_features_under_conditioning_are_of_each_node_s_qindex(
             thaw=thaw_epochs("frozen", {}),
         )
         for name, parameter in model.backbone.named_parameters():
-            if "film" in name or ".conv2." in name:
+            if "film" in name or ".bn2." in name:
                 torch.nn.init.normal_(parameter, std=0.2)
         return model.eval()
 
