@@ -179,7 +179,11 @@ class Classifier(Network):
     def input_facts(self) -> dict[str, Any]:
         """What features depend on beside the backbone's tensors and the blocks, as JSON values."""
         if isinstance(self.normalise, InputPlanes):
-            planes = {"planes": list(self.normalise.planes), "scale": float(self.normalise.scale)}
+            planes = {
+                "planes": list(self.normalise.planes),
+                "moments": self.normalise.moments,
+                "scale": float(self.normalise.scale),
+            }
         else:
             planes = {"bit_depth_peak": float(self.normalise.peak)}
         return {**planes, **self.backbone.facts}

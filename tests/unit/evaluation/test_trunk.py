@@ -119,3 +119,21 @@ def test_another_bit_depth_shares_nothing(members: dict[str, list[StageModule]])
     assert isinstance(second, Classifier)
     second.normalise.peak.fill_(1023)
     assert not SharedTrunk([first, second]).shared(0)
+
+
+def test_planes_with_and_without_moments_are_not_shared() -> None:
+    """At 8x8 the path has no stem, so that only the input tells both apart there."""
+    classifiers = [
+        Classifier(
+            classes=2,
+            bit_depth=8,
+            size=8,
+            backbone={"kind": "superblock", "planes": ["level"], "width": 4, "energies": energies},
+            head={"kind": "linear"},
+        ).eval()
+        for energies in (True, False)
+    ]
+    block, qindex = torch.arange(128, dtype=torch.uint8).view(2, 1, 8, 8), torch.tensor([60, 200])
+    shared = SharedTrunk(classifiers).blocks(block, qindex)
+    for index, classifier in enumerate(classifiers):
+        assert torch.equal(shared.logits(index), classifier(block, qindex))
