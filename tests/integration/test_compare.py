@@ -161,6 +161,20 @@ def test_what_cannot_be_is_one_line(
     assert "leave out -m" in swept.error_lines[0]
 
 
+def test_a_bundle_may_refuse_the_data_of_the_weights(
+    av1part: Command, one_to_four_store: Path
+) -> None:
+    store = Store.open(one_to_four_store)
+    prior = Bundle(ClassPrior.fit(store, store.nodes), outside="refuse")
+    bundle = write_bundle("prior", prior)
+    words = ("split=all", "baselines=[]", f"data.path={one_to_four_store}", "out=made")
+    weights = (f"weights.path={embedded.STORE}", f"weights.split_list={embedded.SPLIT_LIST}")
+    ran = av1part("compare", bundle, *words, *weights)
+    assert ran.code == 2, ran.err
+    assert "refuses what it was not trained on: qindex [220]" in ran.error_lines[-1]
+    assert not Path("made").exists()
+
+
 def of_size(path: Path, size: int) -> tuple[Store, pl.DataFrame]:
     store = Store.open(path)
     return store, store.nodes.filter(size=size)

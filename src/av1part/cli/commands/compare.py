@@ -27,7 +27,7 @@ from av1part.predictors.named import NamedPredictor, fitted_predictor, open_pred
 from av1part.predictors.scoring import Population, fit_weights, populations_of, score
 from av1part.report import write_compared_report
 from av1part.runs.compared import FORMAT, write_compared
-from av1part.runs.compared_scores import STAGE2
+from av1part.runs.compared_scores import STAGE2, STAGE2_SIZE
 from av1part.system.errors import ConfigError
 from av1part.system.files import atomic_folder, expanded
 
@@ -156,6 +156,8 @@ def _weights_data(
 
     Raises:
         ConfigError: if nodes among them are scored.
+        BundleError: if a bundle refuses them.
+        StoreError: if a predictor was trained on them.
     """
     if cfg.weights.path is None:
         return None
@@ -168,6 +170,8 @@ def _weights_data(
             "would flatter: score split=test, or another dataset"
         )
     for predictor in predictors:
+        if STAGE2_SIZE in predictor.predictor.domain.sizes:
+            check_domain(predictor.predictor, found.bit_depths, found.qindexes)
         found.check_unseen(predictor.name, predictor.sources)
     return found
 
