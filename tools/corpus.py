@@ -96,7 +96,7 @@ def main(source: Path, out: Path) -> None:
     """Start or continue the builds, or say how far they are.
 
     Raises:
-        ConfigError: if the builds failed when they were started last.
+        SourceError: if the folder, or what is in it, cannot be a source.
     """
     parts = parts_of(source)
     out.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ class InputPlanes(nn.Module):
             qindex: int64 0..255, shape (b,).
 
         Returns:
-            float32, shape (b, planes, h, w), channels last; with moments as many planes more.
+            float32, shape (b, planes, h, w), channels last; with moments `MOMENTS` planes more.
 
         Raises:
             TypeError: if `block` is not of integers.

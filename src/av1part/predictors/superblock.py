@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 PASS_SIDE = 2048
 """Luma samples a side of the largest square that goes through the network at once.
 
-A pass over as many samples takes some 530 MB at the default width.
+A pass over as many samples takes some 430 MB at the default width.
 """
 
 _LEAST_TILE = 512

@@ -58,7 +58,7 @@ class SuperblockStage(StageModule):
 
         Args:
             taxonomy: Name of the taxonomy.
-            backbone: `width`, `depth` and `planes` of `SuperblockNetwork`.
+            backbone: `width`, `depth`, `planes` and `energies` of `SuperblockNetwork`.
             loss: `kind` and parameters of `build_loss`.
             optimizer: Arguments of `build_optimizer`.
             scheduler: Arguments of `build_scheduler`.
