@@ -144,6 +144,8 @@ def test_what_cannot_be_is_one_line(
             (trees, "out=x", "baselines=[]", f"weights.path={own}", listed),
             "its val nodes are scored",
         ),
+        ((trees, "out=x", listed), "weights.split_list does nothing without weights.path"),
+        ((trees, "out=x", "fit.split_seed=1"), "fit.split_seed does nothing without fit.path"),
         ((trees, "out=x", "data.path=nowhere"), "nowhere"),
         (
             (large, "out=x", "split=all", "baselines=[]", f"data.path={store_8x8}"),

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from av1part import __version__
 from av1part.cli.commands.pipeline import data_source
 from av1part.config.check import plain
+from av1part.config.schema import BaselineData, WeightsData
 from av1part.config.words import exists
 from av1part.evaluation.attach import Compute, DataSource
 from av1part.metrics.class_weights import ClassWeights
@@ -99,6 +100,11 @@ def _check_data(cfg: DictConfig) -> None:
     """
     if cfg.split == "all" and cfg.data.split_list is not None:
         raise ConfigError("split=all scores every node: leave out data.split_list")
+    for group, defaults in (("fit", BaselineData()), ("weights", WeightsData())):
+        given = plain(cfg)[group]
+        for key, default in asdict(defaults).items():
+            if given["path"] is None and given[key] != default:
+                raise ConfigError(f"{group}.{key} does nothing without {group}.path: give both")
     listed = plain(cfg)["baselines"]
     if not isinstance(listed, list) or not all(n in list(FITTED) for n in listed):
         raise ConfigError(f"baselines={listed}: give a list of {', '.join(FITTED)}, or []")
