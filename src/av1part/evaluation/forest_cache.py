@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from av1part import trees
+from av1part import quantiser, trees
 from av1part.system.files import atomic_path, cache_folder
 from av1part.system.locks import file_lock
 from av1part.trees.boosting import Boosted, Boosting, check_library
@@ -82,9 +82,10 @@ def _key(facts: Mapping[str, Any]) -> str:
 
 @cache
 def _code_sha256() -> str:
-    """Hash the sources of features, training and forest."""
+    """Hash the sources of features, with the quantiser's steps, training and forest."""
     digest = hashlib.sha256()
-    for file in sorted(Path(trees.__path__[0]).glob("*.py")):
+    own = sorted(Path(trees.__path__[0]).glob("*.py"))
+    for file in (*own, Path(quantiser.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
