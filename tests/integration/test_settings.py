@@ -47,6 +47,7 @@ def test_variants_are_a_list(given: str, av1part: Command, tmp_path: Path) -> No
 def test_a_variant_may_be_called_by_a_number(av1part: Command, tmp_path: Path) -> None:
     (tmp_path / "8" / "seed-0").mkdir(parents=True)
     (tmp_path / "8" / "seed-0" / "metrics.json").write_text("{}")
+    (tmp_path / "8" / "seed-0" / "config.yaml").write_text("{}")
     jobs = [{"folder": "8/seed-0", "variant": "8", "member": "seed-0"}]
     (tmp_path / "sweep.json").write_text(json.dumps({"format": 1, "jobs": jobs}))
     ran = av1part("validate", tmp_path, "split=test", "variants=[8]")
