@@ -29,6 +29,9 @@ SUPERBLOCK_STAGE = "superblock"
 SIZES = (8, 16, 32, 64)
 """Sides, in luma samples, of the nodes a dataset may hold."""
 
+SUPERBLOCK = SIZES[-1]
+"""Side of the largest nodes, of which crops and frames hold a whole number."""
+
 
 class Partition(IntEnum):
     """Partition types by their AV1 ids, the only integer encoding used anywhere."""

@@ -22,8 +22,11 @@ AC_STEPS: tuple[int, ...] = (
 # fmt: on
 """Step of an AC coefficient of 8-bit video, by qindex 0 to 255.
 
-A transform coefficient has eight times the scale of a sample. For 10 and 12 bits the steps are, but
+For 10 and 12 bits the steps are, but
 for rounding, four and sixteen times as long.
 
 Reference: AV1 specification, section 7.12.2, `Ac_Qlookup[ 0 ]`.
 """
+
+SAMPLE_STEPS: tuple[float, ...] = tuple(step / 8 for step in AC_STEPS)
+"""The same on the scale of 8-bit samples, of which a transform coefficient has eight times."""

@@ -141,7 +141,7 @@ def test_modules_that_do_not_come_back_as_they_were(
     on_small: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("av1part.training.build.cascade_class", lambda name: broken)
+    monkeypatch.setattr("av1part.training.build.CASCADE", {"stage1": broken})
     ran = av1part("train", "stage=stage1", "name=s1", *on_small, "callbacks.tolerance_pp=0.1")
     assert ran.code == 2
     assert " pp, tolerance 0.1 pp" in ran.error_lines[0]

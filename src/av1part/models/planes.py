@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from av1part.options import INPUT_PLANES
-from av1part.quantiser import AC_STEPS
+from av1part.quantiser import SAMPLE_STEPS
 
 _MEAN_SIDE = 17
 
@@ -63,8 +63,7 @@ class InputPlanes(nn.Module):
         self.planes = tuple(planes)
         self.moments = moments
         self.register_buffer("scale", torch.tensor(2.0 ** (8 - bit_depth)))
-        # A coefficient has eight times the scale of a sample.
-        self.register_buffer("step", torch.tensor(AC_STEPS) / 8, persistent=False)
+        self.register_buffer("step", torch.tensor(SAMPLE_STEPS), persistent=False)
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Compute the planes.

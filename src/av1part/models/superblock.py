@@ -29,10 +29,7 @@ from av1part.models.network import Network
 from av1part.models.planes import PLANES_REACH, InputPlanes
 from av1part.models.trunk import BottomUp
 from av1part.options import CONDITIONINGS, INPUT_PLANES, Conditioning
-from av1part.partition import SIZES, Partition, Taxonomy
-
-SUPERBLOCK = 64
-"""Luma samples a side that height and width are padded to a multiple of."""
+from av1part.partition import SIZES, SUPERBLOCK, Partition, Taxonomy
 
 
 class SuperblockTrunk(BottomUp):

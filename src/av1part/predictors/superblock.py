@@ -16,9 +16,8 @@ from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.load import load_stage
 from av1part.evaluation.attach import CPU, Compute, device_of
 from av1part.evaluation.evaluate import inference
-from av1part.models.superblock import SUPERBLOCK
 from av1part.options import CalibrationSource
-from av1part.partition import SUPERBLOCK_STAGE, Partition
+from av1part.partition import SUPERBLOCK, SUPERBLOCK_STAGE, Partition
 from av1part.predictors.interface import TYPES, Distributions, Domain, at_depth, whole_nodes
 from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import CalibrationError, CheckpointError

@@ -36,20 +36,3 @@ def stage_class(name: str) -> type[StageModule]:
     if name not in STAGES:
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {name!r}")
     return STAGES[name]
-
-
-def cascade_class(name: str) -> type[BlockStage]:
-    """Return the module class of a stage of the cascade.
-
-    Args:
-        name: Name of the stage.
-
-    Returns:
-        The class.
-
-    Raises:
-        ConfigError: if there is no such stage.
-    """
-    if name not in CASCADE:
-        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {name!r}")
-    return CASCADE[name]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from av1part.data.serve.blocks import Batch
-from av1part.data.serve.crops import SUPERBLOCK, node_key, partition_key
+from av1part.data.serve.crops import node_key, partition_key
 from av1part.data.serve.superblocks import REFERENCE_SIZE
 from av1part.metrics.scores import (
     accuracy_from_confusion,
@@ -21,7 +21,7 @@ from av1part.metrics.scores import (
 from av1part.models.losses import build_loss
 from av1part.models.superblock import SuperblockNetwork
 from av1part.options import MOST_CROP
-from av1part.partition import IGNORED, SIZES, SUPERBLOCK_STAGE, Partition
+from av1part.partition import IGNORED, SIZES, SUPERBLOCK, SUPERBLOCK_STAGE, Partition
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.runs.schema import BY_SIZE, LOG_LOSS
 from av1part.stages.base import Answers, StageModule

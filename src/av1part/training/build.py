@@ -21,7 +21,7 @@ from av1part.options import RESNET_BACKBONE, SUPERBLOCK_BACKBONE
 from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.stages.base import StageModule
 from av1part.stages.blocks import BlockStage
-from av1part.stages.choice import cascade_class
+from av1part.stages.choice import CASCADE
 from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
 from av1part.training.stage2_errors import build_injection
@@ -168,7 +168,7 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
         raise ConfigError("give stage1=CKPT or backbone.weights, not both")
     if weights != "none" and options.get("planes") is not None:
         raise ConfigError("backbone.weights are of one plane: leave out these or backbone.planes")
-    module = cascade_class(stage)(
+    module = CASCADE[stage](
         taxonomy=settings["taxonomy"],
         method=method,
         backbone=options,

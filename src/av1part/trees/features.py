@@ -48,7 +48,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part.quantiser import AC_STEPS
+from av1part.quantiser import SAMPLE_STEPS
 from av1part.trees.intra import gradients, residuals
 from av1part.trees.moments import moments
 from av1part.trees.parts import Floats, Named, log_of
@@ -63,7 +63,7 @@ _LINES = 128
 
 def step_of(qindex: int) -> float:
     """Return the quantiser's step at a qindex, in units of a sample of 8 bits."""
-    return AC_STEPS[qindex] / 8
+    return SAMPLE_STEPS[qindex]
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,8 @@ from torch.utils.data import Dataset
 from av1part.data.serve.blocks import Batch
 from av1part.data.serve.draws import NodeDraws
 from av1part.data.store.store import Store
-from av1part.partition import IGNORED, SIZES, SYMMETRIES, Symmetry
+from av1part.partition import IGNORED, SUPERBLOCK, SYMMETRIES, Symmetry
 from av1part.system.errors import StoreError
-
-SUPERBLOCK = max(SIZES)
-"""Luma samples that crops begin at a multiple of."""
 
 _TABLES = np.stack([np.append(s.table, IGNORED) for s in SYMMETRIES]).astype(np.int8)
 """Type after each symmetry, shape (8, 11); the last column is that of `IGNORED`, by index -1."""

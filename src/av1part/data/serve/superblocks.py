@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from av1part.data.serve.blocks import Batch, BatchLoader, EpochBatches
-from av1part.data.serve.crops import SUPERBLOCK, CropPlaces, CropReader, Views
+from av1part.data.serve.crops import CropPlaces, CropReader, Views
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.device import DeviceCrops
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import SPLITS
 from av1part.options import MOST_CROP
-from av1part.partition import SIZES, SUPERBLOCK_STAGE, Partition, Stage, taxonomy
+from av1part.partition import SIZES, SUPERBLOCK, SUPERBLOCK_STAGE, Partition, Stage, taxonomy
 from av1part.system.errors import ConfigError
 from av1part.system.signals import ignore_signals_except_parents
 
