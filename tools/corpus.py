@@ -83,6 +83,10 @@ def build(source: Path, out: Path) -> int:
     return 0
 
 
+_FIRST_SECONDS = 10
+"""To wait for a build to fail, once it is started."""
+
+
 def running(out: Path) -> bool:
     """Return whether a process builds there."""
     try:
@@ -96,6 +100,7 @@ def main(source: Path, out: Path) -> None:
     """Start or continue the builds, or say how far they are.
 
     Raises:
+        ConfigError: if a build fails in its first seconds.
         SourceError: if the folder, or what is in it, cannot be a source.
     """
     parts = parts_of(source)
@@ -116,6 +121,13 @@ def main(source: Path, out: Path) -> None:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
+    try:  # what is wrong with a source shows at once
+        code = process.wait(timeout=_FIRST_SECONDS)
+    except subprocess.TimeoutExpired:
+        code = 0
+    if code:
+        last = log.read_text(errors="replace").splitlines()[-1].removeprefix("av1part: ")
+        raise ConfigError(f"{last}; log {log}")
     print(
         f"corpus: building {' and '.join(missing)} in {out}, process {process.pid}, log {log}; "
         "the same command says how far it is, and continues what was killed"

@@ -191,3 +191,11 @@ def test_predict_refuses_where_the_bundle_does(av1part: Command) -> None:
         assert error in ran.error_lines[0]
         assert not Path("out").exists()
     assert av1part(*words, "qindex=[80]", "frames=1").code == 0
+
+
+def test_a_bundle_below_a_file_is_refused_before_anything_is_fitted(av1part: Command) -> None:
+    Path("taken").write_text("x")
+    ran = av1part("bundle", "kind=trees", "out=taken/trees.av1part")
+    assert ran.code == 2
+    assert len(ran.error_lines) == 1
+    assert "taken is a file: choose another out=" in ran.error_lines[0]

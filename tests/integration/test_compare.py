@@ -121,6 +121,7 @@ def test_what_cannot_be_is_one_line(
     large = write_bundle("large", Bundle(ClassPrior.fit(*of_size(own, 64))))
     for words, error in (
         ((network,), "needs out=DIR"),
+        ((network, "out=damaged/x"), "damaged is a file: choose another out="),
         (("out=x",), "it needs PREDICTOR"),
         ((network, "nowhere", "out=x"), "nowhere: there is no file nowhere"),
         ((network, "nt=no/where.ckpt", "out=x"), "compare has no key nt"),

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 PASS_SIDE = 2048
 """Luma samples a side of the largest square that goes through the network at once.
 
-A pass over as many samples takes some 430 MB at the default width.
+A pass over as many samples takes some 430 MB at the default width. A tile whose margins alone
+would be as wide is larger: that is so from `depth` 2 on.
 """
 
 _LEAST_TILE = 512

@@ -43,6 +43,20 @@ def expanded(path: str | Path) -> Path:
         ) from None
 
 
+def check_below_folders(path: Path) -> None:
+    """Refuse a path to write that lies below a file, before the work for it begins.
+
+    Args:
+        path: File or folder that is to be made.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ConfigError(f"{path} cannot be made, since {above} is a file: choose another out=")
+
+
 def cache_folder() -> Path:
     """Return the user's folder for files that can be made again.
 

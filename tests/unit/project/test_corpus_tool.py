@@ -70,3 +70,12 @@ def test_a_name_in_two_splits_is_refused(
     (pictures / "val" / "coffee.png").write_bytes((pictures / "train" / "coffee.png").read_bytes())
     with pytest.raises(SourceError, match="several files are called coffee"):
         corpus_tool.write_split(corpus_tool.parts_of(pictures), tmp_path / "split.csv")
+
+
+@pytest.mark.libaom
+def test_a_build_that_fails_at_once_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = run(tmp_path / "empty", tmp_path / "corpus")
+    assert ran.returncode == 2, ran.stdout
+    assert len(ran.stderr.splitlines()) == 1
+    assert str(tmp_path / "empty") in ran.stderr

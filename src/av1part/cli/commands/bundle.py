@@ -15,7 +15,7 @@ from av1part.predictors.cascade import load_cascades
 from av1part.predictors.fit import fit_bundle, train_trees
 from av1part.predictors.superblock import load_superblock
 from av1part.system.errors import ConfigError
-from av1part.system.files import expanded
+from av1part.system.files import check_below_folders, expanded
 from av1part.trees.boosting import Boosting
 
 
@@ -40,6 +40,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     out = expanded(cfg.out)
     if out.exists():
         raise ConfigError(f"{out} exists: choose another out=FILE")
+    check_below_folders(out)
     bundle = replace(_predictor(cfg), outside=cfg.outside, licence=cfg.licence or NO_LICENCE)
     write_bundle(out, bundle)
     print(f"bundle: {out}, {out.stat().st_size:,} bytes; av1part bundle {out} --show")

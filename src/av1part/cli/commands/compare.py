@@ -30,7 +30,7 @@ from av1part.report import write_compared_report
 from av1part.runs.compared import FORMAT, write_compared
 from av1part.runs.compared_scores import STAGE2, STAGE2_SIZE
 from av1part.system.errors import ConfigError
-from av1part.system.files import atomic_folder, expanded
+from av1part.system.files import atomic_folder, check_below_folders, expanded
 
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
@@ -51,6 +51,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     out = expanded(cfg.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not an empty folder: choose another out=")
+    check_below_folders(out)
     _check_data(cfg)
     given = [_opened(word, cfg) for word in words]
     data = LabelledData(data_source(cfg), cfg.split, split_seed=cfg.data.split_seed)
