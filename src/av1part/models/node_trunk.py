@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from av1part.models.layers import LEVELS, NO_ADAPTERS, AdapterMap, Backbone
-from av1part.models.trunk import STRIDES, BottomUp
+from av1part.models.trunk import STRIDES, BottomUp, split_moments
 
 TOP_DOWN = ("top_down", "merged")
 """Parts of the superblock network's trunk that are its way back down, which `NodeTrunk` lacks."""
@@ -118,13 +118,14 @@ class NodeTrunk(BottomUp, Backbone):
         """See `Backbone`; moments are not adapted."""
         if f"layer{level}" not in adapters:
             return x
-        x, moments = self.split(x)
+        x, moments = split_moments(x, self.channels[level - 1])
         x = super().after(level, x, adapters)
         return x if moments is None else torch.cat((x, moments), dim=1)
 
     def pool(self, x: Tensor) -> Tensor:
         """See `Backbone`: the cell of the node, which is in the middle."""
-        return self.split(x)[0][:, :, x.shape[2] // 2, x.shape[3] // 2]
+        own, _ = split_moments(x, self.channels[-1])
+        return own[:, :, own.shape[2] // 2, own.shape[3] // 2]
 
     def residual(self, level: int) -> Sequence[nn.Module]:
         """See `Backbone`."""

@@ -26,7 +26,10 @@ MOMENTS = 4
 """Planes of moments: x, x^2, and the squared differences to the left and upper sample."""
 
 ENERGIES = MOMENTS - 1
-"""Energies of a cell: variance, and mean squared differences across and down."""
+"""Energies of a cell that its quarters have, too: variance, and mean squared differences."""
+
+BANDS = 3
+"""Energies of a cell's Haar bands at one scale: across, down, and both."""
 
 _FLOOR = 0.01
 """Energy below which cells are flat, in squared quantiser steps."""
@@ -116,14 +119,30 @@ def _moments(x: Tensor) -> tuple[Tensor, ...]:
     return x, x * x, across * across, down * down
 
 
+def coarser(moments: Tensor) -> Tensor:
+    """Return the moments of cells twice as large, with one more scale of Haar bands.
+
+    Args:
+        moments: Means over each cell, shape (b, m, r, q): the planes of moments, then `BANDS` for
+            each scale below.
+
+    Returns:
+        Shape (b, m + `BANDS`, r / 2, q / 2).
+    """
+    a, b, c, d = functional.pixel_unshuffle(moments[:, :1], 2).unbind(1)
+    bands = torch.stack((a - b + c - d, a + b - c - d, a - b - c + d), dim=1)
+    return torch.cat((functional.avg_pool2d(moments, 2), bands * bands / 4), dim=1)
+
+
 def log_energies(moments: Tensor) -> Tensor:
     """Return the logarithms of the energies in cells.
 
     Args:
-        moments: Means over each cell, float, shape (b, `MOMENTS`, r, q).
+        moments: Means over each cell, float, shape (b, m, r, q), as `coarser` returns them.
 
     Returns:
-        float32 at least, shape (b, `ENERGIES`, r, q): in squared quantiser steps, from a floor on.
+        float32 at least, shape (b, m - 1, r, q): in squared quantiser steps, from a floor on; the
+        first are the `ENERGIES`.
     """
     exact = moments.to(torch.promote_types(moments.dtype, torch.float32))
     mean, square = exact[:, :1], exact[:, 1:2]

@@ -27,7 +27,7 @@ from av1part.models.film import conditions
 from av1part.models.folded import convolve
 from av1part.models.network import Network
 from av1part.models.planes import PLANES_REACH, InputPlanes
-from av1part.models.trunk import BottomUp
+from av1part.models.trunk import BottomUp, split_moments
 from av1part.options import CONDITIONINGS, INPUT_PLANES, Conditioning
 from av1part.partition import SIZES, SUPERBLOCK, Partition, Taxonomy
 
@@ -83,7 +83,7 @@ class SuperblockTrunk(BottomUp):
         x, maps = planes, {}
         for stride in self.strides:
             x = self.step(stride, x, embedded)
-            maps[stride], _ = self.split(x)
+            maps[stride], _ = split_moments(x, self.by_stride[stride])
         x = maps[SIZES[-1]]
         seen = {SIZES[-1]: x}
         for size in reversed(SIZES[:-1]):

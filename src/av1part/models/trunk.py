@@ -2,10 +2,9 @@
 
     planes, moments -> stride 2 -> 4 -> 8 -> ...   a convolution of the stride, residual blocks
 
-A cell of the map at stride s is the s x s luma samples in its place. With energies, the last
-`MOMENTS` channels of every map are the moments of the luma samples in its cells (`planes`); what
-they say of a cell and of its four quarters is added to what the convolution makes of the map
-before.
+A cell of the map at stride s is the s x s luma samples in its place. With energies, the
+moments of the luma samples in a map's cells (`planes`) are channels behind its own; what they say
+of a cell and of its four quarters is added to what the convolution makes of the map before.
 
 Shapes: b blocks or crops, p planes, c channels, m moments, h, w luma samples, e length of an
 embedding.
@@ -22,7 +21,7 @@ from torch.nn import functional
 from av1part.models.film import StepEmbedding, film_layer, modulated
 from av1part.models.folded import convolve
 from av1part.models.layers import NO_ADAPTERS, AdapterMap, adapted, convolved
-from av1part.models.planes import ENERGIES, MOMENTS, log_energies
+from av1part.models.planes import BANDS, ENERGIES, coarser, log_energies
 from av1part.options import MOST_DEPTH, MOST_WIDTH
 
 STRIDES = (2, 4, 8, 16, 32, 64)
@@ -95,8 +94,9 @@ class Down(nn.Module):
         self.conv = nn.Conv2d(inputs, channels, kernel, stride=2, padding=padding, bias=False)
         self.bn = nn.BatchNorm2d(channels)
         # A single sample has no variance, so that the first cells have no quarters.
-        cells = 1 if stride == STRIDES[0] else 5
-        self.energies = nn.Conv2d(cells * ENERGIES, channels, 1) if energies else None
+        self.quarters = stride > STRIDES[0]
+        inputs = ENERGIES * (5 if self.quarters else 1) + BANDS * (STRIDES.index(stride) + 1)
+        self.energies = nn.Conv2d(inputs, channels, 1) if energies else None
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         if self.energies is not None:
             assert self.energies.bias is not None
@@ -117,18 +117,24 @@ class Down(nn.Module):
         y = convolve(self.conv, self.bn, x)
         if self.energies is None or moments is None:
             return torch.relu(y), None
-        coarse = functional.avg_pool2d(moments, 2)
+        coarse = coarser(moments)
         of_cells = [log_energies(coarse)]
-        if self.energies.in_channels > ENERGIES:
-            of_cells.append(functional.pixel_unshuffle(log_energies(moments), 2))
+        if self.quarters:
+            of_quarters = log_energies(moments)[:, :ENERGIES]
+            of_cells.append(functional.pixel_unshuffle(of_quarters, 2))
         return torch.relu(y + self.energies(torch.cat(of_cells, dim=1))), coarse
+
+
+def split_moments(x: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """Return a map's own channels, and the moments behind them if it carries any."""
+    return (x[:, :channels], x[:, channels:]) if x.shape[1] > channels else (x, None)
 
 
 class BottomUp(nn.Module):
     """Maps at the first strides, each from the one before.
 
-    `strides` are those that there are, `by_stride` their channels, `condition` the embedding of the
-    qindex or None, `moments` the channels of a map behind its own, which are moments.
+    `strides` are those that there are, `by_stride` their channels without moments, `planes` those
+    of the input, `condition` the embedding of the qindex or None.
     """
 
     def __init__(
@@ -161,7 +167,7 @@ class BottomUp(nn.Module):
                 raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
         self.strides = STRIDES[: STRIDES.index(coarsest) + 1]
         self.depth = depth
-        self.moments = MOMENTS if energies else 0
+        self.planes = planes
         channels = [max(1, round(width * more)) for more in _WIDTHS[: len(self.strides)]]
         self.by_stride = dict(zip(self.strides, channels, strict=True))
         self.condition = StepEmbedding() if conditioned else None
@@ -200,15 +206,12 @@ class BottomUp(nn.Module):
         Returns:
             float, shape (b, c, h / stride, w / stride); behind it the moments.
         """
-        x, moments = self.split(x)
+        before = self.planes if stride == STRIDES[0] else self.by_stride[stride // 2]
+        x, moments = split_moments(x, before)
         x, moments = self.down[self.strides.index(stride)](x, moments)
         for index, block in enumerate(self.blocks_at(stride)):
             x = block(x, embedded, adapters, f"{site}_{index}")
         return x if moments is None else torch.cat((x, moments), dim=1)
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return a map without its moments, and these if it carries any."""
-        return (x[:, : -self.moments], x[:, -self.moments :]) if self.moments else (x, None)
 
     def blocks_at(self, stride: int) -> Sequence[nn.Module]:
         """Return the residual blocks of a stride."""
