@@ -37,6 +37,7 @@ RUNS = [
     "stage=stage1 backbone=resnet18_plain loss=focal head=linear logger=default trainer=ddp",
     "stage=stage1 backbone=resnet18_small scheduler=onecycle callbacks=default data=default",
     f"stage=stage2 {SCRATCH} scheduler=constant logger=none optimizer=adamw cache=off",
+    f"stage=stage1 {SCRATCH} optimizer=muon scheduler=onecycle",
     "stage=stage2 method=auto scheduler=cosine",
     "stage=stage2 method=frozen cache=auto loss=cb_focal",
     "stage=stage2 method=finetune loss=cross_entropy",

@@ -31,6 +31,7 @@ from av1part.options import (
     MOST_DEPTH,
     MOST_WIDTH,
     OBJECTIVES,
+    OPTIMIZERS,
     OUTSIDES,
     PEERS,
     PLACEMENTS,
@@ -334,6 +335,14 @@ class AdamW:
 
     weight_decay: float = option(1e-4, "decoupled", low=0, high=_MOST)
     lr: Rates = field(default_factory=Rates)
+
+
+@dataclass
+class Muon(AdamW):
+    """Muon for the kernels of convolutions below the head, AdamW for the rest, at one rate."""
+
+    kind: str = option("muon", "the optimizer", choices=OPTIMIZERS)
+    momentum: float = option(0.95, "of Muon", low=0, high=_BELOW_ONE)
 
 
 @dataclass
@@ -872,7 +881,7 @@ GROUPS: Mapping[str, Group] = {
         },
         own=("kind",),
     ),
-    "optimizer": Group({"adamw": AdamW()}, closed=True),
+    "optimizer": Group({"adamw": AdamW(), "muon": Muon()}, closed=True),
     "plan": Group({"auto": Plan()}, own=(), verbs=("encode",)),
     "policy": Group(
         {

@@ -46,10 +46,42 @@ def test_constant_stays() -> None:
     assert rates("constant", 4)[-1] == [1e-4, 5e-4]
 
 
+def test_muon_makes_the_updates_of_kernels_orthogonal_and_leaves_the_rest_to_adamw() -> None:
+    torch.manual_seed(0)
+    parts = {"backbone": torch.nn.Conv2d(4, 8, 3), "head": torch.nn.Conv2d(8, 6, 1)}
+    groups = {name: list(part.parameters()) for name, part in parts.items()}
+    before = {name: [p.detach().clone() for p in own] for name, own in groups.items()}
+    own = build_optimizer(groups, lr={"backbone": 0.01, "head": 0.02}, weight_decay=0, kind="muon")
+    assert [(g["name"], g["lr"]) for g in own.param_groups] == [
+        ("backbone", 0.01),
+        ("backbone", 0.01),
+        ("head", 0.02),
+    ]
+    for parameter in (p for params in groups.values() for p in params):
+        parameter.grad = torch.randn_like(parameter)
+    own.step()
+    moved = {
+        name: [p.detach() - old for p, old in zip(params, before[name], strict=True)]
+        for name, params in groups.items()
+    }
+    kernel, bias = moved["backbone"]
+    # An 8 x 36 matrix; five steps of its iteration leave singular values near 1.
+    values = torch.linalg.svdvals(kernel.flatten(1)) / (0.01 * 0.2 * 36**0.5)
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    torch.testing.assert_close(bias.abs(), torch.full_like(bias, 0.01), rtol=1e-3, atol=0)
+    for change in moved["head"]:
+        torch.testing.assert_close(change.abs(), torch.full_like(change, 0.02), rtol=1e-3, atol=0)
+
+
 def test_refusals() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lr lacks head"):
         build_optimizer({"head": [torch.nn.Parameter(torch.ones(1))]}, lr={})
     with pytest.raises(ConfigError, match="nothing is trainable"):
         build_optimizer({}, lr={})
+    with pytest.raises(ConfigError, match="optimizer kind"):
+        build_optimizer(
+            {"head": [torch.nn.Parameter(torch.ones(1))]}, lr={"head": 1e-3}, kind="sgd"
+        )
     with pytest.raises(ConfigError, match="scheduler kind"):
         rates("spiral", 2)
