@@ -1,7 +1,7 @@
 """Input planes: what a network sees of integer samples, beside the study's one scaled plane.
 
 Behind them the superblock network has moments of the samples, which it averages over the cells of
-each of its strides (see `log_energies`): what a convolution cannot square, and so hardly learns.
+each of its strides (see `log_costs`): squares and logarithms, which a convolution hardly learns.
 
 Shapes: b blocks, crops or frames, h, w luma samples, r, q cells.
 """
@@ -29,7 +29,7 @@ ENERGIES = MOMENTS - 1
 """Energies of a cell that its quarters have, too: variance, and mean squared differences."""
 
 BANDS = 3
-"""Energies of a cell's Haar bands at one scale: across, down, and both."""
+"""Haar bands of a cell at one scale: across, down, and both; each has an energy and a rate."""
 
 _FLOOR = 0.01
 """Energy below which cells are flat, in squared quantiser steps."""
@@ -123,28 +123,45 @@ def coarser(moments: Tensor) -> Tensor:
     """Return the moments of cells twice as large, with one more scale of Haar bands.
 
     Args:
-        moments: Means over each cell, shape (b, m, r, q): the planes of moments, then `BANDS` for
-            each scale below.
+        moments: Means over each cell, shape (b, m, r, q): the planes of moments, then of each scale
+            below the energies and the rates of its `BANDS`.
 
     Returns:
-        Shape (b, m + `BANDS`, r / 2, q / 2).
+        Shape (b, m + 2 `BANDS`, r / 2, q / 2).
     """
+    scale = (moments.shape[1] - MOMENTS) // (2 * BANDS)
     a, b, c, d = functional.pixel_unshuffle(moments[:, :1], 2).unbind(1)
     bands = torch.stack((a - b + c - d, a + b - c - d, a - b - c + d), dim=1)
-    return torch.cat((functional.avg_pool2d(moments, 2), bands * bands / 4), dim=1)
+    # Of an orthonormal transform, as a quantiser sees it; its rate is about that of its bits.
+    rates = torch.log1p(bands.abs() * 2 ** (scale - 1))
+    return torch.cat((functional.avg_pool2d(moments, 2), bands * bands / 4, rates), dim=1)
 
 
-def log_energies(moments: Tensor) -> Tensor:
-    """Return the logarithms of the energies in cells.
+def log_costs(moments: Tensor) -> Tensor:
+    """Return what of the moments of cells tells what they cost, on a logarithmic scale.
 
     Args:
         moments: Means over each cell, float, shape (b, m, r, q), as `coarser` returns them.
 
     Returns:
-        float32 at least, shape (b, m - 1, r, q): in squared quantiser steps, from a floor on; the
-        first are the `ENERGIES`.
+        float32 at least, shape (b, m - 1, r, q): the logarithms of the `ENERGIES`, in squared
+        quantiser steps, from a floor on; then of each scale those of its bands, and its rates.
     """
     exact = moments.to(torch.promote_types(moments.dtype, torch.float32))
     mean, square = exact[:, :1], exact[:, 1:2]
     variance = (square - mean * mean).clamp_min(0)
-    return 0.3 * torch.log(torch.cat((variance, exact[:, 2:]), dim=1) + _FLOOR)
+    return torch.cat(
+        [
+            _log(torch.cat((variance, exact[:, 2:MOMENTS]), dim=1)),
+            *(
+                part if rate else _log(part)
+                for scale in exact[:, MOMENTS:].split(2 * BANDS, dim=1)
+                for rate, part in enumerate(scale.split(BANDS, dim=1))
+            ),
+        ],
+        dim=1,
+    )
+
+
+def _log(energies: Tensor) -> Tensor:
+    return 0.3 * torch.log(energies + _FLOOR)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av1part.models.planes import MOMENTS, InputPlanes, coarser, log_energies
+from av1part.models.planes import MOMENTS, InputPlanes, coarser, log_costs
 from av1part.models.summary import count_parameters
 from av1part.models.superblock import SuperblockNetwork
 from av1part.models.trunk import STRIDES
@@ -63,16 +63,20 @@ def test_energies_are_those_of_each_cell(bits: int) -> None:
         def cells(plane: np.ndarray[Any, Any], side: int = stride) -> np.ndarray[Any, Any]:
             return plane.reshape(64 // side, side, 128 // side, side).swapaxes(1, 2)
 
-        found = log_energies(carried)[0].double().numpy()
-        expected = [cells(luma).var((2, 3)), *(cells(e).mean((2, 3)) for e in (across, down))]
+        found = log_costs(carried)[0].double().numpy()
+        own = [cells(luma).var((2, 3)), *(cells(e).mean((2, 3)) for e in (across, down))]
+        expected = [*(0.3 * np.log(energy + 0.01) for energy in own)]
         for scale in (s for s in STRIDES if s <= stride):
             half = scale // 2
             quarter = luma.reshape(64 // half, half, 128 // half, half).mean((1, 3))
             (a, b), (c, d) = ([quarter[i::2, j::2] for j in (0, 1)] for i in (0, 1))
-            for band in (a - b + c - d, a + b - c - d, a - b - c + d):
-                spread = np.repeat(np.repeat(band**2 / 4, scale, 0), scale, 1)
-                expected.append(cells(spread).mean((2, 3)))
-        np.testing.assert_allclose(found, 0.3 * np.log(np.array(expected) + 0.01), atol=2e-4)
+            bands = np.array([a - b + c - d, a + b - c - d, a - b - c + d])
+            of_cells = bands.reshape(3, 64 // stride, stride // scale, 128 // stride, -1)
+            expected += [*(0.3 * np.log((of_cells**2 / 4).mean((2, 4)) + 0.01))]
+            # The sums of the four quarters' samples over the side: orthonormal.
+            coefficients = of_cells * half**2 / scale
+            expected += [*np.log1p(np.abs(coefficients)).mean((2, 4))]
+        np.testing.assert_allclose(found, np.array(expected), atol=2e-4)
 
 
 def test_without_energies_no_layer_takes_them() -> None:
@@ -107,7 +111,7 @@ def test_scaled_samples_are_refused() -> None:
 
 def test_default_size_is_the_documented_one() -> None:
     built = SuperblockNetwork(taxonomy=taxonomy("v6_1to4"), bit_depth=8)
-    assert count_parameters(built) == 685_130
+    assert count_parameters(built) == 688_754
     assert built.reach == 513
     grouped = [p for group in built.parameter_groups().values() for p in group]
     assert {id(p) for p in grouped} == {id(p) for p in built.parameters()}
