@@ -25,6 +25,7 @@ import feeding  # noqa: E402
 import inference  # noqa: E402
 import overhead  # noqa: E402
 import protocol  # noqa: E402
+import superblock  # noqa: E402
 import training  # noqa: E402
 import trees  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -35,7 +36,7 @@ from av1part.system.files import write_json, write_text  # noqa: E402
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "performance.md"
-USUAL = ("feeding", "training", "overhead", "inference", "trees")
+USUAL = ("feeding", "training", "overhead", "inference", "trees", "superblock")
 
 
 def main() -> None:
@@ -47,6 +48,7 @@ def main() -> None:
         "overhead": lambda folder, given: overhead.run(folder, repeats=given.repeats),
         "inference": lambda folder, given: inference.run(folder, repeats=given.repeats),
         "trees": lambda folder, given: trees.run(repeats=given.repeats),
+        "superblock": lambda folder, given: superblock.run(folder, repeats=given.repeats),
         "protocol": lambda folder, given: protocol.run(
             folder,
             store=given.store,

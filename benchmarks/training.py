@@ -88,7 +88,12 @@ def ours(word: str, batch: int) -> float:
     words += ["cache.folder=cache", "callbacks.plots=false", "callbacks.patience=null"]
     if main(words):
         raise SystemExit("the run failed, see above")
-    timing = json.loads(Path(f"runs/{name}/timing.json").read_text())
+    return run_rate(Path("runs", name))
+
+
+def run_rate(folder: Path) -> float:
+    """Return blocks, or crops, a second of a run: the median of all epochs but the first."""
+    timing = json.loads((folder / "timing.json").read_text())
     blocks = timing["epoch_blocks"]
     rates = [b / s for b, s in zip(blocks, timing["epoch_seconds"], strict=True)]
     return statistics.median(rates[1:])

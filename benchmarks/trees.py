@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from threadpoolctl import threadpool_limits
 from av1part.config.schema import Trees
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.partition import SIZES, legal_partitions
+from av1part.predictors.interface import Domain
+from av1part.predictors.trees import BoostedTrees, TreesOfSize
 from av1part.trees.boosting import Boosting, Samples, to_forest, train_booster
 from av1part.trees.features import node_features
+from av1part.trees.forest import Forest
 from av1part.trees.samples import store_features
 
 QINDEX = 128
@@ -28,18 +32,10 @@ def run(*, repeats: int = 3) -> Iterator[Any]:
     Args:
         repeats: Pairs of each.
     """
-    settings = Boosting(**asdict(Trees()))
+    data = BlockDataModule(size=SIZES[0])
+    data.setup()
     for size in SIZES:
-        data = BlockDataModule(size=size)
-        types = legal_partitions(size, one_to_four=False)
-        of_type = np.searchsorted(types, data_types(data))
-        train, val = (
-            Samples(store_features(data.store, nodes, size), of_type[nodes])
-            for nodes in (data.reader(split).nodes for split in ("train", "val"))
-        )
-        booster, base, history = train_booster(train, val, len(types), settings)
-        best = int(np.argmin(history)) + 1
-        forest = to_forest(booster, base, best)
+        booster, best, forest = train(size)
         with threadpool_limits(1):
             started = time.process_time()
             features = node_features(frame(data), 8, size).at(QINDEX)
@@ -66,16 +62,39 @@ def run(*, repeats: int = 3) -> Iterator[Any]:
         }
 
 
-def data_types(data: BlockDataModule) -> Any:
-    """Return the type of every node of a dataset."""
+@cache
+def train(size: int) -> tuple[Any, int, Forest]:
+    """Train trees on the embedded dataset, once for all parts.
+
+    Returns:
+        LightGBM's booster, its iterations that are best on val, and these as plain arrays.
+    """
+    data = BlockDataModule(size=size)
     data.setup()
-    return data.store.nodes["partition"].to_numpy()
+    types = legal_partitions(size, one_to_four=False)
+    of_type = np.searchsorted(types, data.store.nodes["partition"].to_numpy())
+    train, val = (
+        Samples(store_features(data.store, nodes, size), of_type[nodes])
+        for nodes in (data.reader(split).nodes for split in ("train", "val"))
+    )
+    settings = Boosting(**asdict(Trees()))
+    booster, base, history = train_booster(train, val, len(types), settings)
+    best = int(np.argmin(history)) + 1
+    return booster, best, to_forest(booster, base, best)
 
 
-def frame(data: BlockDataModule) -> Any:
-    """Return a luma plane of 1080x1920: a picture of the dataset, mirrored as often as needed."""
+def trained_trees() -> BoostedTrees:
+    """Return the trees of all sizes as a predictor."""
+    by_size = {}
+    for size in SIZES:
+        _, best, forest = train(size)
+        by_size[size] = TreesOfSize(forest, best, val_loss=0.0)
+    return BoostedTrees(Domain(one_to_four=False), by_size, Trees().class_weights)
+
+
+def frame(data: BlockDataModule, height: int = 1080, width: int = 1920) -> Any:
+    """Return a luma plane: a picture of the dataset, mirrored as often as needed."""
+    data.setup()
     plane = data.store.plane(data.store.sequences[0])[0]
-    height, width = plane.shape
-    return np.pad(plane, ((0, max(0, 1080 - height)), (0, max(0, 1920 - width))), mode="symmetric")[
-        :1080, :1920
-    ]
+    missing = (max(0, height - plane.shape[0]), max(0, width - plane.shape[1]))
+    return np.pad(plane, ((0, missing[0]), (0, missing[1])), mode="symmetric")[:height, :width]

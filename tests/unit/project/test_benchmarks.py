@@ -24,6 +24,6 @@ def test_they_say_what_they_measure() -> None:
     assert wrong.returncode == 2
     parts = wrong.stderr.splitlines()[-1].partition("parts are ")[2]
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    for part in ("feeding", "training", "overhead", "inference", "trees", "protocol"):
+    for part in ("feeding", "training", "overhead", "inference", "trees", "superblock", "protocol"):
         assert part in parts
         assert re.search(rf"<!-- table: {part} -->\n.*?<!-- end of table -->", page, re.DOTALL)
