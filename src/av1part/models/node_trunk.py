@@ -20,11 +20,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from av1part.models.layers import LEVELS, NO_ADAPTERS, AdapterMap, Backbone
-from av1part.models.trunk import STRIDES, BottomUp, split_moments
+from av1part.models.trunk import STRIDES, BottomUp, split_moments, with_moments
 
 TOP_DOWN = ("top_down", "merged")
 """Parts of the superblock network's trunk that are its way back down, which `NodeTrunk` lacks."""
@@ -96,10 +95,11 @@ class NodeTrunk(BottomUp, Backbone):
 
     def stem(self, x: Tensor, embedded: Tensor | None = None) -> Tensor:
         """See `Backbone`: strides finer than those of layer 1, if there are any."""
+        x, moments = split_moments(x, self.planes)
         for stride in self.strides:
             if stride < self._level_strides[0]:
-                x = self.step(stride, x, embedded)
-        return x
+                x, moments = self.step(stride, x, moments, embedded)
+        return with_moments(x, moments)
 
     def level(
         self,
@@ -111,7 +111,8 @@ class NodeTrunk(BottomUp, Backbone):
         """See `Backbone`."""
         stride, name = self._level_strides[level - 1], f"layer{level}"
         if stride in self.strides:
-            x = self.step(stride, x, embedded, adapters, name)
+            x, moments = split_moments(x, self.by_stride.get(stride // 2, self.planes))
+            x = with_moments(*self.step(stride, x, moments, embedded, adapters, name))
         return self.after(level, x, adapters)
 
     def after(self, level: int, x: Tensor, adapters: AdapterMap) -> Tensor:
@@ -119,8 +120,7 @@ class NodeTrunk(BottomUp, Backbone):
         if f"layer{level}" not in adapters:
             return x
         x, moments = split_moments(x, self.channels[level - 1])
-        x = super().after(level, x, adapters)
-        return x if moments is None else torch.cat((x, moments), dim=1)
+        return with_moments(super().after(level, x, adapters), moments)
 
     def pool(self, x: Tensor) -> Tensor:
         """See `Backbone`: the cell of the node, which is in the middle."""

@@ -81,6 +81,22 @@ class InputPlanes(nn.Module):
         Raises:
             TypeError: if `block` is not of integers.
         """
+        planes, moments = self.apart(block, qindex)
+        return planes if moments is None else torch.cat((planes, moments), dim=1)
+
+    def apart(self, block: Tensor, qindex: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute planes and moments as `forward`, each as a tensor of its own.
+
+        Args:
+            block: As there.
+            qindex: As there.
+
+        Returns:
+            The planes, channels last; and the moments, or None without them.
+
+        Raises:
+            TypeError: if `block` is not of integers.
+        """
         if block.is_floating_point() or block.dtype == torch.bool:
             raise TypeError(f"samples are integers until this layer, got {block.dtype}")
         samples = block.to(self.scale.dtype)
@@ -96,27 +112,30 @@ class InputPlanes(nn.Module):
                 planes.append(detail / 16)
             else:
                 planes.append(torch.tanh(detail / step))
-        if self.moments:
-            planes.extend(_moments((samples * self.scale - 128) / step))
-        return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+        seen = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+        return seen, _moments((samples * self.scale - 128) / step) if self.moments else None
 
 
 def _local_mean(samples: Tensor) -> Tensor:
     """Return the mean of the 17x17 samples around each, edges repeated, (b, 1, h, w)."""
     half = _MEAN_SIDE // 2
-    padded = functional.pad(samples, (half, half, half, half), mode="replicate")
-    # Sums of integers below 2^24 are exact in float32.
-    rows = functional.avg_pool2d(padded, (_MEAN_SIDE, 1), stride=1, divisor_override=1)
-    return functional.avg_pool2d(rows, (1, _MEAN_SIDE), stride=1, divisor_override=1) / (
-        _MEAN_SIDE**2
-    )
+    sums = functional.pad(samples, (half, half, half, half), mode="replicate")
+    # Sums of integers below 2^24 are exact in float32, so they may be doubled: a tenth of the time.
+    for axis in (2, 3):
+        length = samples.shape[axis]
+        last = sums.narrow(axis, _MEAN_SIDE - 1, length)
+        for summed in (1, 2, 4, 8):
+            kept = sums.shape[axis] - summed
+            sums = sums.narrow(axis, 0, kept) + sums.narrow(axis, summed, kept)
+        sums = sums.narrow(axis, 0, length) + last
+    return sums / _MEAN_SIDE**2
 
 
-def _moments(x: Tensor) -> tuple[Tensor, ...]:
-    """Return the moments of samples, (b, 1, h, w) each; at the edge a difference is zero."""
+def _moments(x: Tensor) -> Tensor:
+    """Return the moments of samples, (b, `MOMENTS`, h, w); at the edge a difference is zero."""
     across = functional.pad(x[..., 1:] - x[..., :-1], (1, 0))
     down = functional.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 1, 0))
-    return x, x * x, across * across, down * down
+    return torch.cat((x, x * x, across * across, down * down), dim=1)
 
 
 def coarser(moments: Tensor) -> Tensor:
@@ -155,8 +174,8 @@ def log_costs(moments: Tensor) -> Tensor:
             _log(torch.cat((variance, exact[:, 2:MOMENTS]), dim=1)),
             *(
                 part if rate else _log(part)
-                for scale in exact[:, MOMENTS:].split(2 * BANDS, dim=1)
-                for rate, part in enumerate(scale.split(BANDS, dim=1))
+                for scale in torch.split(exact[:, MOMENTS:], 2 * BANDS, dim=1)
+                for rate, part in enumerate(torch.split(scale, BANDS, dim=1))
             ),
         ],
         dim=1,

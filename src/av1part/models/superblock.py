@@ -27,7 +27,7 @@ from av1part.models.film import conditions
 from av1part.models.folded import convolve
 from av1part.models.network import Network
 from av1part.models.planes import PLANES_REACH, InputPlanes
-from av1part.models.trunk import BottomUp, split_moments
+from av1part.models.trunk import BottomUp
 from av1part.options import CONDITIONINGS, INPUT_PLANES, Conditioning
 from av1part.partition import SIZES, SUPERBLOCK, Partition, Taxonomy
 
@@ -68,12 +68,12 @@ class SuperblockTrunk(BottomUp):
         # A cell's parent extends over it by up to a cell; the convolution sees one more.
         return super().reach + 2 * sum(SIZES[:-1])
 
-    def forward(self, planes: Tensor, qindex: Tensor) -> dict[int, Tensor]:
+    def forward(self, planes: Tensor, moments: Tensor | None, qindex: Tensor) -> dict[int, Tensor]:
         """Compute the maps.
 
         Args:
-            planes: float, shape (b, p, h, w), both a multiple of `SUPERBLOCK`; behind the planes
-                their moments, with energies.
+            planes: float, shape (b, p, h, w), both a multiple of `SUPERBLOCK`.
+            moments: Of the samples, shape (b, m, h, w); None without energies.
             qindex: int64 0..255, shape (b,).
 
         Returns:
@@ -82,8 +82,8 @@ class SuperblockTrunk(BottomUp):
         embedded = None if self.condition is None else self.condition(qindex)
         x, maps = planes, {}
         for stride in self.strides:
-            x = self.step(stride, x, embedded)
-            maps[stride], _ = split_moments(x, self.by_stride[stride])
+            x, moments = self.step(stride, x, moments, embedded)
+            maps[stride] = x
         x = maps[SIZES[-1]]
         seen = {SIZES[-1]: x}
         for size in reversed(SIZES[:-1]):
@@ -185,7 +185,8 @@ class SuperblockNetwork(Network):
             (b, 10, r, q); minus infinity, so probability zero, where AV1 or the taxonomy has no
             such type. Nodes over the edge of the frame have logits, too.
         """
-        maps = self.backbone(self.normalise(_whole_superblocks(block), qindex), qindex)
+        planes, moments = self.normalise.apart(_whole_superblocks(block), qindex)
+        maps = self.backbone(planes, moments, qindex)
         return {size: self._logits(size, maps[size]) for size in SIZES}
 
     def _logits(self, size: int, x: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
     planes, moments -> stride 2 -> 4 -> 8 -> ...   a convolution of the stride, residual blocks
 
-A cell of the map at stride s is the s x s luma samples in its place. With energies, the
-moments of the luma samples in a map's cells (`planes`) are channels behind its own; what they say
-of a cell and of its four quarters is added to what the convolution makes of the map before.
+A cell of the map at stride s is the s x s luma samples in its place. With energies, the moments of
+the luma samples in a map's cells (`planes`) go with it; what they say of a cell and of its four
+quarters is added to what the convolution makes of the map before.
 
 Shapes: b blocks or crops, p planes, c channels, m moments, h, w luma samples, e length of an
 embedding.
@@ -125,9 +125,17 @@ class Down(nn.Module):
         return torch.relu(y + self.energies(torch.cat(of_cells, dim=1))), coarse
 
 
+def with_moments(x: Tensor, moments: Tensor | None) -> Tensor:
+    """Return a map with its moments, if there are any, as channels behind its own."""
+    return x if moments is None else torch.cat((x, moments), dim=1)
+
+
 def split_moments(x: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """Return a map's own channels, and the moments behind them if it carries any."""
-    return (x[:, :channels], x[:, channels:]) if x.shape[1] > channels else (x, None)
+    """Return a map's own channels, and the moments behind them if it carries any.
+
+    Nothing below moments is trained, so no gradient is taken of them.
+    """
+    return (x[:, :channels], x[:, channels:].detach()) if x.shape[1] > channels else (x, None)
 
 
 class BottomUp(nn.Module):
@@ -190,28 +198,28 @@ class BottomUp(nn.Module):
         self,
         stride: int,
         x: Tensor,
+        moments: Tensor | None,
         embedded: Tensor | None,
         adapters: AdapterMap = NO_ADAPTERS,
         site: str = "",
-    ) -> Tensor:
-        """Compute the map at a stride.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the map at a stride, and its moments.
 
         Args:
             stride: One of `strides`.
-            x: The map of the stride before, or the planes; behind them the moments.
+            x: The map of the stride before, or the planes.
+            moments: Those of its cells; None without energies.
             embedded: The embedding of the qindex, shape (b, e), or None.
             adapters: Site to adapter; block i of this stride has the sites of `{site}_{i}`.
             site: As that.
 
         Returns:
-            float, shape (b, c, h / stride, w / stride); behind it the moments.
+            float, shape (b, c, h / stride, w / stride), and the moments of these cells.
         """
-        before = self.planes if stride == STRIDES[0] else self.by_stride[stride // 2]
-        x, moments = split_moments(x, before)
         x, moments = self.down[self.strides.index(stride)](x, moments)
         for index, block in enumerate(self.blocks_at(stride)):
             x = block(x, embedded, adapters, f"{site}_{index}")
-        return x if moments is None else torch.cat((x, moments), dim=1)
+        return x, moments
 
     def blocks_at(self, stride: int) -> Sequence[nn.Module]:
         """Return the residual blocks of a stride."""

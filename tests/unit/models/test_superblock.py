@@ -166,8 +166,9 @@ def test_what_is_beyond_reach_changes_nothing(depth: int) -> None:
 
 
 def logits_of(built: SuperblockNetwork, block: torch.Tensor, qindex: torch.Tensor) -> Any:
-    planes = built.normalise(block, qindex).double()
-    maps = built.backbone(planes, qindex)
+    planes, moments = built.normalise.apart(block, qindex)
+    assert moments is not None
+    maps = built.backbone(planes.double(), moments.double(), qindex)
     return {size: built._logits(size, x) for size, x in maps.items()}
 
 

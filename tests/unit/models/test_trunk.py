@@ -19,7 +19,6 @@ from av1part.models.normalise import PixelNormalise
 from av1part.models.planes import PLANES_REACH, InputPlanes
 from av1part.models.summary import count_parameters
 from av1part.models.superblock import SuperblockNetwork
-from av1part.models.trunk import split_moments
 from av1part.options import INPUT_PLANES
 from av1part.partition import SIZES, taxonomy
 
@@ -177,11 +176,10 @@ def test_a_node_has_the_features_of_the_superblock_networks_own_map(size: int, d
 
     with torch.no_grad():
         assert network.backbone.condition is not None
-        x, embedded = network.normalise(frame, qindex), network.backbone.condition(qindex)
+        x, moments = network.normalise.apart(frame, qindex)
+        embedded = network.backbone.condition(qindex)
         for stride in backbone.strides:
-            x = network.backbone.step(stride, x, embedded)
-        x, moments = split_moments(x, network.backbone.by_stride[size])
-        assert moments is not None
+            x, moments = network.backbone.step(stride, x, moments, embedded)
         expected = x[:, :, away // size + 1, away // size]
         scale = float(expected.abs().max())
         torch.testing.assert_close(features(away), expected, rtol=1e-4, atol=1e-5 * scale)
