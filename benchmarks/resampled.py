@@ -11,7 +11,7 @@ import torch
 import torchvision
 
 from av1part.data.serve.datamodule import BlockDataModule
-from av1part.training import run as training
+from av1part.training import build as training
 
 
 def prepare(folder: Path, counts: Mapping[str, int]) -> type[BlockDataModule]:
