@@ -25,11 +25,11 @@ from av1part.system.files import expanded
 
 log = logging.getLogger(__name__)
 
-PASS_SIDE = 2048
+PASS_SIDE = 3072
 """Luma samples a side of the largest square that goes through the network at once.
 
-A pass over as many samples takes some 430 MB at the default width. A tile whose margins alone
-would be as wide is larger: that is so from `depth` 2 on.
+A pass over as many samples, a 4K frame and more, takes some 1.1 GiB at the default width. A tile
+whose margins alone would be as wide is larger: that is so from `depth` 3 on.
 """
 
 _LEAST_TILE = 512
