@@ -10,10 +10,13 @@ import polars as pl
 import pytest
 
 from av1part import embedded
+from av1part.checkpoints.calibration import read_calibration
 from av1part.cli.commands.demo import lost_against_guessers
+from av1part.config.schema import Superblock
 from av1part.data.store.store import Store
 from av1part.encoder.patched import find_patched
-from av1part.predictors.bundle import bundle_contents
+from av1part.predictors.bundle import bundle_contents, read_bundle
+from av1part.predictors.superblock import SuperblockPredictor
 from av1part.runs.encodes import ROWS_FILE, read_encodes
 from av1part.system.errors import EncoderError
 
@@ -57,6 +60,7 @@ def test_demo_pipeline_and_report(
     assert str(folder / "report" / "report.html") in ran.out
     names = ["stage1", "stage2-frozen", "stage2-adapter", "stage3_rect"]
     names += [f"stage3_ab-{i}" for i in (1, 2, 3)]
+    names += ["superblock"]
     for name in names:
         record = json.loads((folder / name / "checkpoints" / "best.verified.json").read_text())
         assert record["delta_pp"] == 0
@@ -76,17 +80,20 @@ def test_demo_pipeline_and_report(
     compare_viewer(folder / "report", folder / "pipeline", small_store)
     assert av1part("report", folder / "stage2-frozen").code == 0
     compare_viewer(folder / "stage2-frozen" / "report", folder / "stage2-frozen", small_store)
-    assert f"model={folder}/model.av1part" in ran.out
+    assert "superblock" in page
+    assert f"model={folder}/superblock.av1part" in ran.out
     rows = check_bundle_and_comparison(folder, ran.out)
+    scores = check_superblock(folder, ran.out)
     again = av1part("demo", *demo_words)
     assert again.code == ran.code
     assert check_bundle_and_comparison(folder, again.out) == rows
+    assert check_superblock(folder, again.out) == scores
     assert again.err.count("finished: it stays as it is") == len(names)
 
     best = {n: folder / n / "checkpoints" / "best.ckpt" for n in names}
     words = [f"stage1={best['stage1']}", f"stage2={best['stage2-frozen']}"]
     words += [f"stage3_rect={best['stage3_rect']}"]
-    words += [f"stage3_ab=[{','.join(str(best[n]) for n in names[-3:])}]"]
+    words += [f"stage3_ab=[{','.join(str(best[f'stage3_ab-{i}']) for i in (1, 2, 3))}]"]
     ran = av1part("pipeline", *words, "name=tested", "split=test")
     assert ran.code == 0, ran.err
     tested = json.loads(Path("runs/tested/pipeline.json").read_text())
@@ -123,6 +130,32 @@ def check_bundle_and_comparison(folder: Path, out: str) -> str:
     assert encodes.finished
     assert encodes.points["cpu1_model_90"].kind == "learned"
     return (comparison / ROWS_FILE).read_text()
+
+
+def check_superblock(folder: Path, out: str) -> Path:
+    """Check the superblock network's bundle and its line; return the comparison's one folder."""
+    network = read_bundle(folder / "superblock.av1part").predictor
+    assert isinstance(network, SuperblockPredictor)
+    stored = read_calibration(folder / "superblock" / "checkpoints" / "best.ckpt")
+    assert stored is not None
+    assert stored.by_size is not None
+    assert network.temperatures == {16: stored.by_size["16"].fitted}
+    # It is told the data and the epochs, not the width of the stages' network.
+    assert network.module.hparams["backbone"]["width"] == Superblock().width
+    history = (folder / "superblock" / "history.csv").read_text().splitlines()
+    assert history[-1].startswith("1,")
+    (compared,) = (folder / "compare").iterdir()
+    assert f"{compared}/report.html" in out
+    record = json.loads((compared / "scores.json").read_text())
+    assert record["data"]["split"] == "val"
+    line = next(line for line in out.splitlines() if line.startswith("most probable of all types"))
+    found = record["sizes"]["16"]["predictors"]
+    shown = []
+    for name in ("superblock", "cascade", "class prior"):
+        loss, accuracy = (found[name]["scores"][k]["estimate"] for k in ("log_loss", "accuracy"))
+        shown.append(f"{loss:.3f}, accuracy {100 * accuracy:.2f} %")
+    assert [part for part in shown if part in line] == shown
+    return compared
 
 
 def compare_viewer(report: Path, run: Path, store: Path) -> None:

@@ -93,9 +93,11 @@ def test_an_epoch_with_these_options(
         more.append(f"data.path={one_to_four_store}")
     else:
         more += [f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}"]
-        if not {"stage=stage1", "stage=superblock", SCRATCH, "experiment=demo/stage1"} & set(words):
+        first = {"stage=stage1", "stage=superblock", SCRATCH}
+        first |= {"experiment=demo/stage1", "experiment=demo/superblock"}
+        if not first & set(words):
             more.append(f"stage1={stage1}")
-        if options.startswith("experiment=demo/"):
+        if options.startswith("experiment=demo/stage"):
             more += ["backbone.se=true", "backbone.attention=true"]  # as that Stage 1 has them
     ran = av1part("train", *words, *more)
     if "trainer=gpu" in words and not torch.cuda.is_available():

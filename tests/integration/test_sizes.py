@@ -109,6 +109,8 @@ def test_the_demo_leaves_out_stages_that_a_size_has_not(av1part: Command, store_
     assert ran.code in (0, 1), ran.err  # 1: so little training may not beat the guessers
     folders = {p.parent.name for p in Path("runs/demo").glob("*/metrics.json")}
     assert folders == {"stage1", "stage2-frozen", "stage2-adapter", "stage3_rect", "pipeline"}
+    assert "superblock is left out" in ran.err
+    assert not Path("runs/demo/compare").exists()
     assert Path("runs/demo/report/report.html").is_file()
 
 

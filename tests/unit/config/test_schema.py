@@ -156,6 +156,7 @@ def test_the_demo_trains_its_stages_alike() -> None:
     """Else they make no cascade, and nothing starts from Stage 1's backbone."""
     demo = plain(compose("demo"))
     runs = {name: settings(*words) for name, words in demo["plan"].items()}
+    assert runs.pop("superblock")["stage"]["name"] == "superblock"
     for key in ("backbone", "conditioning", "taxonomy"):
         assert len({str(run[key]) for run in runs.values()}) == 1, key
     for key in ("size", "context", "protocol"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +33,9 @@ from av1part.runs.compared_scores import STAGE2, STAGE2_SIZE
 from av1part.system.errors import ConfigError
 from av1part.system.files import atomic_folder, check_below_folders, expanded
 
+PAGE = "report.html"
+"""The page, in the folder of a comparison."""
+
 
 def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Score predictors, and write scores, sums by picture and a report.
@@ -49,6 +53,24 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ConfigError("av1part compare scores all predictors together: leave out -m")
     out = expanded(cfg.out)
+    print(compare_in(cfg, words, out))
+    print("report:", out / PAGE)
+
+
+def compare_in(cfg: DictConfig, words: Sequence[str], out: Path) -> str:
+    """Score predictors into a folder.
+
+    Args:
+        cfg: The composed configuration.
+        words: Predictors, PATH or NAME=PATH.
+        out: The folder to make.
+
+    Returns:
+        What is found at one node size, a sentence or two.
+
+    Raises:
+        ConfigError: if the folder is taken, or a setting is not valid.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not an empty folder: choose another out=")
     check_below_folders(out)
@@ -89,8 +111,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     with atomic_folder(out) as part:
         write_compared(part, record, answers.table)
         files = write_compared_report(part)
-    print(files.headline.replace("`", ""))
-    print("report:", out / "report.html")
+    return files.headline.replace("`", "")
 
 
 def _check_data(cfg: DictConfig) -> None:

@@ -15,20 +15,25 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from av1part.cascade.calibrate import calibrate_cascade
+from av1part.cascade.calibrate import calibrate_alone, calibrate_cascade
 from av1part.cascade.run import run_pipeline
 from av1part.cli.commands.demo_encode import bundle_cascade, compare_in_encoder
+from av1part.cli.commands.demo_superblock import (
+    bundle_superblock,
+    compare_with_cascade,
+    shared_words,
+)
 from av1part.cli.commands.train import train_in
 from av1part.config.check import check_values, plain
 from av1part.options import SUPERBLOCK_BACKBONE
-from av1part.partition import taxonomy
+from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.report import write_report
 from av1part.report.chapters.guessers import METRIC_NAMES, run_table, scores_of
 from av1part.report.render.tables import percent, points, span
 from av1part.report.render.terminal import terminal_table
 from av1part.runs.schema import CONFIG_FILE, check_run_name
 from av1part.runs.settings import flat_settings, read_text
-from av1part.system.errors import ConfigError
+from av1part.system.errors import ConfigError, StoreError
 from av1part.system.logs import run_log
 from av1part.training.build import build_datamodule, check_splits
 from av1part.training.run import TrainResult
@@ -65,6 +70,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         for stage, names in settings["cascade"].items()
     }
     calibrate_cascade(checkpoints)
+    network = superblock_of(results)
+    if network is not None:
+        calibrate_alone(network.best)
     with run_log(folder / "pipeline" / "pipeline.log"):
         config = {**settings, "train": list(words)}
         cascade = run_pipeline(checkpoints, folder / "pipeline", config=config)
@@ -73,17 +81,22 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     console = Console(width=max(console.width, NARROWEST))  # no narrower for being a file
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
-    file = next(iter(results.values())).folder / CONFIG_FILE
+    first = next(iter(results.values()))
+    settings = flat_settings(read_text(first.folder / CONFIG_FILE), first.folder / CONFIG_FILE)
     for line in (
-        network_text(flat_settings(read_text(file), file)),
+        network_text(settings),
         parameters_text(rows),
         choices_text(cascade.report),
         *last_lines(rows, cascade.report),
     ):
         console.print(line, soft_wrap=True, highlight=False)
     bundle = bundle_cascade(checkpoints, folder)
-    first = next(iter(results.values())).best
-    for line in compare_in_encoder(bundle, first, folder / "encode"):
+    if network is not None:
+        cascade_bundle, bundle = bundle, bundle_superblock(network.best, folder)
+        size, out = settings["data.size"], folder / "compare"
+        for line in compare_with_cascade(bundle, cascade_bundle, network.folder, size, out):
+            console.print(line, soft_wrap=True, highlight=False)
+    for line in compare_in_encoder(bundle, first.best, folder / "encode"):
         console.print(line, soft_wrap=True, highlight=False)
     seconds = time.perf_counter() - started
     console.print(f"report, after {seconds:.0f} s: {files.html}", soft_wrap=True, highlight=False)
@@ -168,12 +181,13 @@ def _beside_guess(
 def train_plan(
     plan: Mapping[str, Sequence[str]], common: Sequence[str], folder: Path
 ) -> dict[str, TrainResult]:
-    """Train the runs of a plan in order; all but the first start from the first's backbone.
+    """Train the runs of a plan in order; stages after the first start from the first's backbone.
 
     Args:
         plan: Run name to overrides of `av1part train`; runs of a stage that the taxonomy has
-            not, at the size of the nodes, are left out.
-        common: Overrides for all.
+            not, at the size of the nodes, are left out, as is a superblock network that the
+            dataset has no superblocks or no nodes for.
+        common: Overrides for all; a superblock network gets those of `shared_words`.
         folder: Where the run folders go; finished ones are kept.
 
     Returns:
@@ -184,30 +198,54 @@ def train_plan(
         StoreError: if a stage has no nodes in train or val.
     """
     results: dict[str, TrainResult] = {}
-    configs = {}
-    fixed = sorted({word.partition("=")[0] for word in common} & _FIXED)
-    if fixed:
-        raise ConfigError(f"the demo's plan sets {', '.join(fixed)}: change plan= instead")
-    for name, overrides in plan.items():
-        check_run_name(name)
-        cfg = compose("train", [*overrides, *common, f"name={name}", "resume=true"])
-        check_values(cfg, "train")
-        tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
-        if cfg.stage.name in [stage.name for stage in tree.stages]:
-            configs[name] = cfg
-    for cfg in configs.values():  # before minutes of training
-        settings = plain(cfg)
-        check_splits(
-            build_datamodule({**settings, "injection": {"source": "none", "stage2": None}})
-        )
+    configs = _configs(plan, common)
+    for name, cfg in list(configs.items()):  # before minutes of training
+        settings = {**plain(cfg), "injection": {"source": "none", "stage2": None}}
+        try:
+            check_splits(build_datamodule(settings))
+        except StoreError as error:
+            if cfg.stage.name != SUPERBLOCK_STAGE:
+                raise
+            log.warning("%s is left out: %s", name, error)
+            del configs[name]
     for name, cfg in configs.items():
-        if results:
+        if results and cfg.stage.name != SUPERBLOCK_STAGE:
             cfg.stage1 = str(next(iter(results.values())).best)
         log.info("\n%s: %s", name, " ".join(plan[name]))
         result = train_in(cfg, folder / name)
         assert result is not None  # one process
         results[name] = result
     return results
+
+
+def _configs(plan: Mapping[str, Sequence[str]], common: Sequence[str]) -> dict[str, DictConfig]:
+    """Compose the runs of a plan that the taxonomy has, by name; arguments as `train_plan`.
+
+    Raises:
+        ConfigError: if `common` sets what the plan sets.
+    """
+    fixed = sorted({word.partition("=")[0] for word in common} & _FIXED)
+    if fixed:
+        raise ConfigError(f"the demo's plan sets {', '.join(fixed)}: change plan= instead")
+    configs = {}
+    for name, overrides in plan.items():
+        own = [f"name={check_run_name(name)}", "resume=true"]
+        cfg = compose("train", [*overrides, *own])
+        if common:
+            superblock = cfg.stage.name == SUPERBLOCK_STAGE
+            words = shared_words(common) if superblock else common
+            cfg = compose("train", [*overrides, *words, *own])
+        check_values(cfg, "train")
+        tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
+        if cfg.stage.name in [SUPERBLOCK_STAGE, *(stage.name for stage in tree.stages)]:
+            configs[name] = cfg
+    return configs
+
+
+def superblock_of(results: Mapping[str, TrainResult]) -> TrainResult | None:
+    """Return the result of the plan's superblock network, if it has one."""
+    of_stage = (r for r in results.values() if r.metrics["stage"] == SUPERBLOCK_STAGE)
+    return next(of_stage, None)
 
 
 def lost_against_guessers(metrics: Mapping[str, Any]) -> str:

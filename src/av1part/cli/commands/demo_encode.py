@@ -1,4 +1,4 @@
-"""The end of `av1part demo`: its cascade as a bundle, and in the patched encoder if built."""
+"""The end of `av1part demo`: its cascade as a bundle, and a bundle in the patched encoder."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ def bundle_cascade(checkpoints: Mapping[str, Sequence[Path]], folder: Path) -> P
 
 
 def compare_in_encoder(bundle: Path, checkpoint: Path, folder: Path) -> list[str]:
-    """Encode a piece of a val picture with the cascade and with presets, if the encoder is there.
+    """Encode a piece of a val picture with a predictor and with presets, if the encoder is there.
 
     Args:
-        bundle: The cascade.
-        checkpoint: Of its first stage, which names the dataset; that has luma alone, so chroma is
-            grey.
-        folder: For comparisons, one a cascade.
+        bundle: The predictor.
+        checkpoint: Of Stage 1, which names the dataset; that has luma alone, so chroma is grey.
+        folder: For comparisons, one a bundle.
 
     Returns:
         Lines on what was found, and on how to do this with a video of one's own.
@@ -70,7 +69,7 @@ def compare_in_encoder(bundle: Path, checkpoint: Path, folder: Path) -> list[str
 
 
 def _compare(bundle: Path, data: BlockDataModule, folder: Path) -> Path:
-    """Encode; return the folder of the comparison, one for each cascade."""
+    """Encode; return the folder of the comparison, one for each bundle."""
     plan = plain(compose("encode", ["plan=demo", "out=."]))["plan"]
     points = read_points(plan["points"])
     sha256 = sha256_file(bundle)
