@@ -10,7 +10,7 @@ STAGE ?= stage1
 # leaves the tests of a file, which share fixtures, with one worker as far as it can.
 WORKERS ?= --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Recipes read these from the environment, quoted, so that a path may hold spaces.
-MODEL ?= runs/demo/model.av1part
+MODEL ?= runs/demo/superblock.av1part
 export PYTHON SOURCE OUT CKPT MODEL
 
 .PHONY: help
