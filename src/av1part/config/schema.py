@@ -194,7 +194,7 @@ class Superblock:
     width: int = option(16, "channels at stride 2, and so at all", low=1, high=MOST_WIDTH)
     depth: int = option(1, "residual blocks, in proportion", low=1, high=MOST_DEPTH)
     planes: list[str] = option(list(INPUT_PLANES), f"any of {', '.join(INPUT_PLANES)}")
-    energies: bool = option(True, "give each stride the log energies of its cells")
+    energies: bool = option(True, "give each stride the log energies and rates of its cells")
 
 
 @dataclass

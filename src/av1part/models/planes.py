@@ -157,14 +157,15 @@ def coarser(moments: Tensor) -> Tensor:
 
 
 def log_costs(moments: Tensor) -> Tensor:
-    """Return what of the moments of cells tells what they cost, on a logarithmic scale.
+    """Compute from the moments of cells what their bits depend on, on a logarithmic scale.
 
     Args:
-        moments: Means over each cell, float, shape (b, m, r, q), as `coarser` returns them.
+        moments: Means over each cell, float, shape (b, m, r, q), as `coarser` returns them; the
+            first `MOMENTS` planes alone give the `ENERGIES` alone.
 
     Returns:
         float32 at least, shape (b, m - 1, r, q): the logarithms of the `ENERGIES`, in squared
-        quantiser steps, from a floor on; then of each scale those of its bands, and its rates.
+        quantiser steps, from a floor on; then for each scale those of its bands, and its rates.
     """
     exact = moments.to(torch.promote_types(moments.dtype, torch.float32))
     mean, square = exact[:, :1], exact[:, 1:2]

@@ -21,7 +21,7 @@ from torch.nn import functional
 from av1part.models.film import StepEmbedding, film_layer, modulated
 from av1part.models.folded import convolve
 from av1part.models.layers import NO_ADAPTERS, AdapterMap, adapted, convolved
-from av1part.models.planes import BANDS, ENERGIES, coarser, log_costs
+from av1part.models.planes import BANDS, ENERGIES, MOMENTS, coarser, log_costs
 from av1part.options import MOST_DEPTH, MOST_WIDTH
 
 STRIDES = (2, 4, 8, 16, 32, 64)
@@ -95,8 +95,8 @@ class Down(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         # A single sample has no variance, so that the first cells have no quarters.
         self.quarters = stride > STRIDES[0]
-        inputs = ENERGIES * (5 if self.quarters else 1) + 2 * BANDS * (STRIDES.index(stride) + 1)
-        self.energies = nn.Conv2d(inputs, channels, 1) if energies else None
+        costs = ENERGIES * (5 if self.quarters else 1) + 2 * BANDS * (STRIDES.index(stride) + 1)
+        self.energies = nn.Conv2d(costs, channels, 1) if energies else None
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         if self.energies is not None:
             assert self.energies.bias is not None
@@ -120,7 +120,7 @@ class Down(nn.Module):
         coarse = coarser(moments)
         of_cells = [log_costs(coarse)]
         if self.quarters:
-            of_quarters = log_costs(moments)[:, :ENERGIES]
+            of_quarters = log_costs(moments[:, :MOMENTS])
             of_cells.append(functional.pixel_unshuffle(of_quarters, 2))
         return torch.relu(y + self.energies(torch.cat(of_cells, dim=1))), coarse
 
