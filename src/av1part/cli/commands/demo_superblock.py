@@ -26,7 +26,8 @@ _CASCADE, _NETWORK = "cascade", "superblock"
 
 _GROUPS = ("taxonomy", "trainer", "callbacks", "logger", "baselines", "trees")
 _SPLIT = ("path", "protocol", "split_seed", "split_list")
-_DATA = (*_SPLIT, "num_workers", "planes")
+_DATA = {"data", *(f"data.{name}" for name in (*_SPLIT, "num_workers", "planes"))}
+"""`data` alone chooses a file of one's own, which may name the dataset."""
 
 
 def shared_words(words: Sequence[str]) -> list[str]:
@@ -36,13 +37,14 @@ def shared_words(words: Sequence[str]) -> list[str]:
 
     >>> shared_words(["backbone.se=true", "data.path=mine", "data.context=4", "trainer=gpu"])
     ['data.path=mine', 'trainer=gpu']
+    >>> shared_words(["data=mine", "loss=focal"])
+    ['data=mine']
     """
     keys = [word.partition("=")[0].lstrip("+~") for word in words]
-    data = {f"data.{name}" for name in _DATA}
     return [
         word
         for word, key in zip(words, keys, strict=True)
-        if key in data or key.partition(".")[0] in _GROUPS
+        if key in _DATA or key.partition(".")[0] in _GROUPS
     ]
 
 
