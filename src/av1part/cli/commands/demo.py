@@ -82,9 +82,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     rows = {name: result.metrics for name, result in results.items()}
     console.print(summary_table(rows, cascade.report))
     first = next(iter(results.values()))
-    settings = flat_settings(read_text(first.folder / CONFIG_FILE), first.folder / CONFIG_FILE)
+    trained = flat_settings(read_text(first.folder / CONFIG_FILE), first.folder / CONFIG_FILE)
     for line in (
-        network_text(settings),
+        network_text(trained),
         parameters_text(rows),
         choices_text(cascade.report),
         *last_lines(rows, cascade.report),
@@ -93,7 +93,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     bundle = bundle_cascade(checkpoints, folder)
     if network is not None:
         cascade_bundle, bundle = bundle, bundle_superblock(network.best, folder)
-        size, out = settings["data.size"], folder / "compare"
+        size, out = trained["data.size"], folder / "compare"
         for line in compare_with_cascade(bundle, cascade_bundle, network.folder, size, out):
             console.print(line, soft_wrap=True, highlight=False)
     for line in compare_in_encoder(bundle, first.best, folder / "encode"):
@@ -183,6 +183,8 @@ def train_plan(
 ) -> dict[str, TrainResult]:
     """Train the runs of a plan in order; stages after the first start from the first's backbone.
 
+    A superblock network is trained last, wherever it stands in the plan.
+
     Args:
         plan: Run name to overrides of `av1part train`; runs of a stage that the taxonomy has
             not, at the size of the nodes, are left out, as is a superblock network that the
@@ -191,7 +193,7 @@ def train_plan(
         folder: Where the run folders go; finished ones are kept.
 
     Returns:
-        Run name to its result, in the plan's order.
+        Run name to its result, in the order of the trainings.
 
     Raises:
         ConfigError: if `common` sets what the plan sets.
@@ -239,7 +241,9 @@ def _configs(plan: Mapping[str, Sequence[str]], common: Sequence[str]) -> dict[s
         tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
         if cfg.stage.name in [SUPERBLOCK_STAGE, *(stage.name for stage in tree.stages)]:
             configs[name] = cfg
-    return configs
+    # Sorted, since the stages start from the first of them.
+    last = {name: cfg.stage.name == SUPERBLOCK_STAGE for name, cfg in configs.items()}
+    return {name: configs[name] for name in sorted(configs, key=last.__getitem__)}
 
 
 def superblock_of(results: Mapping[str, TrainResult]) -> TrainResult | None:
