@@ -31,7 +31,6 @@ from av1part.options import (
     MOST_DEPTH,
     MOST_WIDTH,
     OBJECTIVES,
-    OPTIMIZERS,
     OUTSIDES,
     PEERS,
     PLACEMENTS,
@@ -341,7 +340,7 @@ class AdamW:
 class Muon(AdamW):
     """Muon for the kernels of convolutions below the head, AdamW for the rest, at one rate."""
 
-    kind: str = option("muon", "the optimizer", choices=OPTIMIZERS)
+    kind: str = option("muon", "the optimizer", choices=("muon",))
     momentum: float = option(0.95, "of Muon", low=0, high=_BELOW_ONE)
 
 

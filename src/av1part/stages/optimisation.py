@@ -29,7 +29,9 @@ def build_optimizer(
 
     Muon (Jordan 2024) makes the update of each kernel orthogonal, as a matrix of output channels by
     the rest; here that is of convolutions below the head, and all else is AdamW's. Updates are
-    scaled as Liu 2025 (arXiv:2502.16982) does, so that one learning rate fits both.
+    scaled as Liu 2025 (arXiv:2502.16982) does, so that one learning rate fits both. The AdamW
+    beside it has betas of 0.9 and 0.95, and counts the steps of a group, not of a parameter: for
+    what is thawed late the first steps are not corrected.
 
     Args:
         groups: Part or layer to its trainable parameters.

@@ -98,6 +98,9 @@ def test_the_demo_prints_both_guessers_beside_accuracy(scores: dict[str, Any]) -
     accuracy, constant, prior = (list(map(str, c.cells)) for c in table.columns[1:4])
     assert (accuracy, constant, prior) == (["40.00"] * 2, ["40.00"] * 2, ["26.00"] * 2)
     assert "…" not in printed(table, demo.NARROWEST)
+    both = {"net": {**scores, "stage": "superblock"}, "stage1": {**scores, "stage": "stage1"}}
+    named = demo.summary_table(both, cascade).columns[0].cells
+    assert [str(cell) for cell in named] == ["net 16x16", "stage1", "cascade"]
 
 
 def test_a_summary_of_runs_has_accuracy_and_macro_f1_beside_both_guessers(

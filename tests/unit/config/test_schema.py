@@ -12,6 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from av1part.cli.commands.demo import plan_configs as demo_configs
 from av1part.cli.main import VERBS, config_folder
 from av1part.config.check import check_values, is_distributed, leaves, plain
 from av1part.config.help import help_text
@@ -92,6 +93,18 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
 
 def test_there_is_a_configuration_a_verb() -> None:
     assert set(PRIMARY) == {verb.config for verb in VERBS.values()}
+
+
+def test_the_demo_trains_a_superblock_network_last_with_the_overrides_that_fit_it() -> None:
+    plan = plain(compose("demo"))["plan"]
+    network = plan.pop("superblock")
+    words = ["data.protocol=by_segment", "backbone.width=8"]
+    configs = demo_configs({"superblock": network, **plan}, words)
+    assert list(configs) == [*(name for name in plan if name != "stage3_1to4"), "superblock"]
+    assert {cfg.data.protocol for cfg in configs.values()} == {"by_segment"}
+    assert configs["superblock"].backbone.width == 16
+    assert configs["stage1"].backbone.width == 8
+    assert "superblock" not in demo_configs(plan, words)
 
 
 @pytest.mark.parametrize("name", PRIMARY)

@@ -25,6 +25,7 @@ from av1part.cli.commands.demo_superblock import (
 )
 from av1part.cli.commands.train import train_in
 from av1part.config.check import check_values, plain
+from av1part.data.serve.superblocks import REFERENCE_SIZE
 from av1part.options import SUPERBLOCK_BACKBONE
 from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.report import write_report
@@ -200,7 +201,7 @@ def train_plan(
         StoreError: if a stage has no nodes in train or val.
     """
     results: dict[str, TrainResult] = {}
-    configs = _configs(plan, common)
+    configs = plan_configs(plan, common)
     for name, cfg in list(configs.items()):  # before minutes of training
         settings = {**plain(cfg), "injection": {"source": "none", "stage2": None}}
         try:
@@ -220,7 +221,7 @@ def train_plan(
     return results
 
 
-def _configs(plan: Mapping[str, Sequence[str]], common: Sequence[str]) -> dict[str, DictConfig]:
+def plan_configs(plan: Mapping[str, Sequence[str]], common: Sequence[str]) -> dict[str, DictConfig]:
     """Compose the runs of a plan that the taxonomy has, by name; arguments as `train_plan`.
 
     Raises:
@@ -263,11 +264,18 @@ def lost_against_guessers(metrics: Mapping[str, Any]) -> str:
 
 
 def summary_table(runs: Mapping[str, Mapping[str, Any]], cascade: Mapping[str, Any]) -> Table:
-    """Return accuracy and macro-F1 of each run and the cascade beside both guessers."""
-    scores = {name: scores_of(metrics) for name, metrics in runs.items()}
+    """Return accuracy and macro-F1 of each run and the cascade beside both guessers.
+
+    The row of a superblock network names the size of its nodes, which the stages' may not be.
+    """
+    scores = {}
+    for name, metrics in runs.items():
+        sized = metrics.get("stage") == SUPERBLOCK_STAGE
+        title = f"{name} {REFERENCE_SIZE}x{REFERENCE_SIZE}" if sized else name
+        scores[title] = scores_of(metrics)
     scores["cascade"] = scores_of(cascade["overall"], cascade)
-    title = (
+    caption = (
         "on val, in percent; the margin of macro-F1 over the stronger guesser in points, with its "
         "95% interval by picture"
     )
-    return terminal_table(run_table(title, scores))
+    return terminal_table(run_table(caption, scores))

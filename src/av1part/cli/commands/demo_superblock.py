@@ -16,6 +16,7 @@ from av1part.runs.compared import SCORES_FILE, is_compared
 from av1part.runs.fields import Fields
 from av1part.runs.schema import CONFIG_FILE
 from av1part.runs.settings import flat_settings, read_text
+from av1part.system.errors import Av1partError
 from av1part.system.files import sha256_file
 
 _BUNDLE = "superblock.av1part"
@@ -68,8 +69,15 @@ def compare_with_cascade(
         out: For comparisons, one for each pair of files.
 
     Returns:
-        Lines on what was found.
+        Lines on what was found, or on why nothing was.
     """
+    try:
+        return _compared(network, cascade, run, size, out)
+    except Av1partError as error:  # the trainings are done all the same
+        return [f"superblock network and cascade are not compared: {error}"]
+
+
+def _compared(network: Path, cascade: Path, run: Path, size: int, out: Path) -> list[str]:
     bundles = {_CASCADE: cascade, _NETWORK: network}
     place = out / "-".join(sha256_file(path)[:12] for path in bundles.values())
     if not is_compared(place):
