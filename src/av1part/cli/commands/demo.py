@@ -222,7 +222,14 @@ def train_plan(
 
 
 def plan_configs(plan: Mapping[str, Sequence[str]], common: Sequence[str]) -> dict[str, DictConfig]:
-    """Compose the runs of a plan that the taxonomy has, by name; arguments as `train_plan`.
+    """Compose the runs of a plan that the taxonomy has.
+
+    Args:
+        plan: As that of `train_plan`.
+        common: Likewise.
+
+    Returns:
+        Run name to configuration, in the order of training: a superblock network comes last.
 
     Raises:
         ConfigError: if `common` sets what the plan sets.
