@@ -22,8 +22,7 @@ AC_STEPS: tuple[int, ...] = (
 # fmt: on
 """Step of an AC coefficient of 8-bit video, by qindex 0 to 255.
 
-For 10 and 12 bits the steps are, but
-for rounding, four and sixteen times as long.
+For 10 and 12 bits the steps are, but for rounding, four and sixteen times as long.
 
 Reference: AV1 specification, section 7.12.2, `Ac_Qlookup[ 0 ]`.
 """
