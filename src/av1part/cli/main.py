@@ -69,6 +69,12 @@ VERBS: dict[str, Verb] = {
         "data",
         (2, 2),
     ),
+    "data costs": Verb(
+        "DATASET SOURCE... out=FILE",
+        "what losing a node's type would cost the encoder",
+        *("data_costs", "data"),
+        (2, None),
+    ),
     "data info": Verb("DIR", "count and verify a dataset", "data_info", "data", (1, 1)),
     "train": Verb("stage=STAGE", "train one stage; -m sweeps", "train", "train"),
     "validate": Verb(

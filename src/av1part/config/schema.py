@@ -786,6 +786,18 @@ class DataBuild:
 
 
 @dataclass
+class DataCosts:
+    """Keys of `av1part data costs`."""
+
+    out: str = option(MISSING, "file to make, such as costs.parquet", path=True)
+    jobs: Any = option(2, "encoders at a time")
+    width: Any = option(None, "of raw YUV whose name does not say")
+    height: Any = option(None, "likewise")
+    bit_depth: Any = option(None, "likewise")
+    layout: Any = option(None, "likewise: 420, 422, 444, 440, gray, nv12, p010 and others")
+
+
+@dataclass
 class DataImport:
     """Keys of `av1part data import`."""
 
@@ -918,6 +930,7 @@ VERB_KEYS: Mapping[str, Any] = {
     "compare": Compare(),
     "data_build": DataBuild(),
     "data_import": DataImport(),
+    "data_costs": DataCosts(),
     "report": Report(),
     "demo": Demo(),
 }

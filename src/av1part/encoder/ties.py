@@ -60,6 +60,23 @@ def _children(record: np.void) -> list[tuple[int, int, int]]:
     return [(row + i * half, col + j * half, size_log2 - 1) for i in (0, 1) for j in (0, 1)]
 
 
+def best_two(records: NDArray[np.void]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what the chosen type of each node costs, and the cheapest other one.
+
+    Args:
+        records: Of `COSTS_DTYPE` `[nodes]`.
+
+    Returns:
+        Float64 `[nodes]` each; infinity where no other type has a cost.
+    """
+    nodes = np.arange(len(records))
+    cost = records["cost"].astype(np.float64)
+    cost[records["cost"] == NOT_TRIED] = np.inf
+    best = cost[nodes, records["chosen"]]
+    cost[nodes, records["chosen"]] = np.inf
+    return best, cost.min(1, initial=np.inf)
+
+
 def gaps(records: NDArray[np.void]) -> NDArray[np.float64]:
     """Compute how much more the cheapest other type costs than the chosen one.
 
@@ -70,12 +87,8 @@ def gaps(records: NDArray[np.void]) -> NDArray[np.float64]:
         Float64 `[nodes]`, a fraction of the chosen type's cost; infinity where others were tried
         and abandoned, NaN where none was tried.
     """
-    nodes = np.arange(len(records))
-    cost = records["cost"].astype(np.float64)
-    cost[records["cost"] == NOT_TRIED] = np.inf
-    best = cost[nodes, records["chosen"]]
-    cost[nodes, records["chosen"]] = np.inf
-    gap: NDArray[np.float64] = cost.min(1, initial=np.inf) / best - 1
+    best, second = best_two(records)
+    gap: NDArray[np.float64] = second / best - 1
     chosen = 1 << records["chosen"].astype(np.int64)
     alone = (records["tried"] & ~chosen) == 0
     gap[alone & np.isinf(gap)] = np.nan

@@ -1,8 +1,9 @@
-"""`av1part data build`, `av1part data import` and `av1part data info`."""
+"""`av1part data build`, `data import`, `data costs` and `data info`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ from av1part.config.check import plain
 from av1part.data.build.build import build_dataset
 from av1part.data.legacy.contents import LEFT_OUT
 from av1part.data.store.store import Store
+from av1part.encoder.regrets import write_dataset_costs
 from av1part.partition import Partition
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded
@@ -24,20 +26,25 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     """Build, import or verify a dataset, and print its counts.
 
     Args:
-        verb: `data build`, `data import` or `data info`.
+        verb: `data build`, `data import`, `data costs` or `data info`.
         cfg: The composed configuration of the verb.
-        words: Sources to build from, layout and folder to import, or the one dataset folder.
+        words: Sources to build from; layout and folder to import; a dataset and its sources; or
+            the one dataset folder.
 
     Raises:
-        ConfigError: if `out` is missing for `data build` or `data import`.
+        ConfigError: if `out` is missing where something is made.
     """
     if verb == "data info":
         store = Store.open(words[0], verify="full")
     else:
         if OmegaConf.is_missing(cfg, "out"):
-            raise ConfigError(f"av1part {verb} needs out=DIR, the folder to make")
+            kind = "FILE, the file" if verb == "data costs" else "DIR, the folder"
+            raise ConfigError(f"av1part {verb} needs out={kind} to make")
         settings = plain(cfg)
         out = expanded(settings.pop("out"))
+        if verb == "data costs":
+            _print_regrets(write_dataset_costs(words[0], words[1:], out, **settings), out)
+            return
         if verb == "data build":
             store = build_dataset(list(words), out, **settings)
         else:
@@ -48,6 +55,26 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if verb == "data info":
         _print_sequences(store.manifest)
     _print_import(store.manifest)
+
+
+def _print_regrets(regrets: pl.DataFrame, out: Path) -> None:
+    """Print how many regrets of each size are known, and what they are."""
+    sums = regrets.group_by("size").agg(
+        pl.len().alias("nodes"),
+        pl.col("regret").is_not_null().mean().alias("known"),
+        *(pl.col("regret").quantile(q).alias(f"q{q}") for q in (0.5, 0.9)),
+        pl.col("regret").mean().alias("mean"),
+    )
+    table = Table(
+        *("size", "nodes", "known", "median", "9 of 10 below", "mean"),
+        title="regret of a node, millionths of its frame's cost",
+        title_justify="left",
+    )
+    for size, nodes, known, *figures in sums.sort("size").iter_rows():
+        shown = ("" if value is None else f"{1e6 * value:.3g}" for value in figures)
+        table.add_row(str(size), f"{nodes:,}", f"{known:.1%}", *shown)
+    Console().print(table)
+    print(out)
 
 
 def _print_import(manifest: Mapping[str, Any]) -> None:
