@@ -67,6 +67,9 @@ MIXED = ("by_segment", "random_blocks", "given")
 DRAWN = ("by_sequence", "random_blocks")
 """Protocols that draw by a seed; `by_sequence` where no list says the split."""
 
+COST_SENSITIVE = "cost_sensitive"
+"""The loss that weighs nodes by a file of costs."""
+
 PRECISIONS: tuple[str, ...] = ("32-true", "bf16-mixed", "16-mixed")
 """Precisions to compute in, by the names of Lightning's Trainer; weights stay float32."""
 

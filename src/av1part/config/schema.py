@@ -295,6 +295,16 @@ class CrossEntropy:
 
 
 @dataclass
+class CostSensitive:
+    """Superblock network: cross-entropy, by what losing a node's type costs the encoder."""
+
+    kind: str = option("cost_sensitive", "the loss")
+    power: float = option(1.0, "weights are regret^power; 0: cross-entropy", low=0, high=_MOST)
+    cap: float = option(20.0, "most weight of a node, in means of its size", low=1, high=_MOST)
+    smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
+
+
+@dataclass
 class Focal:
     """Focal loss (Lin 2017)."""
 
@@ -380,6 +390,7 @@ class Data:
     protocol: str = option("by_sequence", "how nodes are split", choices=tuple(PROTOCOLS))
     split_seed: int = option(42, "of by_sequence and random_blocks", low=0, high=2**32 - 1)
     split_list: str | None = option(None, "CSV sequence,split for by_sequence", path=True)
+    costs: str | None = option(None, "of data costs, for loss=cost_sensitive", path=True)
     batch_size: int = option(
         128, "blocks of a training batch; BatchNorm needs two", low=2, high=_MOST
     )
@@ -886,6 +897,7 @@ GROUPS: Mapping[str, Group] = {
         {
             "balanced": Balanced(),
             "cb_focal": ClassBalancedFocal(),
+            "cost_sensitive": CostSensitive(),
             "cross_entropy": CrossEntropy(),
             "focal": Focal(),
             "hard_negative": HardNegative(),

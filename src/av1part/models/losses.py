@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from av1part.metrics.scores import POSITIVE
+from av1part.options import COST_SENSITIVE
 
 
 class FocalLoss(nn.Module):
@@ -80,6 +81,32 @@ class FocalLoss(nn.Module):
         if self.alpha is not None:
             loss = loss * self.alpha
         return (loss * target).sum(1)
+
+
+class CostSensitiveLoss(FocalLoss):
+    """Cross entropy in which each sample counts by what an error on it costs.
+
+    The mean of weight times cross entropy over the samples, not over the weights' sum: weights of
+    mean 1 over all training samples make it the expected cost of the whole set, where the other
+    would give a batch of cheap samples as much say as one of dear ones.
+
+    Reference: Zadrozny, Langford and Abe, Cost-sensitive learning by cost-proportionate example
+        weighting, ICDM 2003, section 2.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Average the loss over a batch.
+
+        Args:
+            logits: float, shape (b, k).
+            target: As in `FocalLoss`.
+            weight: Of each sample, at least 0, shape (b,); None: all 1, as in validation.
+
+        Returns:
+            The mean, a scalar.
+        """
+        each = self._each(logits, _soft(target, logits))
+        return each.mean() if weight is None else (weight * each).mean()
 
 
 class HardNegativeLoss(FocalLoss):
@@ -194,6 +221,13 @@ def _balanced(
     return FocalLoss(gamma=gamma, alpha=weights, smoothing=smoothing)
 
 
+def _cost_sensitive(
+    counts: Sequence[int], *, power: float = 1.0, cap: float = 20.0, smoothing: float = 0.0
+) -> CostSensitiveLoss:
+    # Power and cap are of the weights, which the data bring along (`CostWeights`).
+    return CostSensitiveLoss(smoothing=smoothing)
+
+
 def _hard_negative(
     counts: Sequence[int], *, ratio: float = 3.0, smoothing: float = 0.0
 ) -> FocalLoss:
@@ -216,6 +250,7 @@ LOSSES: Mapping[str, Callable[..., FocalLoss]] = {
     "focal": _focal,
     "cb_focal": _cb_focal,
     "balanced": _balanced,
+    COST_SENSITIVE: _cost_sensitive,
     "hard_negative": _hard_negative,
 }
 """Loss kind to its builder: training counts of the classes, then the loss's own parameters."""

@@ -51,6 +51,7 @@ _IRRELEVANT = (
         "stage1",
         "data.path",
         "data.split_list",
+        "data.costs",
         "data.num_workers",
         "data.planes",
     ),

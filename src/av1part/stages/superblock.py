@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from av1part.data.serve.blocks import Batch
-from av1part.data.serve.crops import node_key, partition_key
+from av1part.data.serve.crops import node_key, partition_key, weight_key
 from av1part.data.serve.superblocks import REFERENCE_SIZE
 from av1part.metrics.scores import (
     accuracy_from_confusion,
@@ -20,7 +20,7 @@ from av1part.metrics.scores import (
 )
 from av1part.models.losses import build_loss
 from av1part.models.superblock import SuperblockNetwork
-from av1part.options import MOST_CROP
+from av1part.options import COST_SENSITIVE, MOST_CROP
 from av1part.partition import IGNORED, SIZES, SUPERBLOCK, SUPERBLOCK_STAGE, Partition
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.runs.schema import BY_SIZE, LOG_LOSS
@@ -139,10 +139,16 @@ class SuperblockStage(StageModule):
 
     def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
         losses, sizes, step = [], 0, {}
+        # Validation stays unweighed, so that runs of all losses compare.
+        weighed = split == "train" and self.hparams["loss"]["kind"] == COST_SENSITIVE
         for size, logits in self(batch["block"], batch["qindex"]).items():
-            legal, labels = self._nodes(logits, batch[partition_key(size)], size)
+            types = batch[partition_key(size)]
+            legal, labels = self._nodes(logits, types, size)
+            weight = (batch[weight_key(size)][types != IGNORED],) if weighed else ()
             # Zero, and not nothing, so that under DDP every parameter has a gradient.
-            losses.append(self.losses[str(size)](legal, labels) if len(labels) else 0 * legal.sum())
+            losses.append(
+                self.losses[str(size)](legal, labels, *weight) if len(labels) else 0 * legal.sum()
+            )
             sizes += len(labels) > 0
             if split == "val":
                 self._count(legal.detach(), labels, size)

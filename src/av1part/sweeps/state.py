@@ -1,7 +1,8 @@
 """The state of a job's folder: done, missing, unfinished, failed or out of date.
 
 Before a job starts, `job.json` records what it depends on: settings, code, and the hashes of
-dataset, split list and start. A folder is done if it has a result and none of these has changed.
+dataset, split list, costs and start. A folder is done if it has a result and none of these has
+changed.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def depends_on(settings: Mapping[str, Any]) -> dict[str, Any]:
     inputs = {"data": sha256_file(manifest)}
     for key, value in (
         ("data.split_list", settings["data"]["split_list"]),
+        ("data.costs", settings["data"].get("costs")),
         ("stage1", settings["stage1"]),
         ("backbone.weights", settings["backbone"].get("weights")),
         ("injection.stage2", settings["injection"].get("stage2")),

@@ -10,6 +10,7 @@ from torch.nn import BatchNorm2d
 
 from av1part.checkpoints.load import load_backbone
 from av1part.config.schema import Data
+from av1part.data.serve.costs import CostWeights
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.models.backbone import ResNet18
@@ -17,7 +18,7 @@ from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
-from av1part.options import RESNET_BACKBONE, SUPERBLOCK_BACKBONE
+from av1part.options import COST_SENSITIVE, RESNET_BACKBONE, SUPERBLOCK_BACKBONE
 from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.stages.base import StageModule
 from av1part.stages.blocks import BlockStage
@@ -45,14 +46,14 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
     """
     if settings["stage"]["name"] == SUPERBLOCK_STAGE:
         return _build_superblock_data(settings)
-    _refuse_changed(settings["data"], ("crop",), settings["stage"]["name"])
+    _refuse_changed(settings["data"], ("crop", "costs"), f"stage={settings['stage']['name']}")
     arguments = {
         **settings["data"],
         "stage": settings["stage"]["name"],
         "taxonomy": settings["taxonomy"],
         "seed": settings["seed"],
     }
-    del arguments["crop"]
+    del arguments["crop"], arguments["costs"]
     injection = build_injection(settings["injection"], arguments)
     return BlockDataModule(**arguments, injection=injection)
 
@@ -61,20 +62,43 @@ def _build_superblock_data(settings: Settings) -> SuperblockDataModule:
     """Return the data module of the superblock network."""
     data = settings["data"]
     blocks = ("size", "context", "eval_batch_size", "sampling", "noise", "mixup")
-    _refuse_changed(data, blocks, SUPERBLOCK_STAGE)
+    _refuse_changed(data, blocks, f"stage={SUPERBLOCK_STAGE}")
     own = {key: value for key, value in data.items() if key not in blocks}
-    return SuperblockDataModule(**own, taxonomy=settings["taxonomy"], seed=settings["seed"])
+    return SuperblockDataModule(
+        **own,
+        cost_weights=_cost_weights(settings),
+        taxonomy=settings["taxonomy"],
+        seed=settings["seed"],
+    )
 
 
-def _refuse_changed(data: Mapping[str, Any], keys: Sequence[str], stage: str) -> None:
-    """Refuse options that a stage's data do not have.
+def _cost_weights(settings: Settings) -> CostWeights | None:
+    """Return how costs weigh nodes, None for a loss that does without.
+
+    Raises:
+        ConfigError: if costs are missing, or given to another loss.
+    """
+    loss = settings["loss"]
+    if loss["kind"] != COST_SENSITIVE:
+        _refuse_changed(settings["data"], ("costs",), f"loss={loss['kind']}")
+        return None
+    if settings["data"].get("costs") is None:
+        raise ConfigError(
+            f"loss={COST_SENSITIVE} needs data.costs=FILE: make it with "
+            "`av1part data costs DATASET SOURCE... out=FILE`"
+        )
+    return CostWeights(**{key: loss[key] for key in ("power", "cap") if key in loss})
+
+
+def _refuse_changed(data: Mapping[str, Any], keys: Sequence[str], word: str) -> None:
+    """Refuse options that do nothing with a stage or a loss.
 
     Raises:
         ConfigError: naming the option.
     """
     for key in keys:
         if data.get(key, default := getattr(Data(), key)) != default:
-            raise ConfigError(f"data.{key} does nothing with stage={stage}: leave it out")
+            raise ConfigError(f"data.{key} does nothing with {word}: leave it out")
 
 
 def build_module(settings: Settings, facts: Mapping[str, Any]) -> StageModule:
@@ -316,6 +340,11 @@ def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"loss=hard_negative keeps all PARTITION and the hardest NONE, so it is for {root} "
             f"alone: use another loss with stage={settings['stage']['name']}"
+        )
+    if settings["loss"]["kind"] == COST_SENSITIVE and settings["stage"]["name"] != SUPERBLOCK_STAGE:
+        raise ConfigError(
+            f"loss={COST_SENSITIVE} is for stage={SUPERBLOCK_STAGE} alone: use another loss with "
+            f"stage={settings['stage']['name']}"
         )
     try:
         balances = build_loss(facts["class_counts"], **settings["loss"]).balances

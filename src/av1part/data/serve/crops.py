@@ -38,6 +38,11 @@ def node_key(size: int) -> str:
     return f"node_{size}"
 
 
+def weight_key(size: int) -> str:
+    """Return the entry of a batch with the weights of a size's nodes, float32, or `IGNORED`."""
+    return f"weight_{size}"
+
+
 class Views:
     """The frames of some nodes, once a qindex, with the nodes of every size as dense maps.
 
@@ -47,7 +52,12 @@ class Views:
     """
 
     def __init__(
-        self, store: Store, nodes: Mapping[int, NDArray[np.int64]], *, whole_frames: bool = True
+        self,
+        store: Store,
+        nodes: Mapping[int, NDArray[np.int64]],
+        *,
+        whole_frames: bool = True,
+        weights: Mapping[int, NDArray[np.float32]] | None = None,
     ) -> None:
         """Find the views.
 
@@ -55,12 +65,14 @@ class Views:
             store: The dataset.
             nodes: Size to node numbers.
             whole_frames: Whether all of a frame is shown, or only the rows that have nodes.
+            weights: Size to the weight of each of its nodes in the loss; None: there are none.
 
         Raises:
             StoreError: if a node does not lie on the grid of superblocks.
         """
         self.store = store
         self.nodes = nodes
+        self._weights = weights
         table = store.nodes
         every = np.concatenate([nodes[size] for size in nodes])
         frame, qindex, row, size = (
@@ -112,6 +124,12 @@ class Views:
     def numbers(self) -> dict[int, NDArray[np.int64]]:
         """Node numbers of all views' maps by size, likewise."""
         return {size: self._map(size, own, np.int64) for size, own in self.nodes.items()}
+
+    @cached_property
+    def weights(self) -> dict[int, NDArray[np.float32]]:
+        """Weights of all views' maps by size, likewise; empty if the nodes have none."""
+        given = self._weights or {}
+        return {size: self._map(size, own, np.float32) for size, own in given.items()}
 
     def _map(self, size: int, values: NDArray[Any], dtype: Any) -> NDArray[Any]:
         rows, cols, start = self.grid(size)
@@ -206,7 +224,8 @@ class CropReader(Dataset[Batch]):
 
         Returns:
             `block` [b, 1, h, w] as in a batch of blocks, `qindex` int64 [b], and for each size
-            `partition_<size>`; of whole frames `node_<size>`, too.
+            `partition_<size>`; of whole frames `node_<size>`, too, and of other crops
+            `weight_<size>`, if the nodes have weights.
         """
         crops = [self._crop(*place) for place in index.tolist()]
         stacked = {key: torch.from_numpy(np.stack([c[key] for c in crops])) for key in crops[0]}
@@ -243,6 +262,8 @@ class CropReader(Dataset[Batch]):
             crop[partition_key(size)] = _TABLES[turned][types]
             if self.side is None:
                 crop[node_key(size)] = _taken(views.numbers[size], start, place, beyond)
+            elif views.weights:
+                crop[weight_key(size)] = _taken(views.weights[size], start, place, beyond)
         return crop
 
 

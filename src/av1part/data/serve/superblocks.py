@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from av1part.data.serve.blocks import Batch, BatchLoader, EpochBatches
+from av1part.data.serve.costs import CostWeights
 from av1part.data.serve.crops import CropPlaces, CropReader, Views
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.device import DeviceCrops
+from av1part.data.store.costs import read_regrets
 from av1part.data.store.schema import check_covered
 from av1part.data.store.splits import SPLITS
 from av1part.options import MOST_CROP
 from av1part.partition import SIZES, SUPERBLOCK, SUPERBLOCK_STAGE, Partition, Stage, taxonomy
 from av1part.system.errors import ConfigError
+from av1part.system.files import expanded, sha256_file
 from av1part.system.signals import ignore_signals_except_parents
 
 REFERENCE_SIZE = 16
@@ -46,6 +50,8 @@ class SuperblockDataModule(BlockDataModule):
         num_workers: int = 0,
         planes: str = "host",
         augment: str = "none",
+        costs: str | Path | None = None,
+        cost_weights: CostWeights | None = None,
         seed: int = 42,
     ) -> None:
         """Check the options; nothing is opened before `setup`.
@@ -62,6 +68,8 @@ class SuperblockDataModule(BlockDataModule):
             planes: `host`, or `device` to keep them in the memory of the Trainer's device and cut
                 the crops of training there.
             augment: `none`, or `symmetries`.
+            costs: File of `write_costs`, whose regrets weigh the training nodes; None: no weights.
+            cost_weights: How they do; None: as `CostWeights` does by default.
             seed: Seed of order, places and symmetries.
 
         Raises:
@@ -87,6 +95,8 @@ class SuperblockDataModule(BlockDataModule):
                 f"got {crop}"
             )
         self.crop = crop
+        self.costs = None if costs is None else expanded(costs)
+        self.cost_weights = cost_weights or CostWeights()
         self._views: dict[str, Views] = {}
         self._crops: DeviceCrops | None = None
 
@@ -115,9 +125,25 @@ class SuperblockDataModule(BlockDataModule):
                 of_split[name][size] = sized[split == index]
         self.split_sha256 = digest.hexdigest()
         whole = self.protocol != "by_segment"
+        weights = {"train": self._weights(of_split["train"])}
         self._views = {
-            name: Views(self.store, of_size, whole_frames=whole)
+            name: Views(self.store, of_size, whole_frames=whole, weights=weights.get(name))
             for name, of_size in of_split.items()
+        }
+
+    def _weights(
+        self, nodes: Mapping[int, NDArray[np.int64]]
+    ) -> dict[int, NDArray[np.float32]] | None:
+        """Return the weights of the training nodes by size, None without costs."""
+        if self.costs is None:
+            return None
+        every = np.concatenate([nodes[size] for size in nodes])
+        regret = read_regrets(self.costs, self.store, every)
+        types = self.store.nodes["partition"].to_numpy()
+        ends = np.cumsum([len(own) for own in nodes.values()])[:-1]
+        return {
+            size: self.cost_weights(of_size, types[nodes[size]])
+            for size, of_size in zip(nodes, np.split(regret, ends), strict=True)
         }
 
     def views(self, split: str) -> Views:
@@ -143,7 +169,9 @@ class SuperblockDataModule(BlockDataModule):
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint records of its data, as plain values."""
-        return {**super().facts(), "crop": self.crop, "counts_by_size": self.counts_by_size()}
+        facts = {**super().facts(), "crop": self.crop, "counts_by_size": self.counts_by_size()}
+        # Without costs there is no such key, as in checkpoints from before there were any.
+        return facts if self.costs is None else {**facts, "costs_sha256": sha256_file(self.costs)}
 
     @property
     def training_blocks(self) -> int:

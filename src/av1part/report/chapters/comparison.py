@@ -28,7 +28,7 @@ from av1part.report.render.tables import EMPTY_CELL, Table, count, nats, percent
 from av1part.runs.read import PipelineRun, Run, StageRun
 from av1part.runs.schema import LOG_LOSS
 
-_NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list")
+_NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list", "data.costs")
 """Keys that tell runs apart without being a choice under study."""
 
 _DATA = ("manifest_sha256", "split_sha256")

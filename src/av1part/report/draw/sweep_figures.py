@@ -198,7 +198,8 @@ def grid_figure(sweep: Sweep, columns: str, rows: str) -> Figure | None:
 def _cells(sweep: Sweep, columns: str, rows: str) -> dict[tuple[float, float], Variant]:
     """Return the largest set of variants that differ in two settings alone, by their values."""
     groups: dict[str, dict[tuple[float, float], Variant]] = {}
-    ignored = {columns, rows, "seed", "name", "resume", "stage1", "data.path", "data.split_list"}
+    ignored = {columns, rows, "seed", "name", "resume", "stage1"}
+    ignored |= {"data.path", "data.split_list", "data.costs"}
     for variant in sweep.variants:
         settings = variant.members[0].run.settings
         place = settings.get(columns), settings.get(rows)
