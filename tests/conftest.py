@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import importlib.util
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 from av1part import embedded
 from av1part.data.build.libaom import find_aomenc, find_inspect
+from av1part.data.store.costs import write_costs
+from av1part.data.store.schema import NODE_KEY
 from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
 from av1part.encoder.patched import find_patched
@@ -145,6 +147,23 @@ def one_to_four_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         writer.add_plane(name, centre(name)[None], 8)
     return writer.finish(nodes, {s: {"bit_depth": 8} for s in names}, {}).path
+
+
+@pytest.fixture(scope="session")
+def some_costs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """A function that writes a file of costs of a dataset: random regrets, some of them unknown."""
+
+    def write(dataset: Path) -> Path:
+        store, rng = Store.open(dataset), np.random.default_rng(0)
+        regret = rng.lognormal(-7, 2, store.nodes.height)
+        known = pl.when(pl.Series(rng.random(len(regret)) < 0.9)).then(pl.Series(regret))
+        file = tmp_path_factory.mktemp("costs") / "costs.parquet"
+        write_costs(
+            file, store.nodes.select(*NODE_KEY, known.alias("regret")), store.manifest_sha256
+        )
+        return file
+
+    return write
 
 
 @pytest.fixture(scope="session")

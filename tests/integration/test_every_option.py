@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ RUNS = [
     f"stage=stage3_1to4 {SCRATCH} taxonomy=v6_1to4 data.protocol=random_blocks",
     "stage=stage1 trainer=gpu",
     "stage=superblock backbone=superblock",
+    "stage=superblock loss=cost_sensitive",
     "stage=stage1 backbone.planes=[level,detail,steps] conditioning=qindex_blocks data.context=8",
     f"stage=stage2 {SCRATCH} backbone=resnet18_small backbone.planes=[steps] conditioning=qindex",
     f"stage=stage1 {SCRATCH} backbone=superblock data.context=16",
@@ -80,6 +82,7 @@ def test_an_epoch_with_these_options(
     one_to_four_store: Path,
     stage1: Path,
     stage2: Path,
+    some_costs: Callable[[Path], Path],
 ) -> None:
     words = options.split()
     groups = [word.partition("=")[0] for word in words]
@@ -89,6 +92,8 @@ def test_an_epoch_with_these_options(
         more += ["trainer.accelerator=cpu", "trainer.devices=1"]
     if "injection=confusion" in words:
         more.append(f"injection.stage2={stage2}")
+    if {"loss=cost_sensitive", "experiment=predictor/costs"} & set(words):
+        more.append(f"data.costs={some_costs(small_store)}")
     if "taxonomy=v6_1to4" in words:
         more.append(f"data.path={one_to_four_store}")
     else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +182,8 @@ def test_it_has_no_features_to_cache(av1part: Command, words: tuple[str, ...]) -
         ("data.crop=100", "data.crop must be a multiple of 64"),
         ("backbone.planes=[colour]", "planes must be some of"),
         ("loss=hard_negative", "hard_negative"),
+        ("loss=cost_sensitive", "loss=cost_sensitive needs data.costs=FILE: make it with `av1part"),
+        ("data.costs=c.parquet", "data.costs does nothing with loss=cross_entropy: leave it out"),
     ],
 )
 def test_what_it_has_not_is_refused(
@@ -193,10 +197,67 @@ def test_what_it_has_not_is_refused(
     assert not Path("runs").exists()
 
 
-def test_blocks_have_no_crops(av1part: Command, on_small: tuple[str, ...]) -> None:
-    ran = av1part("train", "stage=stage1", *on_small, "data.crop=128")
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("data.crop=128", "data.crop does nothing with stage=stage1"),
+        ("data.costs=c.parquet", "data.costs does nothing with stage=stage1"),
+        ("loss=cost_sensitive", "loss=cost_sensitive is for stage=superblock alone"),
+    ],
+)
+def test_blocks_have_no_crops_and_no_costs(
+    av1part: Command, on_small: tuple[str, ...], word: str, reason: str
+) -> None:
+    ran = av1part("train", "stage=stage1", *on_small, word)
     assert ran.code == 2
-    assert "data.crop does nothing with stage=stage1" in ran.error_lines[0]
+    assert reason in ran.error_lines[0]
+    assert not Path("runs").exists()
+
+
+def test_costs_weigh_its_training(
+    av1part: Command,
+    words: tuple[str, ...],
+    one_to_four_store: Path,
+    some_costs: Callable[[Path], Path],
+) -> None:
+    shutil.copy(some_costs(one_to_four_store), "costs.parquet")
+    weighed = (*words, "loss=cost_sensitive", "data.costs=costs.parquet", "data.augment=symmetries")
+    for name, more in (
+        ("plain", ()),
+        ("none", (*weighed[len(words) :], "loss.power=0")),
+        ("full", weighed[len(words) :]),
+        ("capped", (*weighed[len(words) :], "loss.cap=1")),
+        ("device", (*weighed[len(words) :], "data.planes=device")),
+    ):
+        ran = av1part(*words, *more, f"name={name}")
+        assert ran.code == 0, ran.err
+
+    def state(name: str) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = read_checkpoint(
+            Path(f"runs/{name}/checkpoints/last.ckpt")
+        )["state_dict"]
+        return found
+
+    def alike(first: str, second: str) -> bool:
+        pair = state(first), state(second)
+        return all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
+
+    assert alike("plain", "none")
+    assert alike("full", "device")
+    assert not alike("plain", "full")
+    assert not alike("capped", "full")
+
+    environment = json.loads(Path("runs/full/environment.json").read_text())
+    digest = hashlib.sha256(Path("costs.parquet").read_bytes()).hexdigest()
+    assert environment["dataset"]["costs_sha256"] == digest
+    assert av1part("validate", "runs/full/checkpoints/best.ckpt").code == 0
+    # A file of other costs makes another run.
+    pl.read_parquet("costs.parquet").with_columns(pl.col("regret") ** 2).write_parquet(
+        "costs.parquet"
+    )
+    ran = av1part(*weighed, "name=full", "resume=true")
+    assert ran.code == 2
+    assert "was trained with another data" in ran.error_lines[0]
 
 
 def test_it_is_no_stage_of_a_cascade(av1part: Command, words: tuple[str, ...]) -> None:

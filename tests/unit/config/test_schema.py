@@ -25,7 +25,7 @@ from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.encoder.points import check_anchors, read_points
 from av1part.models.losses import LOSSES, build_loss
 from av1part.models.summary import count_parameters, count_trainable
-from av1part.options import RENAMED_KEYS
+from av1part.options import COST_SENSITIVE, RENAMED_KEYS
 from av1part.partition import SIZES, SUPERBLOCK_STAGE
 from av1part.stages.base import StageModule
 from av1part.stages.choice import stage_class
@@ -123,6 +123,8 @@ def test_every_option_composes_and_builds(name: str) -> None:
     cfg = compose("train", [f"{group}={option}"])
     check_values(cfg, "train")
     values = plain(cfg)
+    if (values["stage"]["name"], values["loss"]["kind"]) == (SUPERBLOCK_STAGE, COST_SENSITIVE):
+        values["data"]["costs"] = "costs.parquet"  # which has no default
     assert module(values).stage_name == values["stage"]["name"]
     build_datamodule({**values, "injection": {**values["injection"], "source": "none"}})
 
@@ -191,7 +193,8 @@ def test_loss_options_are_all_used(kind: str) -> None:
 def test_data_options_are_those_of_the_data_module() -> None:
     parameters = inspect.signature(BlockDataModule).parameters
     data = settings()["data"]
-    assert data.pop("crop") == inspect.signature(SuperblockDataModule).parameters["crop"].default
+    of_crops = inspect.signature(SuperblockDataModule).parameters
+    assert all(data.pop(name) == of_crops[name].default for name in ("crop", "costs"))
     assert {name: parameters[name].default for name in data} == data
 
 

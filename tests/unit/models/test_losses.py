@@ -42,6 +42,18 @@ def test_focal_by_hand() -> None:
     assert loss.item() == pytest.approx(4 / 9 * 1.0986123)
 
 
+def test_cost_sensitive_is_the_mean_of_weight_times_cross_entropy() -> None:
+    logits, labels = torch.randn(16, 3), torch.arange(16) % 3
+    weight = torch.linspace(0, 3, 16)
+    loss, plain = (build_loss(COUNTS, kind=k) for k in ("cost_sensitive", "cross_entropy"))
+    each = functional.cross_entropy(logits, labels, reduction="none")
+    # Over the samples: twice the weights are twice the loss.
+    torch.testing.assert_close(loss(logits, labels, weight), (weight * each).sum() / 16)
+    torch.testing.assert_close(loss(logits, labels, 2 * weight), (weight * each).sum() / 8)
+    for unweighed in (loss(logits, labels), loss(logits, labels, torch.ones(16))):
+        assert torch.equal(unweighed, plain(logits, labels))
+
+
 CASES: dict[tuple[str, str], list[tuple[Any, Any]]] = {
     ("cross_entropy", "smoothing"): [(0.0, 0.1)],
     ("focal", "gamma"): [(2.0, 1.0), (2.0, 0.0)],
@@ -53,10 +65,15 @@ CASES: dict[tuple[str, str], list[tuple[Any, Any]]] = {
     ("balanced", "power"): [(1.0, 0.0), (1.0, 0.5)],
     ("balanced", "gamma"): [(0.0, 2.0)],
     ("balanced", "smoothing"): [(0.0, 0.1)],
+    ("cost_sensitive", "smoothing"): [(0.0, 0.1)],
     ("hard_negative", "ratio"): [(3.0, 1.0)],
     ("hard_negative", "smoothing"): [(0.0, 0.1)],
 }
 """Loss and parameter to pairs of values that must give different gradients, for two classes."""
+
+
+OF_THE_WEIGHTS = {("cost_sensitive", "power"), ("cost_sensitive", "cap")}
+"""Parameters that act on the weights of the samples: tests/unit/data/serve/test_costs.py."""
 
 
 def test_every_parameter_has_a_case() -> None:
@@ -65,7 +82,7 @@ def test_every_parameter_has_a_case() -> None:
         for kind, builder in LOSSES.items()
         for name in list(inspect.signature(builder).parameters)[1:]
     }
-    assert parameters == CASES.keys()
+    assert parameters == CASES.keys() | OF_THE_WEIGHTS
 
 
 @pytest.mark.parametrize("soft", [False, True])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from av1part.checkpoints.load import build_stage
-from av1part.data.serve.crops import node_key, partition_key
+from av1part.data.serve.crops import node_key, partition_key, weight_key
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.partition import SIZES, Partition
 from av1part.stages.superblock import SuperblockStage, mean_log_loss, size_scores
@@ -62,6 +62,36 @@ def test_the_loss_is_the_mean_over_nodes_then_sizes(data: Data, kind: str) -> No
             expected.append(torch.stack(each).mean())
     loss = built._step(batch, "train")["loss"]
     torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_costs_weigh_the_nodes_of_training_alone(
+    one_to_four_store: Path, some_costs: Callable[[Path], Path]
+) -> None:
+    costs = some_costs(one_to_four_store)
+    served = Data(one_to_four_store, taxonomy="v6_1to4", crop=128, batch_size=4, costs=costs)
+    built, plain = (
+        stage(served, loss={"kind": kind}) for kind in ("cost_sensitive", "cross_entropy")
+    )
+    batch = next(iter(served.train_dataloader()))
+    logits, expected = built(batch["block"], batch["qindex"]), []
+    for size in SIZES:
+        weighed = []
+        for crop, row, col in torch.nonzero(batch[partition_key(size)] >= 0).tolist():
+            type_ = int(batch[partition_key(size)][crop, row, col])
+            legal = logits[size][crop, built.classifier.types[size], row, col]
+            nll = -legal.log_softmax(0)[built.classifier.types[size].index(type_)]
+            weighed.append(batch[weight_key(size)][crop, row, col] * nll)
+        if weighed:
+            expected.append(torch.stack(weighed).mean())
+    loss = built._step(batch, "train")["loss"]
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
+    assert not torch.isclose(loss, plain._step(batch, "train")["loss"], rtol=1e-2)
+    assert torch.equal(built._step(batch, "val")["loss"], plain._step(batch, "val")["loss"])
+    for whole in served.batches("train"):  # evaluation is unweighed, too
+        assert not any(key.startswith("weight") for key in whole)
+    # Every size keeps its share of the loss.
+    for weights in served.views("train").weights.values():
+        assert weights[weights >= 0].mean() == pytest.approx(1, rel=1e-4)
 
 
 def test_nodes_that_do_not_exist_have_no_gradient(data: Data) -> None:

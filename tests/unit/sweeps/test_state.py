@@ -84,6 +84,13 @@ def test_inputs_are_known_by_their_contents(tmp_path: Path) -> None:
     first = depends_on(settings)
     split.write_text("sequence,split\na,val\n")
     assert depends_on(settings)["inputs"] != first["inputs"]
+    costs = tmp_path / "costs.parquet"
+    costs.write_bytes(b"some")
+    settings["data"]["costs"] = str(costs)
+    first = depends_on(settings)
+    costs.write_bytes(b"others")
+    assert depends_on(settings)["inputs"] != first["inputs"]
+    assert depends_on(settings)["settings"] == plain["settings"]
     # A checkpoint by its tensors, as its record has them: the file has dates in it.
     checkpoint = tmp_path / "best.ckpt"
     checkpoint.write_bytes(b"one")

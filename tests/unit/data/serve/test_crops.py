@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av1part.data.serve.crops import CropReader, Views, node_key, partition_key
+from av1part.data.serve.crops import CropReader, Views, node_key, partition_key, weight_key
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.device import DeviceCrops
 from av1part.data.serve.superblocks import SuperblockDataModule
@@ -47,7 +47,11 @@ def random_store(out: Path, shapes: list[tuple[int, int, int]], depth: int, seed
 
 def all_views(store: Store) -> Views:
     sizes = store.nodes["size"].to_numpy()
-    return Views(store, {size: np.flatnonzero(sizes == size) for size in SIZES})
+    nodes = {size: np.flatnonzero(sizes == size) for size in SIZES}
+    # A node's weight is its number and a half, which tells it from all others.
+    return Views(
+        store, nodes, weights={n: (own + 0.5).astype(np.float32) for n, own in nodes.items()}
+    )
 
 
 @settings(deadline=None, max_examples=25)
@@ -77,7 +81,9 @@ def test_a_crop_is_what_its_nodes_say(
         frame, qindex = int(views.frame[view]), int(views.qindex[view])
         plane = store.plane(sequence)[frame].astype(np.int64)
         padded = np.pad(plane, ((0, 192), (0, 192)), "edge")[row : row + side, col : col + side]
-        nodes = store.nodes.filter(sequence=sequence, frame=frame, qindex=qindex)
+        nodes = store.nodes.with_row_index("node").filter(
+            sequence=sequence, frame=frame, qindex=qindex
+        )
         assert (batch["qindex"] == qindex).all()
         for turned, symmetry in enumerate(SYMMETRIES):
             # Pixel by pixel and node by node: where does the symmetry take each?
@@ -88,14 +94,18 @@ def test_a_crop_is_what_its_nodes_say(
                 to = moved(symmetry, i, j, 1, side)
                 assert block[to] == padded[i, j]
             expected = {size: np.full((side // size,) * 2, -1) for size in SIZES}
-            for r, c, size, type_ in nodes.select("row", "col", "size", "partition").iter_rows():
+            weights = {size: np.full((side // size,) * 2, -1.0) for size in SIZES}
+            columns = nodes.select("row", "col", "size", "partition", "node")
+            for r, c, size, type_, node in columns.iter_rows():
                 inside = row <= r and r + size <= row + side and col <= c and c + size <= col + side
                 if inside:
                     y, x = moved(symmetry, r - row, c - col, size, side)
                     turned_type = symmetry.partition(Partition(type_))
                     expected[size][y // size, x // size] = turned_type
+                    weights[size][y // size, x // size] = node + 0.5
             for size in SIZES:
                 np.testing.assert_array_equal(batch[partition_key(size)][turned], expected[size])
+                np.testing.assert_array_equal(batch[weight_key(size)][turned], weights[size])
 
 
 def moved(symmetry: object, row: int, col: int, size: int, side: int) -> tuple[int, int]:

@@ -1,0 +1,111 @@
+"""`av1part data costs` with the real encoder: of the dataset's own nodes, or one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from av1part.data.store.costs import read_regrets
+from av1part.data.store.store import Store
+from av1part.system.files import sha256_file
+
+from ..encoding import corner
+from .conftest import Command
+
+pytestmark = pytest.mark.patched
+
+SETTINGS = ("cq_levels=[32,55]", "cpu_used=2", "one_to_four=true")
+
+
+@pytest.fixture
+def pictures(av1part: Command) -> list[Path]:
+    """Two pictures, and the dataset `built` of them."""
+    for name in ("coffee", "chelsea"):
+        Image.fromarray(corner(name, 96, 140)).save(f"{name}.png")
+    found = [Path("coffee.png"), Path("chelsea.png")]
+    assert av1part("data", "build", *found, "out=built", *SETTINGS).code == 0
+    return found
+
+
+def test_a_row_a_node_and_again_where_it_stopped(av1part: Command, pictures: list[Path]) -> None:
+    ran = av1part("data", "costs", "built", *pictures, "out=costs.parquet", "jobs=1")
+    assert ran.code == 0, ran.err
+    assert not Path("costs.parquet.partial").exists()
+    store = Store.open("built")
+    regret = read_regrets(Path("costs.parquet"), store, np.arange(store.nodes.height))
+    known = ~np.isnan(regret)
+    assert 0.5 < known.mean() < 1
+    sizes = store.nodes["size"].to_numpy()
+    # What a frame costs is shared by its nodes: no regret is of its order, larger ones are larger.
+    assert np.nanmax(regret) < 1
+    means = [regret[known & (sizes == size)].mean() for size in (64, 32, 16, 8)]
+    assert means == sorted(means, reverse=True)
+    again = av1part("data", "costs", "built", *pictures, "out=costs.parquet")
+    assert again.code == 2
+    assert "costs.parquet exists" in again.error_lines[0]
+
+    # Half of it alone; and one that was stopped goes on with what it has, to the same file.
+    assert av1part("data", "costs", "built", pictures[0], "out=half.parquet").code == 0
+    half = pl.read_parquet("half.parquet")
+    assert half["sequence"].unique().to_list() == ["coffee"]
+    work = Path("rest.parquet.partial")
+    work.mkdir()
+    recipe = {"dataset": store.manifest_sha256, "aomenc": "v0", "patch": "another"}
+    (work / "recipe.json").write_text(json.dumps(recipe))
+    ran = av1part("data", "costs", "built", *pictures, "out=rest.parquet")
+    assert ran.code == 2
+    assert "is left from another dataset or encoder" in ran.error_lines[0]
+    (work / "recipe.json").unlink()
+    own = half.drop("dataset").filter(qindex=128).with_columns(regret=pl.lit(0.5, pl.Float32))
+    own.write_parquet(work / "coffee.32.parquet")
+    assert av1part("data", "costs", "built", *pictures, "out=rest.parquet").code == 0
+    kept = pl.read_parquet("rest.parquet").filter(sequence="coffee", qindex=128)
+    assert (kept["regret"] == 0.5).all()
+    others = ~((pl.col("sequence") == "coffee") & (pl.col("qindex") == 128))
+    whole = (pl.read_parquet(f"{name}.parquet").filter(others) for name in ("rest", "costs"))
+    assert next(whole).equals(next(whole))
+
+
+def test_another_source_or_tree_is_refused(av1part: Command, pictures: list[Path]) -> None:
+    Path("other").mkdir()
+    Image.fromarray(corner("coffee", 96, 140, (0, 0))).save("other/coffee.png")
+    ran = av1part("data", "costs", "built", "other", "out=c.parquet")
+    assert ran.code == 2
+    assert "other/coffee.png is not a file that built was made from" in ran.error_lines[0]
+    ran = av1part("data", "costs", "built", pictures[0], "out=c.parquet", "jobs=0")
+    assert ran.code == 2
+    assert "jobs=0" in ran.error_lines[0]
+
+    # As if it had been built by another encoder: one node is of another type.
+    shutil.copytree("built", "odd")
+    nodes = pl.read_parquet("odd/nodes.parquet")
+    row = nodes.with_row_index().filter(sequence="coffee", size=8)["index"][0]
+    types = nodes["partition"].to_list()
+    types[row] = (types[row] + 1) % 4
+    nodes.with_columns(partition=pl.Series(types, dtype=pl.Int8)).write_parquet("odd/nodes.parquet")
+    manifest = json.loads(Path("odd/manifest.json").read_text())
+    counts = pl.read_parquet("odd/nodes.parquet").group_by("size", "partition").len()
+    names = ("NONE", "HORZ", "VERT", "SPLIT")
+    manifest["nodes"]["8"] = {
+        names[p]: n for p, n in sorted(counts.filter(size=8).select("partition", "len").iter_rows())
+    }
+    manifest["files"]["nodes.parquet"] = sha256_file(Path("odd/nodes.parquet"))
+    Path("odd/manifest.json").write_text(json.dumps(manifest))
+    ran = av1part("data", "costs", "odd", pictures[0], "out=c.parquet")
+    assert ran.code == 2
+    assert "chose other types for coffee" in ran.error_lines[-1]
+    assert not Path("c.parquet").exists()
+
+
+def test_a_dataset_of_no_encoder_is_refused(av1part: Command, one_to_four_store: Path) -> None:
+    Image.fromarray(corner("coffee", 96, 96)).save("coffee.png")
+    ran = av1part("data", "costs", one_to_four_store, "coffee.png", "out=c.parquet")
+    assert ran.code == 2
+    assert "does not say how it was encoded" in ran.error_lines[0]
+    assert not list(Path().glob("c.parquet*"))
