@@ -85,7 +85,7 @@ def test_another_source_or_tree_is_refused(av1part: Command, pictures: list[Path
     # As if it had been built by another encoder: one node is of another type.
     shutil.copytree("built", "odd")
     nodes = pl.read_parquet("odd/nodes.parquet")
-    row = nodes.with_row_index().filter(sequence="coffee", size=8)["index"][0]
+    row = nodes.with_row_index().filter(sequence="coffee", size=8, qindex=128)["index"][0]
     types = nodes["partition"].to_list()
     types[row] = (types[row] + 1) % 4
     nodes.with_columns(partition=pl.Series(types, dtype=pl.Int8)).write_parquet("odd/nodes.parquet")
@@ -96,11 +96,12 @@ def test_another_source_or_tree_is_refused(av1part: Command, pictures: list[Path
         names[p]: n for p, n in sorted(counts.filter(size=8).select("partition", "len").iter_rows())
     }
     manifest["files"]["nodes.parquet"] = sha256_file(Path("odd/nodes.parquet"))
+    manifest["settings"]["cq_levels"] = [32]  # not the other encode, whose nodes may agree
     Path("odd/manifest.json").write_text(json.dumps(manifest))
     ran = av1part("data", "costs", "odd", pictures[0], "out=c.parquet")
     assert ran.code == 2
-    assert "chose other types for coffee" in ran.error_lines[-1]
-    assert not Path("c.parquet").exists()
+    assert "chose other types for coffee at cq level 32" in ran.error_lines[-1]
+    assert not list(Path().glob("c.parquet*"))
 
 
 def test_a_dataset_of_no_encoder_is_refused(av1part: Command, one_to_four_store: Path) -> None:

@@ -33,7 +33,14 @@ from av1part.encoder.counts import COSTS_DTYPE
 from av1part.encoder.patched import PATCH, Patched, find_patched, run_encode
 from av1part.encoder.ties import best_two, stream_nodes
 from av1part.predictors.run import qindex_of
-from av1part.system.errors import ConfigError, EncoderError, SourceError, StoreError, first_line
+from av1part.system.errors import (
+    Av1partError,
+    ConfigError,
+    EncoderError,
+    SourceError,
+    StoreError,
+    first_line,
+)
 from av1part.system.files import atomic_path, expanded, read_json, write_json
 from av1part.system.locks import folder_lock
 
@@ -91,7 +98,8 @@ def write_dataset_costs(
 ) -> pl.DataFrame:
     """Encode sources of a dataset again, and write what each node's type is worth.
 
-    A call that is stopped leaves `<out>.partial`; the same call goes on from there.
+    A call that is stopped after its first encode leaves `<out>.partial`; the same call goes on
+    from there.
 
     Args:
         dataset: A folder that `build_dataset` made.
@@ -114,6 +122,7 @@ def write_dataset_costs(
         SourceError: if a source is refused, or is not one that the dataset was made from.
         EncoderError: if there is no patched encoder, it fails, or it chooses other types than the
             dataset has.
+        Av1partError: no other than these.
     """
     target = expanded(out)
     check_count("jobs", jobs)
@@ -132,8 +141,13 @@ def write_dataset_costs(
     work.mkdir(parents=True, exist_ok=True)
     with folder_lock(work, "choose another out=FILE"):
         _check_recipe(work, store, program)
-        regrets = _Run(store, settings, program, work).run(opened, jobs, show=progress)
-        write_costs(target, regrets, store.manifest_sha256)
+        try:
+            regrets = _Run(store, settings, program, work).run(opened, jobs, show=progress)
+            write_costs(target, regrets, store.manifest_sha256)
+        except Av1partError:
+            if not any(work.glob("*.parquet")):  # nothing to go on from
+                shutil.rmtree(work)
+            raise
         shutil.rmtree(work)
     return regrets
 
