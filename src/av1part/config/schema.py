@@ -508,6 +508,16 @@ class CumulatedPolicy:
 
 
 @dataclass
+class WorthPolicy:
+    """A node's types that are worth their time, by what losing them would cost."""
+
+    kind: str = option("worth", "", choices=POLICIES)
+    least: float = option(0.02, "least expected worth of a type", low=_TINY, high=1)
+    keep: bool = option(True, "the encoder's own pruning holds too; false: it is replaced")
+    sizes: list[int] | None = option(None, "node sizes that get hints; null: all predicted ones")
+
+
+@dataclass
 class TopPolicy:
     """A node's k most probable types."""
 
@@ -909,6 +919,7 @@ GROUPS: Mapping[str, Group] = {
     "policy": Group(
         {
             "cumulated": CumulatedPolicy(),
+            "worth": WorthPolicy(),
             "top": TopPolicy(),
             "none": OneTypePolicy("none"),
             "split": OneTypePolicy("split"),

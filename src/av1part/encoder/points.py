@@ -62,8 +62,9 @@ class PlannedPoint:
         predictor: Who gives hints, of `PREDICTORS`; None for nobody.
         types: Instead of a predictor: AV1's types that may be searched, the same at all nodes.
         like: Of the random predictor: the point whose distribution of set sizes it draws.
-        kind: As of `Policy`, like the four that follow.
+        kind: As of `Policy`, like the five that follow.
         tau: Cumulated probability.
+        least: Least expected worth of a type.
         k: Number of types.
         keep: Whether the encoder prunes too; in a plan not with the oracle, unless it says so.
         sizes: Node sizes that get hints.
@@ -79,6 +80,7 @@ class PlannedPoint:
     like: str | None = None
     kind: str = "cumulated"
     tau: float | Sequence[float] = 0.9
+    least: float = 0.02
     k: int = 2
     keep: bool = True
     sizes: Sequence[int] | None = None
@@ -92,7 +94,8 @@ class PlannedPoint:
     @property
     def policy(self) -> Policy:
         """Return how masks are made of distributions."""
-        return Policy(self.kind, self.tau, self.k, self.keep, self.sizes)  # type: ignore[arg-type]
+        kind: Any = self.kind  # which the policy checks
+        return Policy(kind, self.tau, self.least, self.k, self.keep, self.sizes)
 
     @property
     def mask(self) -> int:
@@ -243,13 +246,13 @@ def _check_hints(name: str, point: PlannedPoint) -> None:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except TypeError:
-        raise ConfigError(f"{name}: tau, k or sizes has a value that is no number") from None
+        raise ConfigError(f"{name}: tau, least, k or sizes has a value that is no number") from None
     if not point.has_hints and policy != Policy():
         raise ConfigError(f"{name} has a policy, and no predictor: give one")
     reason = "sets are as large as those of like"
-    unused: Sequence[str] = ("kind", "tau", "k", "keep", "sizes")
+    unused: Sequence[str] = ("kind", "tau", "least", "k", "keep", "sizes")
     if point.types is not None:
-        unused, reason = ("kind", "tau", "k"), "types are what may be searched"
+        unused, reason = ("kind", "tau", "least", "k"), "types are what may be searched"
     elif point.predictor != RANDOM:
         return
     for key in unused:

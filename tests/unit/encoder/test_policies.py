@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from av1part.encoder.hints import KEEP
-from av1part.encoder.policies import Policy
+from av1part.encoder.policies import WORTH, Policy, reach
 from av1part.options import PolicyKind
+from av1part.partition import SIZES, Partition, legal_partitions
 from av1part.predictors.interface import TYPES, Domain
 from av1part.system.errors import ConfigError
 
@@ -38,6 +39,59 @@ def test_tau_may_be_given_by_size() -> None:
     assert types_of(policy.masks(alike, 16)[0]) == [0, 1, 2, 3, 4]
     assert types_of(policy.masks(alike, 64)[0]) == list(range(TYPES))
     assert policy.hinted_sizes(Domain()) == (16, 64)
+
+
+def test_worth_takes_types_whose_expected_worth_is_least_or_more() -> None:
+    probabilities = np.array([[0.5, 0.1, 0.3, 0.05, 0.05, 0, 0, 0, 0, 0]], np.float32)
+    expected = probabilities[0] * WORTH[16]  # .35 .1 .3 .075 .02 0 0 0 0 0
+    for least, types in ((0.01, [0, 1, 2, 3, 4]), (0.05, [0, 1, 2, 3]), (0.2, [0, 2])):
+        (mask,) = Policy(kind="worth", least=least, keep=False).masks(probabilities, 16)
+        assert types_of(mask) == types == np.flatnonzero(expected >= least).tolist()
+    (mask,) = Policy(kind="worth", least=0.2, keep=False).masks(probabilities, 16, reached=0.5)
+    assert types_of(mask) == [0]
+    (mask,) = Policy(kind="worth", least=1.0, keep=False).masks(probabilities, 16)
+    assert types_of(mask) == [0], "where nothing is worth its time, the best of it"
+
+
+def test_worth_is_known_for_all_types_of_a_size_and_no_others() -> None:
+    for size in SIZES:
+        assert np.flatnonzero(WORTH[size]).tolist() == [int(t) for t in legal_partitions(size)]
+
+
+def distributions(shape: tuple[int, int], seed: int) -> dict[int, NDArray[np.float32]]:
+    random = np.random.default_rng(seed)
+    return {
+        size: random.dirichlet(np.ones(TYPES), (shape[0] // size, shape[1] // size)).astype("f4")
+        for size in SIZES
+        if min(shape) >= size
+    }
+
+
+@given(height=st.integers(8, 200), width=st.integers(8, 200), seed=st.integers(0, 9))
+def test_reach_is_the_product_of_split_over_the_nodes_around(
+    height: int, width: int, seed: int
+) -> None:
+    answer = distributions((height, width), seed)
+    found = reach(answer)
+    assert found.keys() == answer.keys()
+    for size, own in found.items():
+        for row, col in np.ndindex(own.shape):
+            product = 1.0
+            for larger in (s for s in answer if s > size):
+                at = row * size // larger, col * size // larger
+                if at[0] < answer[larger].shape[0] and at[1] < answer[larger].shape[1]:
+                    product *= answer[larger][(*at, Partition.SPLIT)]
+            assert own[row, col] == pytest.approx(product)
+
+
+def test_worth_thins_out_what_the_encoder_hardly_comes_to() -> None:
+    sure = np.eye(TYPES, dtype=np.float32)[Partition.NONE]
+    alike = np.full(TYPES, 0.1, np.float32)
+    answer = {64: np.stack([sure, alike])[None], 32: np.broadcast_to(alike, (2, 4, TYPES))}
+    masks = Policy(kind="worth", least=0.001, keep=False).frame_masks(answer, (64, 128), Domain())
+    sizes = np.bitwise_count(masks[32])
+    assert (sizes[:, :2] == 1).all()  # inside a node that is certainly not split
+    assert (sizes[:, 2:] == TYPES).all()
 
 
 @pytest.mark.parametrize(("kind", "type_"), [("none", 0), ("split", 3)])
@@ -76,6 +130,8 @@ def test_sets_are_minimal_and_large_enough(
         ({"kind": "best"}, "policy.kind=best"),
         ({"tau": 1.5}, "policy.tau=1.5"),
         ({"tau": [0.5, 0.9]}, "one for each of policy.sizes"),
+        ({"least": 0.0}, "policy.least=0.0"),
+        ({"least": 2}, "policy.least=2"),
         ({"k": 0}, "policy.k=0"),
         ({"sizes": (4,)}, "policy.sizes"),
     ],
