@@ -42,7 +42,8 @@ def test_it_composes(experiment: str) -> None:
         plan = plan_of(experiment)
         assert plan.baseline is not None
         assert plan.seeds is not None
-        assert len(plan.seeds) >= 5
+        # A search has many tries of one seed; what it chooses is trained with several.
+        assert len(plan.seeds) >= (1 if experiment.startswith("predictor/") else 5)
         jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
         seen = set()
         for job in jobs:
