@@ -664,6 +664,7 @@ class Bundle:
     outside: str = option(
         "warn", "what it does outside of what it was trained on", choices=OUTSIDES
     )
+    half: bool = option(False, "with superblock=: store its weights as float16, half the size")
     show: bool = option(False, "as --show: print what a bundle holds, run nothing")
 
 

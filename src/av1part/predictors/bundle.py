@@ -21,8 +21,15 @@ from av1part.checkpoints.contents import plain_values
 from av1part.evaluation.attach import CPU, Compute, device_of
 from av1part.options import OUTSIDES, Outside
 from av1part.partition import SIZES
-from av1part.predictors.bundle_file import read_bundle_file, read_facts, to_bytes
-from av1part.predictors.bundle_kinds import KINDS
+from av1part.predictors.bundle_file import (
+    halved,
+    is_half,
+    read_bundle_file,
+    read_facts,
+    to_bytes,
+    widened,
+)
+from av1part.predictors.bundle_kinds import KINDS, Kind
 from av1part.predictors.interface import Distributions, Domain, Predictor
 from av1part.system.errors import Av1partError, BundleError, first_line
 from av1part.system.files import atomic_path, expanded, sha256_file
@@ -64,6 +71,7 @@ class Bundle:
         licence: As its author gave it.
         sources: For each dataset it was trained on, its name and the hashes of manifest and split.
         file: Where it was read from.
+        half: Whether its weights are stored as float16; once read they are float32.
     """
 
     predictor: Predictor
@@ -71,6 +79,7 @@ class Bundle:
     licence: str = NO_LICENCE
     sources: Sequence[Mapping[str, Any]] = ()
     file: Path | None = None
+    half: bool = False
 
     @property
     def name(self) -> str:
@@ -116,7 +125,8 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
         The file written.
 
     Raises:
-        BundleError: if no kind of bundle holds such a predictor, or what was written is refused.
+        BundleError: if no kind of bundle holds such a predictor, its kind has no weights to store
+            as float16, or what was written is refused.
     """
     path = expanded(path)
     predictor = bundle.predictor
@@ -128,7 +138,13 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
         raise BundleError(
             f"licence={shown}: give one printable line of at most {_MOST_TEXT} characters"
         )
+    if bundle.half and not KINDS[kind].half:
+        able = ", ".join(name for name, own in KINDS.items() if own.half)
+        raise BundleError(
+            f"a {kind} has no weights to store as float16, {able} has: leave out half=true"
+        )
     packed = KINDS[kind].pack(predictor)
+    arrays = halved(packed.arrays, packed.weights) if bundle.half else packed.arrays
     facts = {
         "format": BUNDLE_FORMAT,
         "av1part": __version__,
@@ -141,7 +157,7 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
         "content": packed.content,
     }
     try:
-        data = to_bytes(facts, packed.arrays)
+        data = to_bytes(facts, arrays)
     except (TypeError, ValueError) as error:
         raise BundleError(f"{predictor.name} has values that JSON has not: {error}") from None
     with atomic_path(path) as part:
@@ -169,15 +185,17 @@ def read_bundle(path: str | Path, compute: Compute = CPU) -> Bundle:
     path = expanded(path)
     facts, arrays = read_bundle_file(path)
     _check_facts(path, facts)
+    kind, half = KINDS[facts["kind"]], is_half(arrays)
     try:
+        _check_half(kind, half=half)
         domain = _domain(facts["domain"])
-        predictor = KINDS[facts["kind"]].unpack(facts["content"], arrays, domain, compute)
+        predictor = kind.unpack(facts["content"], widened(arrays), domain, compute)
     except (Av1partError, *_BAD_VALUES) as error:
         raise BundleError(
             f"bundle {path} does not describe a predictor of kind {facts['kind']}: "
             f"{first_line(error)}; {_REMEDY}"
         ) from None
-    return Bundle(predictor, facts["outside"], facts["licence"], facts["sources"], path)
+    return Bundle(predictor, facts["outside"], facts["licence"], facts["sources"], path, half)
 
 
 def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
@@ -193,7 +211,7 @@ def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
         BundleError: as `read_bundle`, as far as the facts go.
     """
     path = expanded(path)
-    facts = read_facts(path)
+    facts, dtypes = read_facts(path)
     _check_facts(path, facts)
     cascades = facts["content"].get("cascades")
     parts = cascades if isinstance(cascades, dict) else {facts["kind"]: facts["content"]}
@@ -206,6 +224,7 @@ def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
             "outside": facts["outside"],
             "tensors": len(facts["tensors"]),
             "stored": len(set(facts["tensors"].values())),
+            "dtypes": dtypes,
         },
         "domain": facts["domain"],
     }
@@ -279,6 +298,16 @@ def _check_facts(path: Path, facts: Mapping[str, Any]) -> None:
         raise BundleError(f"bundle {path} has a name, licence or rule that cannot be: {_REMEDY}")
     if not all(isinstance(source, dict) for source in facts["sources"]):
         raise BundleError(f"bundle {path} has sources that cannot be: {_REMEDY}")
+
+
+def _check_half(kind: Kind, *, half: bool) -> None:
+    """Check that only a kind that may has weights of float16.
+
+    Raises:
+        ValueError: if another one has.
+    """
+    if half and not kind.half:
+        raise ValueError("an array is of float16")
 
 
 def _is_bad(text: str) -> bool:

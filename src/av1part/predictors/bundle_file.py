@@ -7,13 +7,17 @@
 It is a safetensors file, so it holds no code. An array's name in the file is the SHA-256 of its
 dtype, shape and bytes; `tensors` in the facts gives each its names, so that a backbone that
 several stages share is stored once. `sha256` in the facts is that of all other facts.
+
+An array of float16 is float32 to everything that computes: `halved` rounds before a file is
+written, `widened` gives float32 back once it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +31,7 @@ from av1part.system.errors import BundleError, first_line
 from av1part.system.files import expanded
 
 Arrays = Mapping[str, NDArray[Any]]
-"""Name to array, float32, float64 or int64."""
+"""Name to array, float32, float64 or int64; in the file float16, too."""
 
 Content = Mapping[str, Any]
 """Plain values of JSON."""
@@ -40,7 +44,7 @@ MOST_HEADER = 16 << 20
 MOST_SHARING = 32
 """Times the file's size that its arrays may take, since several names may share one."""
 
-_DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
+_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 _LONGEST_NAME = 250
 _MOST_DIMENSIONS = 8
 _LENGTH = 8
@@ -54,11 +58,13 @@ class Packed:
         content: What it is beside name and domain.
         arrays: By name.
         sources: For each dataset it was trained on, its name and the hashes of manifest and split.
+        weights: Names of the arrays that may be rounded to float16.
     """
 
     content: Content
     arrays: Arrays
     sources: Sequence[Content] = ()
+    weights: Collection[str] = ()
 
 
 def check_keys(values: Content, wanted: set[str]) -> None:
@@ -73,6 +79,45 @@ def check_keys(values: Content, wanted: set[str]) -> None:
     """
     if set(values) != wanted:
         raise ValueError(f"it has {sorted(values)}, not {sorted(wanted)}")
+
+
+def halved(arrays: Arrays, weights: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Round weights to float16, the nearest value, ties to even.
+
+    A weight keeps its dtype where float16 cannot hold it: where a value overflows, or where the
+    largest magnitude is below the smallest normal number, so that its values would lose digits or
+    become 0. Smaller values beside larger ones may: their error is at most 2^-25.
+
+    Args:
+        arrays: Name to array.
+        weights: Names of those to round, of float32.
+
+    Returns:
+        All arrays, those that were rounded as float16.
+    """
+    rounded = dict(arrays)
+    for name in weights:
+        with np.errstate(over="ignore"):
+            half = arrays[name].astype(np.float16)
+        largest = np.abs(half).max(initial=0)
+        if (largest == 0 and not arrays[name].any()) or np.finfo(
+            np.float16
+        ).smallest_normal <= largest < np.inf:
+            rounded[name] = half
+    return rounded
+
+
+def is_half(arrays: Arrays) -> bool:
+    """Return whether any array is of float16."""
+    return any(array.dtype == np.float16 for array in arrays.values())
+
+
+def widened(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays with float32, of the same values, for float16."""
+    return {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in arrays.items()
+    }
 
 
 def sha256_array(array: NDArray[Any]) -> str:
@@ -104,7 +149,9 @@ def to_bytes(facts: Mapping[str, Any], arrays: Arrays) -> bytes:
     names = {}
     for name, array in arrays.items():
         if array.dtype not in _DTYPES.values():
-            raise BundleError(f"{name} is of {array.dtype}: a bundle holds float32, float64, int64")
+            raise BundleError(
+                f"{name} is of {array.dtype}: a bundle holds float16, float32, float64, int64"
+            )
         names[name] = sha256_array(array)
         stored[names[name]] = np.asarray(array, order="C")  # `ascontiguousarray` adds a dimension
     whole = {**facts, "tensors": names}
@@ -113,21 +160,24 @@ def to_bytes(facts: Mapping[str, Any], arrays: Arrays) -> bytes:
     return bytes(save(stored, {ENTRY: canonical(whole)}))
 
 
-def read_facts(path: str | Path) -> dict[str, Any]:
+def read_facts(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Read the facts of a bundle, without its arrays.
 
     Args:
         path: The file.
 
     Returns:
-        The facts, whose hash is right; what they mean is not checked.
+        The facts, whose hash is right, and whose meaning is not checked; and the number of stored
+        arrays of each dtype, as the header has it.
 
     Raises:
         BundleError: if the file is missing, damaged, or no bundle.
     """
     path = expanded(path)
-    facts, _ = _facts(path, _read(path, whole=False))
-    return facts
+    facts, entries = _facts(path, _read(path, whole=False))
+    _check_entries(path, entries)
+    count = Counter(np.dtype(_DTYPES[entry["dtype"]]).name for entry in entries.values())
+    return facts, dict(sorted(count.items()))
 
 
 def read_bundle_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -153,7 +203,7 @@ def read_bundle_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArra
         stored = load(data)
     except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         _refuse(path, first_line(error))
-    taken = sum(stored[digest].nbytes for digest in names.values())
+    taken = sum(stored[digest].size * _itemsize(stored[digest]) for digest in names.values())
     if taken > MOST_SHARING * len(data):
         _refuse(path, f"its arrays would take {taken} bytes, more than {MOST_SHARING} times itself")
     for digest, array in stored.items():
@@ -162,6 +212,11 @@ def read_bundle_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArra
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             _refuse(path, f"{_name_of(names, digest)} holds numbers that are not finite")
     return facts, {name: stored[digest] for name, digest in names.items()}
+
+
+def _itemsize(array: NDArray[Any]) -> int:
+    """Return the bytes that an item takes in memory, where float16 is widened."""
+    return max(array.itemsize, np.dtype(np.float32).itemsize)
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

@@ -26,12 +26,14 @@ from av1part.predictors.trees import BoostedTrees
 class Kind:
     """How a class of predictors is packed, and built again from what a file claims.
 
-    `unpack` may raise any error of a wrong type or value; it must use every array.
+    `unpack` may raise any error of a wrong type or value; it must use every array. With `half` its
+    weights may be stored as float16; it is unpacked from float32.
     """
 
     of: type
     pack: Callable[[Any], Packed]
     unpack: Callable[[Content, Arrays, Domain, Compute], Predictor]
+    half: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
@@ -45,7 +47,7 @@ KINDS: Mapping[str, Kind] = {
     "random": Kind(
         RandomSets, pack_tables, Tables(RandomSets, {"set_sizes": (None,)}, seeded=True)
     ),
-    "superblock": Kind(SuperblockPredictor, pack_superblock, unpack_superblock),
+    "superblock": Kind(SuperblockPredictor, pack_superblock, unpack_superblock, half=True),
     "trees": Kind(BoostedTrees, pack_trees, unpack_trees),
 }
 """Name of a kind, as the file has it, to how it is packed."""

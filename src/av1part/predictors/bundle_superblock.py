@@ -27,7 +27,9 @@ def pack_superblock(predictor: SuperblockPredictor) -> Packed:
         "temperatures": {str(size): float(t) for size, t in predictor.temperatures.items()},
     }
     arrays = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
-    return Packed(content, arrays, [source_of(module)])
+    # Nearly all parameters are in kernels; BatchNorm and biases stay exact.
+    kernels = {name for name, own in module.named_parameters() if own.dim() > 1}
+    return Packed(content, arrays, [source_of(module)], kernels)
 
 
 def unpack_superblock(

@@ -325,7 +325,7 @@ CHANGES: list[tuple[str, Callable[[Facts, Stored], None], str]] = [
     ("prior", first_blob(lambda a: a[::-1].copy()), "types that cannot be there"),
     ("prior", first_blob(lambda a: a[:5].copy()), "shape"),
     ("prior", first_blob(lambda a: a.astype(np.float32)), "float32"),
-    ("prior", first_blob(lambda a: a.astype(np.int32)), "is not of F32"),
+    ("prior", first_blob(lambda a: a.astype(np.int32)), "is not of F16, F32, F64, I64"),
     ("variance", first_blob(lambda a: a[::-1].copy()), "edges are not in order"),
     ("random", facts_changed("content.seed", -1), "seed"),
     ("random", first_blob(lambda a: a * 0), "do not sum to 1"),

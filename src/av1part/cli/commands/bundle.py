@@ -41,7 +41,9 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if out.exists():
         raise ConfigError(f"{out} exists: choose another out=FILE")
     check_below_folders(out)
-    bundle = replace(_predictor(cfg), outside=cfg.outside, licence=cfg.licence or NO_LICENCE)
+    bundle = replace(
+        _predictor(cfg), outside=cfg.outside, licence=cfg.licence or NO_LICENCE, half=cfg.half
+    )
     write_bundle(out, bundle)
     print(f"bundle: {out}, {out.stat().st_size:,} bytes; av1part bundle {out} --show")
 
@@ -53,6 +55,8 @@ def _predictor(cfg: DictConfig) -> Bundle:
         ConfigError: if an option does not apply to the kind.
     """
     checkpoints = given_checkpoints(cfg)
+    if cfg.half and cfg.superblock is None:
+        raise ConfigError("half=true is for superblock=CKPT, a network: leave it out")
     given = [*checkpoints, *(["superblock"] if cfg.superblock is not None else [])]
     if cfg.kind != "trees" and cfg.trees != asdict(Trees()):
         raise ConfigError("trees.* is for kind=trees: leave it out")
