@@ -10,8 +10,9 @@ STAGE ?= stage1
 # leaves the tests of a file, which share fixtures, with one worker as far as it can.
 WORKERS ?= --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Recipes read these from the environment, quoted, so that a path may hold spaces.
-MODEL ?= runs/demo/superblock.av1part
-export PYTHON SOURCE OUT CKPT MODEL
+MODEL ?= pretrained
+CORPUS ?= datasets/corpus
+export PYTHON SOURCE OUT CKPT MODEL CORPUS
 
 .PHONY: help
 help: ## List the targets
@@ -69,9 +70,13 @@ corpus: need-source setup ## Two datasets from a folder, in the background: SOUR
 	@$(BIN)/python tools/corpus.py "$$SOURCE" "$${OUT:-datasets/corpus}"
 
 .PHONY: encode
-encode: need-source need-model setup ## What the demo's predictor saves on SOURCE=clip.mp4 [MODEL=bundle] [OUT=folder]
+encode: need-source need-model setup ## What the pretrained predictor saves on SOURCE=clip.mp4 [MODEL=bundle] [OUT=folder]
 	@$(BIN)/av1part encode "$$SOURCE" "model=$$MODEL" \
 	  "out=$${OUT:-runs/encode/$$(name=$$(basename "$$SOURCE"); echo "$${name%.*}")}" $(ARGS)
+
+.PHONY: pretrained
+pretrained: setup ## Make the pretrained predictor again, from a corpus [CORPUS=datasets/corpus] or CKPT=best.ckpt
+	@$(BIN)/python tools/pretrained.py --corpus "$$CORPUS" $(if $(CKPT),--checkpoint "$$CKPT") $(ARGS)
 
 .PHONY: train
 train: setup ## Train one stage: [STAGE=stage2] [ARGS='data.path=folder ...']
@@ -136,7 +141,7 @@ clean: ## Remove the environments and all caches; runs/ and datasets stay
 need-source:
 	@test -n "$$SOURCE" || { echo "make $(firstword $(MAKECMDGOALS)): name a video, picture or folder: SOURCE=clip.y4m" >&2; exit 2; }
 need-model:
-	@test -f "$$MODEL" || { echo "make encode: there is no $$MODEL: run make demo first, or give MODEL=bundle" >&2; exit 2; }
+	@test "$$MODEL" = pretrained -o -f "$$MODEL" || { echo "make encode: there is no $$MODEL: give MODEL=bundle, or leave it out for the pretrained predictor" >&2; exit 2; }
 need-ckpt:
 	@test -n "$$CKPT" || { echo "make eval: name a checkpoint: make eval CKPT=runs/.../best.ckpt" >&2; exit 2; }
 need-exp:

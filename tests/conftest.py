@@ -104,6 +104,12 @@ def corpus_tool() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def pretrained_tool() -> ModuleType:
+    """What `make pretrained` runs."""
+    return load_file(Path(__file__).parents[1] / "tools" / "pretrained.py")
+
+
+@pytest.fixture(scope="session")
 def experiments_tool() -> ModuleType:
     """What `make experiments-report` runs."""
     return load_file(Path(__file__).parents[1] / "tools" / "experiments_report.py")

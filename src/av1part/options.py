@@ -90,3 +90,6 @@ RENAMED_KEYS: Mapping[str, str] = {
     "method.lr_backbone": "optimizer.lr.backbone",
 }
 """Keys of av1part 0.1 to what they are called now; the old ones are still read, with a warning."""
+
+PRETRAINED = "pretrained"
+"""Stands for the bundle that comes with the package, wherever a bundle is named."""

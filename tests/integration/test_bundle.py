@@ -183,7 +183,7 @@ def test_predict_refuses_where_the_bundle_does(av1part: Command) -> None:
         (("qindex=[80,79]",), "m.av1part refuses what it was not trained on: qindex [79]"),
         (("qindex=[80]", "ensemble=vote"), "a bundle has its own"),
         (("qindex=[80]", "calibration=none"), "a bundle has its own"),
-        (("qindex=[80]", "stage1=x.ckpt"), "needs a predictor"),
+        (("qindex=[80]", "stage1=x.ckpt"), "takes one predictor"),
         (("model=x.av1part",), "x.av1part does not exist"),
     ):
         ran = av1part(*words, *more)

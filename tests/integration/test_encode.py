@@ -131,7 +131,7 @@ def test_two_at_a_time_and_started_again(begin: Callable[..., Ran], tmp_path: Pa
         (["cq_levels=[20,32,43]"], "at least four"),
         (["cq_levels=[20,32,43,43]"], "each once"),
         (["plan=presets"], "no point with predictor=model: leave out model="),
-        (["model=null"], "give model=BUNDLE"),
+        (["model=null"], "give model=pretrained or model=BUNDLE"),
         (["jobs=0"], "jobs=0"),
         (["frames=0"], "frames=0"),
         (["screen=[ui_*]"], "screen has ui_*: no clip"),

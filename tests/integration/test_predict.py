@@ -203,7 +203,7 @@ def test_policies_can_be_swept(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("out=out",), "needs a predictor: stage1=CKPT"),
+        (("out=out", "stage1=none.ckpt", "model=pretrained"), "takes one predictor: stage1=CKPT"),
         (("stage1=none.ckpt",), "needs out=DIR"),
         (("out=out", "stage1=none.ckpt"), "none.ckpt does not exist"),
         (("out=out", "stage1=none.ckpt", "qindex=[256]"), "qindex=[256]: give a list of 0 to 255"),

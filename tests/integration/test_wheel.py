@@ -8,9 +8,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CLIP = ROOT / "tests" / "data" / "crops_72x56.y4m"
 START = "import sys; from av1part.cli.main import entry; sys.argv[0] = 'av1part'; entry()"
 
 
@@ -74,3 +76,11 @@ def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     ran = run(installed, tmp_path, "demo", "backbone.width=8", "trainer.max_epochs=2")
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert (tmp_path / "runs" / "demo" / "report" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_it_predicts_without_a_model(installed: Path, tmp_path: Path) -> None:
+    ran = run(installed, tmp_path, "predict", str(CLIP), "out=out", "qindex=[128]")
+    assert ran.returncode == 0, ran.stderr
+    assert "predictor: none is given, so pretrained" in ran.stdout
+    assert pl.read_parquet(tmp_path / "out" / f"{CLIP.stem}.parquet").height > 0

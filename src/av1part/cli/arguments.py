@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from av1part.config.words import exists
+from av1part.options import PRETRAINED
 from av1part.system.errors import ConfigError
 
 _FLAGS_WITH_VALUE = {
@@ -54,7 +55,7 @@ def split_positionals(
         limits: Least and most positional words; None is any number.
         after: Words after `--`, which are positional whatever they look like.
         keys: Keys and groups of the verb, where NAME=PATH is positional if NAME is none of them
-            and PATH looks like a path.
+            and PATH looks like a path, or is `pretrained`.
 
     Returns:
         Positional words; and overrides, then flags with their values, each in their order.
@@ -107,4 +108,4 @@ def _is_named(word: str, keys: Collection[str]) -> bool:
     name, equals, path = word.partition("=")
     if not equals or name[:1] in ("+", "~") or key_of(word) in keys:
         return False
-    return exists(path) or "/" in path or Path(path).suffix != ""
+    return exists(path) or "/" in path or Path(path).suffix != "" or path == PRETRAINED

@@ -106,7 +106,7 @@ VERBS: dict[str, Verb] = {
         named=True,
     ),
     "predict": Verb(
-        "SOURCE... stage1=CKPT ... out=DIR",
+        "SOURCE... out=DIR [stage1=CKPT ...]",
         "probabilities of every node, hint files",
         *("predict", "predict"),
         (1, None),

@@ -673,7 +673,11 @@ class Predict:
     """Keys of `av1part predict`."""
 
     out: str = option(MISSING, "folder to make, with a table a source", path=True)
-    model: str | None = option(None, "a file of av1part bundle, instead of stages", path=True)
+    model: str | None = option(
+        None,
+        "a file of av1part bundle; without any predictor: pretrained, the shipped one",
+        path=True,
+    )
     stage1: Any = checkpoint(None, "checkpoint of a cascade, or a list: an ensemble")
     stage2: Any = checkpoint(None, "likewise; Stage 1's taxonomy says which stages there are")
     stage3_rect: Any = checkpoint(None, "likewise")
@@ -706,7 +710,9 @@ class Encode:
     """Keys of `av1part encode`."""
 
     out: str = option(MISSING, "folder of the comparison; one that was begun goes on", path=True)
-    model: str | None = option(None, "a file of av1part bundle, for points with it", path=True)
+    model: str | None = option(
+        None, "a file of av1part bundle, or pretrained, for points with it", path=True
+    )
     cq_levels: Any = option(None, "at least four of 1 to 63; null: 20 32 43 55, or CTC's")
     ctc: bool = option(False, "the command line of AOM's common test conditions, all-intra")
     frames: Any = option(None, "keep the first so many frames of a clip; null: all")

@@ -1,4 +1,4 @@
-"""The small dataset that is part of the package; see LICENCES.md beside it."""
+"""What travels with the package: a small dataset and a trained predictor; see LICENCES.md."""
 
 from pathlib import Path
 
@@ -7,3 +7,6 @@ STORE: Path = Path(__file__).parent / "store"
 
 SPLIT_LIST: Path = Path(__file__).parent / "split.csv"
 """Its split by sequence: CSV with the header `sequence,split`, values train, val and test."""
+
+PRETRAINED: Path = Path(__file__).parent / "pretrained.av1part"
+"""A trained predictor; open it with `av1part.predictors.bundle.read_bundle`."""

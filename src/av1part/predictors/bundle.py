@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from av1part import __version__
+from av1part import __version__, embedded
 from av1part.checkpoints.contents import plain_values
 from av1part.evaluation.attach import CPU, Compute, device_of
-from av1part.options import OUTSIDES, Outside
+from av1part.options import OUTSIDES, PRETRAINED, Outside
 from av1part.partition import SIZES
 from av1part.predictors.bundle_file import (
     halved,
@@ -114,6 +114,19 @@ class Bundle:
         return distributions
 
 
+def bundle_path(path: str | Path) -> Path:
+    """Return the file that is meant where a bundle is asked for.
+
+    Args:
+        path: A path, or the word `pretrained` for the predictor that comes with the package; a
+            file of that name is `./pretrained`.
+
+    Returns:
+        The file, which may not exist.
+    """
+    return embedded.PRETRAINED if path == PRETRAINED else expanded(path)
+
+
 def write_bundle(path: str | Path, bundle: Bundle) -> Path:
     """Write a predictor to a file and read it back; the same predictor gives the same bytes.
 
@@ -170,7 +183,7 @@ def read_bundle(path: str | Path, compute: Compute = CPU) -> Bundle:
     """Open a bundle: nothing of it is run, and every inconsistency is an error.
 
     Args:
-        path: The file.
+        path: The file, as of `bundle_path`.
         compute: Device and precision of networks.
 
     Returns:
@@ -182,7 +195,7 @@ def read_bundle(path: str | Path, compute: Compute = CPU) -> Bundle:
         ConfigError: if there is no such device.
     """
     device_of(compute.device)
-    path = expanded(path)
+    path = bundle_path(path)
     facts, arrays = read_bundle_file(path)
     _check_facts(path, facts)
     kind, half = KINDS[facts["kind"]], is_half(arrays)
@@ -202,7 +215,7 @@ def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
     """Read what a bundle holds, as plain values by section; nothing is built.
 
     Args:
-        path: The file.
+        path: The file, as of `bundle_path`.
 
     Returns:
         `bundle`, `domain`, a section a dataset that it was trained on, and one a cascade.
@@ -210,7 +223,7 @@ def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         BundleError: as `read_bundle`, as far as the facts go.
     """
-    path = expanded(path)
+    path = bundle_path(path)
     facts, dtypes = read_facts(path)
     _check_facts(path, facts)
     cascades = facts["content"].get("cascades")

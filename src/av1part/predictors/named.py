@@ -10,13 +10,13 @@ from typing import Any
 
 from av1part.evaluation.attach import CPU, Compute
 from av1part.options import CalibrationSource
-from av1part.predictors.bundle import Bundle, read_bundle
+from av1part.predictors.bundle import Bundle, bundle_path, read_bundle
 from av1part.predictors.bundle_stages import source_of
 from av1part.predictors.interface import Predictor
 from av1part.predictors.superblock import load_superblock
 from av1part.runs.schema import CHECKPOINTS
 from av1part.system.errors import ConfigError
-from av1part.system.files import expanded, sha256_file
+from av1part.system.files import sha256_file
 
 _LONGEST_NAME = 60
 
@@ -48,7 +48,7 @@ def open_predictor(
     """Open a bundle, or a checkpoint of the superblock network.
 
     Args:
-        path: The file.
+        path: The file; `pretrained` names a bundle as for `bundle_path`.
         name: What to call it; None takes that of the file, of `<run>/checkpoints/best.ckpt` that
             of the run.
         calibration: Of a checkpoint, see `load_superblock`.
@@ -62,7 +62,7 @@ def open_predictor(
         CheckpointError: if a checkpoint is refused, or is of another stage.
         ConfigError: if the name cannot be printed in a table.
     """
-    file = expanded(path)
+    file = bundle_path(path)
     name = _default_name(file) if name is None else name
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         raise ConfigError(

@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -29,7 +30,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 CONTRACT_TARGETS = (
     "help setup demo unit test test-all check format data train eval sweep libaom "
-    "embedded-data bench experiments-report clean"
+    "embedded-data bench experiments-report pretrained clean"
 )
 
 
@@ -37,7 +38,7 @@ CHECKS = {"ruff", "pydoclint", "mypy", "lint-imports"}
 
 # Of the `make test` that may be running this, and of its user's command line.
 OUTER_MAKE = {"MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKEFILES"}
-OUTER_MAKE |= {"ARGS", "BIN", "STAGE", "SOURCE", "OUT", "CKPT", "EXP", "PYTHON"}
+OUTER_MAKE |= {"ARGS", "BIN", "STAGE", "SOURCE", "OUT", "CKPT", "EXP", "PYTHON", "MODEL", "CORPUS"}
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -168,6 +169,14 @@ def test_missing_argument_is_a_line_and_exit_2(tmp_path: Path, target: str) -> N
         (["train", "STAGE=stage2", "ARGS='a=b c'"], ["train", "stage=stage2", "a=b c"]),
         (["sweep", "EXP=exp11a/all"], ["train", "-m", "experiment=exp11a/all"]),
         (["demo"], ["demo"]),
+        (
+            ["encode", "SOURCE=my clips/a.mp4"],
+            ["encode", "my clips/a.mp4", "model=pretrained", "out=runs/encode/a"],
+        ),
+        (
+            ["encode", "SOURCE=a.mp4", "MODEL=README.md", "OUT=b c", "ARGS=frames=1"],
+            ["encode", "a.mp4", "model=README.md", "out=b c", "frames=1"],
+        ),
     ],
 )
 def test_targets_pass_their_words_whole(tmp_path: Path, words: list[str], said: list[str]) -> None:
@@ -175,6 +184,32 @@ def test_targets_pass_their_words_whole(tmp_path: Path, words: list[str], said: 
     done = run("make", "-o", "setup", f"BIN={tmp_path}", *words)
     assert done.stderr == ""
     assert done.stdout.splitlines() == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ["--corpus", "datasets/corpus"]),
+        (["CORPUS=my data", "ARGS=seed=3"], ["--corpus", "my data", "seed=3"]),
+        (["CKPT=a b.ckpt"], ["--corpus", "datasets/corpus", "--checkpoint", "a b.ckpt"]),
+    ],
+)
+def test_pretrained_passes_its_words_whole(
+    tmp_path: Path, words: list[str], said: list[str]
+) -> None:
+    script(tmp_path, "python", 'printf "%s\\n" "$@"')
+    done = run("make", "-o", "setup", f"BIN={tmp_path}", "pretrained", *words)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["tools/pretrained.py", *said]
+
+
+def test_encode_without_its_model_is_a_line_and_exit_2(tmp_path: Path) -> None:
+    script(tmp_path, "av1part", "echo ran")
+    words = ("encode", "SOURCE=a.mp4", f"MODEL={tmp_path}/none")
+    done = run("make", "-o", "setup", f"BIN={tmp_path}", *words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"there is no {tmp_path}/none: give MODEL=bundle" in done.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -436,7 +471,7 @@ def test_a_bad_docstring_is_reported(tmp_path: Path, old: str, new: str, code: s
 # The wheel
 
 
-def test_wheel_holds_the_configuration_and_the_embedded_dataset(tmp_path: Path) -> None:
+def test_wheel_holds_the_configuration_and_what_is_embedded(tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
@@ -449,9 +484,25 @@ def test_wheel_holds_the_configuration_and_the_embedded_dataset(tmp_path: Path) 
         assert not missing
     assert "av1part/conf/train.yaml" in names
     assert "av1part/embedded/store/manifest.json" in names
+    assert "av1part/embedded/pretrained.av1part" in names
     assert "av1part/embedded/store/nodes.parquet" in names
     assert any(n.startswith("av1part/embedded/store/planes/") for n in names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+def test_sdist_holds_the_pretrained_predictor_and_what_makes_it(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    made = ("conf/experiment/predictor/pretrained.yaml", "tools/pretrained.py")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        assert {*made, "docs/pretrained.md"} <= names
+        file = "src/av1part/embedded/pretrained.av1part"
+        member = next(m for m in archive.getmembers() if m.name.endswith(file))
+        inside = archive.extractfile(member)
+        assert inside is not None
+        assert inside.read() == (ROOT / file).read_bytes()
 
 
 def test_pytest_looks_into_every_folder() -> None:

@@ -21,7 +21,7 @@ from av1part.metrics.class_weights import ClassWeights
 from av1part.metrics.distributions import TAUS
 from av1part.metrics.intervals import Bootstrap
 from av1part.metrics.scores import LEAST_PROBABILITY
-from av1part.predictors.bundle import check_domain
+from av1part.predictors.bundle import bundle_path, check_domain
 from av1part.predictors.bundle_stages import without_folders
 from av1part.predictors.fit import FITTED, fit_bundle
 from av1part.predictors.labelled import LabelledData
@@ -146,9 +146,11 @@ def _opened(word: str, cfg: DictConfig) -> NamedPredictor:
     name, equals, path = word.partition("=")
     if exists(word) or not equals:
         name, path = "", word
-    if not expanded(path).is_file():
+    if not bundle_path(path).is_file():
         hint = f", and compare has no key {name}" if name else ""
-        raise ConfigError(f"{word}: there is no file {path}{hint}: name a bundle or a checkpoint")
+        raise ConfigError(
+            f"{word}: there is no file {path}{hint}: name a bundle, a checkpoint or pretrained"
+        )
     compute = Compute(cfg.device, cfg.precision)
     return open_predictor(path, name or None, calibration=cfg.calibration, compute=compute)
 

@@ -30,7 +30,7 @@ from av1part.encoder.points import (
     read_points,
 )
 from av1part.encoder.quality import find_vmaf
-from av1part.predictors.bundle import Bundle, check_domain, read_bundle
+from av1part.predictors.bundle import Bundle, bundle_path, check_domain, read_bundle
 from av1part.predictors.fit import FITTED, fit_bundle
 from av1part.report import write_encodes_report
 from av1part.system.errors import ConfigError
@@ -120,12 +120,12 @@ def _predictors(
         raise ConfigError(
             f"the plan has no point with predictor=model: leave out model={cfg.model}"
             if cfg.model is not None
-            else "the plan has points with predictor=model: give model=BUNDLE"
+            else "the plan has points with predictor=model: give model=pretrained or model=BUNDLE"
         )
     bundles, identities = {}, {}
     for name in sorted(needed):
         if name == MODEL:
-            path = expanded(cfg.model)
+            path = bundle_path(cfg.model)
             bundle = read_bundle(path)
             facts: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path)}
         else:

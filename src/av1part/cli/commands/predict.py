@@ -22,6 +22,7 @@ from av1part.data.build.sources import Source, find_sources, open_sources
 from av1part.encoder.hints import HintsWriter
 from av1part.encoder.policies import Policy
 from av1part.evaluation.attach import Compute
+from av1part.options import PRETRAINED
 from av1part.predictors.bundle import check_domain, read_bundle
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.interface import Predictor
@@ -51,16 +52,20 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         words: Sources, as of `data build`.
 
     Raises:
-        ConfigError: if `out` or the predictor is missing, or a setting is not valid.
+        ConfigError: if `out` is missing, there is more than one predictor, or a setting is not
+            valid.
     """
     if OmegaConf.is_missing(cfg, "out"):
         raise ConfigError("av1part predict needs out=DIR, the folder to make")
     given = (bool(given_checkpoints(cfg)), cfg.superblock is not None, cfg.model is not None)
-    if sum(given) != 1:
+    if sum(given) > 1:
         raise ConfigError(
-            "av1part predict needs a predictor: stage1=CKPT stage2=CKPT ..., superblock=CKPT, or "
-            "model=BUNDLE"
+            "av1part predict takes one predictor: stage1=CKPT stage2=CKPT ..., superblock=CKPT, or "
+            "model=BUNDLE; pretrained, which comes with av1part, if none is given"
         )
+    if not any(given):
+        cfg.model = PRETRAINED
+        print(f"predictor: none is given, so {PRETRAINED}, which comes with av1part")
     if cfg.model is not None and (cfg.ensemble, cfg.calibration) != ("mean", "auto"):
         raise ConfigError("ensemble= and calibration= are for checkpoints: a bundle has its own")
     settings = plain(cfg)
