@@ -201,6 +201,7 @@ def test_what_it_has_not_is_refused(
     ("word", "reason"),
     [
         ("data.crop=128", "data.crop does nothing with stage=stage1"),
+        ("data.levels=true", "data.levels does nothing with stage=stage1"),
         ("data.costs=c.parquet", "data.costs does nothing with stage=stage1"),
         ("loss=cost_sensitive", "loss=cost_sensitive is for stage=superblock alone"),
     ],

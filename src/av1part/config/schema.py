@@ -399,6 +399,7 @@ class Data:
     planes: str = option("host", "device: planes lie in the GPU's memory", choices=PLANES)
     sampling: str = option("natural", "balanced: classes drawn alike", choices=SAMPLINGS)
     augment: str = option("none", "symmetries, with their label maps", choices=AUGMENTATIONS)
+    levels: bool = option(False, "stage=superblock: negate and shift the luma of crops")
     noise: float = option(0.0, "deviation, by that of each training block", low=0, high=1)
     mixup: float = option(0.0, "alpha of the Beta distribution; 0: none", low=0, high=_MOST)
 

@@ -46,14 +46,14 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
     """
     if settings["stage"]["name"] == SUPERBLOCK_STAGE:
         return _build_superblock_data(settings)
-    _refuse_changed(settings["data"], ("crop", "costs"), f"stage={settings['stage']['name']}")
+    crops = ("crop", "levels", "costs")
+    _refuse_changed(settings["data"], crops, f"stage={settings['stage']['name']}")
     arguments = {
-        **settings["data"],
+        **{key: value for key, value in settings["data"].items() if key not in crops},
         "stage": settings["stage"]["name"],
         "taxonomy": settings["taxonomy"],
         "seed": settings["seed"],
     }
-    del arguments["crop"], arguments["costs"]
     injection = build_injection(settings["injection"], arguments)
     return BlockDataModule(**arguments, injection=injection)
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from av1part.data.serve.augment import change_levels
 from av1part.data.serve.blocks import Batch
 from av1part.data.serve.draws import NodeDraws
 from av1part.data.store.store import Store
@@ -26,6 +27,10 @@ from av1part.system.errors import StoreError
 
 _TABLES = np.stack([np.append(s.table, IGNORED) for s in SYMMETRIES]).astype(np.int8)
 """Type after each symmetry, shape (8, 11); the last column is that of `IGNORED`, by index -1."""
+
+
+PLACE = 5
+"""Numbers of a crop's place: view, row, column, symmetry and change of levels."""
 
 
 def partition_key(size: int) -> str:
@@ -157,12 +162,14 @@ class CropPlaces:
         side: Luma samples a side of a crop.
         seed: Seed of the run.
         symmetries: Whether each crop is transformed by one of the eight symmetries.
+        levels: Whether each crop's luma is changed, see `augment.change_levels`.
     """
 
     views: Views
     side: int
     seed: int
     symmetries: bool
+    levels: bool = False
 
     @cached_property
     def view(self) -> NDArray[np.int64]:
@@ -172,7 +179,7 @@ class CropPlaces:
         return np.repeat(np.arange(len(self.views)), counts)
 
     def __call__(self, index: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """Return view, row, column and symmetry of crops, int64 (b, 4), by their numbers (b,)."""
+        """Return the places of crops, int64 (b, `PLACE`), by their numbers (b,)."""
         draws, number = NodeDraws(len(self.view), self.seed, epoch), torch.from_numpy(index)
         view = self.view[index]
         first = self.views.first_row[view]
@@ -182,11 +189,12 @@ class CropPlaces:
             share = draws.shares(axis, number).numpy()
             places.append((share * choices).astype(np.int64) * SUPERBLOCK)
         turned = draws.symmetries(number).numpy() if self.symmetries else np.zeros_like(view)
-        return np.stack([view, first + places[0], places[1], turned], axis=1)
+        level = draws.levels(number).numpy() if self.levels else np.zeros_like(view)
+        return np.stack([view, first + places[0], places[1], turned, level], axis=1)
 
 
 class CropReader(Dataset[Batch]):
-    """Crops with label maps, indexed by arrays of view, row, column and symmetry."""
+    """Crops with label maps, indexed by arrays of places."""
 
     def __init__(self, views: Views, side: int | None, *, pixels: bool = True) -> None:
         """Serve crops of views.
@@ -208,6 +216,7 @@ class CropReader(Dataset[Batch]):
         self.views = views
         self.side = side
         self.pixels = pixels
+        self.bit_depth = depth
         self.dtype = np.dtype(np.uint8 if depth <= 8 else np.int16)
 
     def __len__(self) -> int:
@@ -218,19 +227,20 @@ class CropReader(Dataset[Batch]):
         """Cut crops.
 
         Args:
-            index: View, row, column and index into `SYMMETRIES` of each crop, int64 (b, 4); rows
-                and columns are multiples of `SUPERBLOCK`. Of whole frames, all views must have the
-                same shape.
+            index: Places, int64 (b, `PLACE`): view, row, column, index into `SYMMETRIES` and
+                change of levels of each crop; rows and columns are multiples of `SUPERBLOCK`. Of
+                whole frames, all views must have the same shape.
 
         Returns:
             `block` [b, 1, h, w] as in a batch of blocks, `qindex` int64 [b], and for each size
             `partition_<size>`; of whole frames `node_<size>`, too, and of other crops
             `weight_<size>`, if the nodes have weights.
         """
-        crops = [self._crop(*place) for place in index.tolist()]
+        crops = [self._crop(*place[:-1]) for place in index.tolist()]
         stacked = {key: torch.from_numpy(np.stack([c[key] for c in crops])) for key in crops[0]}
         if self.pixels:
-            stacked["block"] = stacked["block"][:, None]
+            level = torch.from_numpy(index[:, -1])
+            stacked["block"] = change_levels(stacked["block"][:, None], level, self.bit_depth)
         else:
             stacked["position"] = torch.from_numpy(index)
         qindex = torch.from_numpy(self.views.qindex[index[:, 0]].astype(np.int64))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from av1part.data.serve.augment import change_levels
 from av1part.data.serve.blocks import Batch, BlockReader
 from av1part.data.serve.crops import CropReader
 from av1part.partition import SYMMETRIES
@@ -98,16 +99,17 @@ class DeviceCrops:
             torch.from_numpy(np.ascontiguousarray(x, dtype=np.int64)).to(device)
             for x in (base, views.width, views.top, views.bottom)
         )
+        self.bit_depth = reader.bit_depth
         self.offsets = torch.arange(reader.side, device=device)
         flags = [(s.transpose, s.top_bottom, s.left_right) for s in SYMMETRIES]
         self.flags = torch.tensor(flags, device=device)
 
     def __call__(self, position: Tensor) -> Tensor:
-        """Cut crops by view, row, column and symmetry, int64 (b, 4), on the device.
+        """Cut crops by their places, int64 (b, `PLACE`), on the device.
 
         The crops, (b, 1, s, s), are the same as `CropReader`'s.
         """
-        view, row, col, turned = position.unbind(1)
+        view, row, col, turned, level = position.unbind(1)
         base, width, top, bottom = (
             x[view, None] for x in (self.base, self.width, self.top, self.bottom)
         )
@@ -117,7 +119,8 @@ class DeviceCrops:
         first, second = torch.where(transpose, cols, rows), torch.where(transpose, rows, cols)
         first = torch.where(top_bottom, first.flip(1), first) + base
         second = torch.where(left_right, second.flip(1), second)
-        return self.samples[first[:, :, None] + second[:, None, :]][:, None]
+        crops = self.samples[first[:, :, None] + second[:, None, :]][:, None]
+        return change_levels(crops, level, self.bit_depth)
 
 
 def _flat(planes: Sequence[NDArray[Any]], dtype: np.dtype[Any], device: torch.device) -> Tensor:

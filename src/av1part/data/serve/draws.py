@@ -19,7 +19,11 @@ MOST_DEVIATIONS = 3.0
 
 _SYMMETRY, _LABEL, _PLACE, _NOISE = range(2, 6)
 _SHARES = (6, 7)
+_LEVEL = 8
 """Streams of random numbers, one per purpose; the order of blocks has stream 0, mixup 1."""
+
+LEVELS = 1 << 16
+"""Changes of luma levels to choose from, see `augment.change_levels`."""
 
 _POOL = 1 << 20
 """Normal draws per epoch; a node's noise is a stretch of them, from a random start.
@@ -53,6 +57,10 @@ class NodeDraws:
     def classes(self, node: Tensor, count: int) -> Tensor:
         """Return one of `count` classes for each node number (b,), int64, shape (b,)."""
         return _integers(self, _LABEL, count, node.device)[node].long()
+
+    def levels(self, node: Tensor) -> Tensor:
+        """Return a change of luma levels from 1 to `LEVELS` for each node number (b,), int64."""
+        return 1 + _integers(self, _LEVEL, LEVELS, node.device)[node].long()
 
     def shares(self, axis: int, node: Tensor) -> Tensor:
         """Return a number from 0 to below 1 for each node.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from av1part.data.serve.blocks import Batch, BatchLoader, EpochBatches
 from av1part.data.serve.costs import CostWeights
-from av1part.data.serve.crops import CropPlaces, CropReader, Views
+from av1part.data.serve.crops import PLACE, CropPlaces, CropReader, Views
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.device import DeviceCrops
 from av1part.data.store.costs import read_regrets
@@ -50,6 +50,7 @@ class SuperblockDataModule(BlockDataModule):
         num_workers: int = 0,
         planes: str = "host",
         augment: str = "none",
+        levels: bool = False,
         costs: str | Path | None = None,
         cost_weights: CostWeights | None = None,
         seed: int = 42,
@@ -68,6 +69,7 @@ class SuperblockDataModule(BlockDataModule):
             planes: `host`, or `device` to keep them in the memory of the Trainer's device and cut
                 the crops of training there.
             augment: `none`, or `symmetries`.
+            levels: Whether the luma of training crops is negated and shifted at random.
             costs: File of `write_costs`, whose regrets weigh the training nodes; None: no weights.
             cost_weights: How they do; None: as `CostWeights` does by default.
             seed: Seed of order, places and symmetries.
@@ -95,6 +97,7 @@ class SuperblockDataModule(BlockDataModule):
                 f"got {crop}"
             )
         self.crop = crop
+        self.levels = levels
         self.costs = None if costs is None else expanded(costs)
         self.cost_weights = cost_weights or CostWeights()
         self._views: dict[str, Views] = {}
@@ -181,7 +184,7 @@ class SuperblockDataModule(BlockDataModule):
     @property
     def _places(self) -> CropPlaces:
         symmetries = self.augment == "symmetries"
-        return CropPlaces(self.views("train"), self.crop, self.seed, symmetries)
+        return CropPlaces(self.views("train"), self.crop, self.seed, symmetries, self.levels)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Return the batch: crops are transformed where they are cut."""
@@ -233,7 +236,7 @@ class _WholeFrames:
         self.first_row = views.first_row
 
     def __call__(self, index: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """Return view, row, column and symmetry, int64 (b, 4)."""
-        places = np.zeros((len(index), 4), dtype=np.int64)
+        """Return places, int64 (b, `PLACE`)."""
+        places = np.zeros((len(index), PLACE), dtype=np.int64)
         places[:, 0], places[:, 1] = index, self.first_row[index]
         return places

@@ -12,6 +12,7 @@ from av1part.data.serve.augment import (
     Augmenter,
     add_noise,
     apply_symmetries,
+    change_levels,
     mix_up,
     soft_labels,
 )
@@ -54,6 +55,26 @@ def regions(block: torch.Tensor) -> frozenset[tuple[int, int, int, int]]:
         assert height * width == len(rows)
         found.append((top // 4, left // 4, height // 4, width // 4))
     return frozenset(found)
+
+
+@given(
+    depth=st.sampled_from([8, 10]),
+    level=st.integers(0, 1 << 16),
+    least=st.integers(0, 200),
+    span=st.integers(0, 55),
+)
+def test_levels_keep_every_difference_and_the_range(
+    depth: int, level: int, least: int, span: int
+) -> None:
+    rng = np.random.default_rng(span)
+    drawn = rng.integers(least, least + span + 1, (1, 1, 8, 8))
+    block = torch.from_numpy(drawn).to(torch.uint8 if depth == 8 else torch.int16)
+    changed = change_levels(block, torch.tensor([level]), depth)
+    assert changed.dtype == block.dtype
+    assert 0 <= int(changed.min()) <= int(changed.max()) < 1 << depth
+    sign = -1 if level and (level - 1) & 1 else 1
+    assert torch.equal(changed.int().diff(), sign * block.int().diff())
+    assert level or torch.equal(changed, block)
 
 
 @pytest.mark.parametrize("partition", Partition)

@@ -75,7 +75,7 @@ def test_a_crop_is_what_its_nodes_say(
         view = data.draw(st.integers(0, len(views) - 1))
         row = 64 * data.draw(st.integers(0, int(views.height[view] - 1) // 64))
         col = 64 * data.draw(st.integers(0, int(views.width[view] - 1) // 64))
-        places = np.array([(view, row, col, turned) for turned in range(len(SYMMETRIES))])
+        places = np.array([(view, row, col, turned, 0) for turned in range(len(SYMMETRIES))])
         batch = CropReader(views, side)[places]
         sequence = store.sequences[views.sequence[view]]
         frame, qindex = int(views.frame[view]), int(views.qindex[view])
@@ -189,6 +189,28 @@ def test_an_epochs_crops_are_a_function_of_seed_and_epoch(one_to_four_store: Pat
     assert sum(len(batch["qindex"]) for batch in one) == data.training_blocks
 
 
+def test_levels_change_the_luma_of_crops_and_nothing_else(one_to_four_store: Path) -> None:
+    served = []
+    for levels in (False, True):
+        data = SuperblockDataModule(
+            one_to_four_store, taxonomy="v6_1to4", crop=128, augment="symmetries", levels=levels
+        )
+        data.setup()
+        batches = list(data._loader("train", training=True, rank=0, ranks=1))
+        served.append({key: torch.cat([b[key] for b in batches]) for key in batches[0]})
+        val = list(data._loader("val", training=False, rank=0, ranks=1))
+        served[-1]["val"] = val[0]["block"]
+    plain, changed = served
+    assert [key for key in plain if not torch.equal(plain[key], changed[key])] == ["block"]
+    same, negated = 0, 0
+    for before, after in zip(plain["block"].int(), changed["block"].int(), strict=True):
+        shift, mirror = after - before, after + before
+        same += bool((shift == shift.flatten()[0]).all())
+        negated += bool((mirror == mirror.flatten()[0]).all())
+    assert same + negated >= len(plain["block"])
+    assert min(same, negated) > len(plain["block"]) / 4
+
+
 def test_workers_serve_the_same_crops(one_to_four_store: Path) -> None:
     served = []
     for workers in (0, 2):
@@ -210,7 +232,8 @@ def test_crops_cut_on_a_device_are_the_same(depth: int, tmp_path: Path) -> None:
     rows, cols = (
         64 * rng.integers(0, n[view] // 64 + 1) for n in (reader.views.height, reader.views.width)
     )
-    index = np.stack([view, rows, cols, rng.integers(0, 8, 64)], axis=1)
+    levels = rng.integers(0, 1 << 16, 64) * rng.integers(0, 2, 64)
+    index = np.stack([view, rows, cols, rng.integers(0, 8, 64), levels], axis=1)
     cut = DeviceCrops(reader, torch.device("cpu"))(torch.from_numpy(index))
     assert torch.equal(cut, reader[index]["block"])
     without = CropReader(reader.views, 64, pixels=False)[index]
