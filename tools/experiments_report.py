@@ -40,7 +40,7 @@ import polars as pl
 from av1part.metrics.statistics import against_baseline, mean_of
 from av1part.report import write_report
 from av1part.report.chapters.compared import compared_tables, reliability_picture
-from av1part.report.chapters.encodes_tables import qualities_table, savings_table
+from av1part.report.chapters.encodes_tables import named_tables
 from av1part.report.chapters.learning_curve import curve_figure
 from av1part.report.chapters.sweep import sweep_figures, sweep_tables
 from av1part.report.chapters.sweep_tables import difference_cells
@@ -99,14 +99,11 @@ def write_encodes(folder: Path) -> dict[str, Table]:
     Returns:
         The tables by name.
     """
-    comparisons = {slug(c.anchor.name): c for c in compare(read_encodes(folder))}
-    tables = {}
-    for anchor, comparison in comparisons.items():
-        tables[anchor] = savings_table(comparison)
-        tables[f"{anchor}-qualities"] = qualities_table(comparison)
-    write_tables(folder, tables)
-    for anchor, comparison in comparisons.items():
-        write_text(folder / "figures" / f"pareto-{anchor}.svg", to_svg(pareto_figure(comparison)))
+    comparisons = compare(read_encodes(folder))
+    tables = write_tables(folder, dict(named_tables(comparisons)))
+    for comparison in comparisons:
+        place = folder / "figures" / f"pareto-{slug(comparison.anchor.name)}.svg"
+        write_text(place, to_svg(pareto_figure(comparison)))
     return tables
 
 

@@ -49,7 +49,7 @@ def test_report_on_encodes_lands_in_their_folder(
     ran = av1part("report", folder)
     assert ran.code == 0, ran.err
     assert str(folder / "report.html") in ran.out
-    written = {"report.html", "report.md", "table.csv", "clips.csv", "plots"}
+    written = {"report.html", "report.md", "table.csv", "clips.csv", "plots", "tables"}
     assert {p.name for p in folder.iterdir()} == written | {"plan.json", "encodes.jsonl"}
     refused(av1part("report", folder, "--thesis", f"out={tmp_path / 'x'}"), "is reported alone")
     refused(av1part("report", folder, f"publish={tmp_path / 'x'}"), "publish= is of one sweep")

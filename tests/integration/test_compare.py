@@ -49,7 +49,7 @@ def test_it_scores_a_checkpoint_and_a_bundle_beside_baselines(
     assert ran.code == 0, ran.err
     assert "report: made/report.html" in ran.out
     assert {path.name for path in Path("made").iterdir()} == {
-        *("scores.json", "pictures.parquet", "report.html", "report.md", "plots"),
+        *("scores.json", "pictures.parquet", "report.html", "report.md", "plots", "tables"),
     }
     assert [path.name for path in Path.cwd().iterdir()] == ["made"]
     record = json.loads(Path("made/scores.json").read_text())

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from av1part.report.chapters.compared import compared_document
-from av1part.report.files import ReportFiles, write_parts
+from av1part.report.chapters.compared import compared_document, compared_tables
+from av1part.report.files import ReportFiles, write_latex_tables, write_parts
 from av1part.report.render.document import Headline
 from av1part.runs.compared import read_compared
 from av1part.system.files import write_text
 
 
 def write_compared_report(folder: Path, out: Path | None = None) -> ReportFiles:
-    """Write page, Markdown and plots about a folder of `av1part compare`.
+    """Write page, Markdown, plots and LaTeX tables about a folder of `av1part compare`.
 
     The same folder gives the same bytes.
 
@@ -28,8 +28,11 @@ def write_compared_report(folder: Path, out: Path | None = None) -> ReportFiles:
         ReportError: if a file is missing, damaged, or contradicts the other; nothing is written
             then.
     """
-    document = compared_document(read_compared(folder))
-    files, html = write_parts(document, folder if out is None else out)
+    compared = read_compared(folder)
+    document, tables = compared_document(compared), compared_tables(compared)
+    place = folder if out is None else out
+    files, html = write_parts(document, place)
+    write_latex_tables(tables, place)
     write_text(files.html, html)
     items = document.chapters[0].items
     return replace(files, headline=next(i.text for i in items if isinstance(i, Headline)))

@@ -1,14 +1,17 @@
-"""The files of a report: report.html, report.md and the plots."""
+"""The files of a report: report.html, report.md, the plots, and tables as LaTeX."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from av1part.report.render.document import Document
 from av1part.report.render.html import document_html
+from av1part.report.render.latex import table_latex
 from av1part.report.render.markdown import document_markdown
-from av1part.system.files import write_text
+from av1part.report.render.tables import Table
+from av1part.system.files import slug, write_text
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,15 @@ def write_parts(document: Document, out: Path) -> tuple[ReportFiles, str]:
     files = ReportFiles(out / "report.html", out / "report.md", tuple(plots))
     write_text(files.markdown, markdown)
     return files, html
+
+
+def write_latex_tables(tables: Mapping[str, Table], out: Path) -> None:
+    r"""Write tables as LaTeX files of their own, to be included in a document.
+
+    Args:
+        tables: By name, which the file gets and the label, `tab:NAME`, too.
+        out: Folder that gets `tables/`, made if needed.
+    """
+    for name, tab in tables.items():
+        place = slug(name)
+        write_text(out / "tables" / f"{place}.tex", table_latex(tab, f"tab:{place}"))

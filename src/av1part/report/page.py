@@ -11,6 +11,7 @@ from typing import Any
 from av1part.report.chapters.comparison import comparison_chapter
 from av1part.report.chapters.encodes import encodes_document
 from av1part.report.chapters.encodes_csv import clip_rows, point_rows
+from av1part.report.chapters.encodes_tables import named_tables
 from av1part.report.chapters.guessers import run_scores
 from av1part.report.chapters.pipeline import pipeline_chapter, pipeline_frame
 from av1part.report.chapters.stage import best_epoch, stage_chapter, stage_frame
@@ -21,7 +22,7 @@ from av1part.report.draw.curves import learning_curves
 from av1part.report.draw.plots import confusion_figure
 from av1part.report.draw.svg import to_svg
 from av1part.report.encodes import is_encodes
-from av1part.report.files import ReportFiles, write_parts
+from av1part.report.files import ReportFiles, write_latex_tables, write_parts
 from av1part.report.render.document import Chapter, Document, Headline, Picture
 from av1part.report.savings import compare
 from av1part.report.sweep import Sweep, is_sweep, load_sweep
@@ -86,8 +87,8 @@ def write_encodes_report(folder: Path, out: Path | None = None) -> ReportFiles:
     """Write page, plots and tables about a folder of `av1part encode`, finished or not.
 
     Beside `report.html`, `report.md` and `plots/` it writes `table.csv`, all figures of each point
-    against each anchor, and `clips.csv`, the same clip by clip. The same folder gives the same
-    bytes.
+    against each anchor, `clips.csv`, the same clip by clip, and `tables/*.tex` for a document in
+    LaTeX. The same folder gives the same bytes.
 
     Args:
         folder: With plan.json and encodes.jsonl.
@@ -108,6 +109,7 @@ def write_encodes_report(folder: Path, out: Path | None = None) -> ReportFiles:
     files, html = write_parts(document, place)
     write_csv(place / "table.csv", points)
     write_csv(place / "clips.csv", clips)
+    write_latex_tables(named_tables(comparisons), place)
     write_text(files.html, html)
     items = document.chapters[0].items
     return replace(files, headline=next(i.text for i in items if isinstance(i, Headline)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,9 +10,27 @@ from av1part.metrics.intervals import Interval
 from av1part.report.encodes import QUALITIES, AnchorComparison, BadClip, PointChange
 from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, span, table
 from av1part.runs.encodes import Encodes, Point
+from av1part.system.files import slug
 
 _LISTED = 60
 """Rows of curves without a BD-rate on the page."""
+
+
+def named_tables(comparisons: Sequence[AnchorComparison]) -> Mapping[str, Table]:
+    """Return the tables that a text quotes, by name.
+
+    Args:
+        comparisons: One an anchor.
+
+    Returns:
+        `ANCHOR`, savings and losses, and `ANCHOR-qualities`, of each anchor.
+    """
+    found = {}
+    for comparison in comparisons:
+        anchor = slug(comparison.anchor.name)
+        found[anchor] = savings_table(comparison)
+        found[f"{anchor}-qualities"] = qualities_table(comparison)
+    return found
 
 
 def superblocks(point: Point) -> str:

@@ -62,6 +62,20 @@ def test_the_page_says_what_the_record_holds(made: Path, tmp_path: Path) -> None
     assert "reliability" in files.html.read_text(encoding="utf-8")
 
 
+def test_latex_tables_hold_the_figures(made: Path, tmp_path: Path) -> None:
+    write_compared_report(made, tmp_path)
+    record = json.loads((made / "scores.json").read_text())
+    for size, facts in record["sizes"].items():
+        text = (tmp_path / f"tables/scores-{size}.tex").read_text(encoding="utf-8")
+        assert rf"\label{{tab:scores-{size}}}" in text
+        for name, predictor in facts["predictors"].items():
+            loss = predictor["scores"]["log_loss"]["estimate"]
+            assert f"    {name} & {loss:.4f} & [" in text
+    tables = [path.read_text(encoding="utf-8") for path in tmp_path.glob("tables/*.tex")]
+    assert {path.stem for path in tmp_path.glob("tables/*")} >= {"differences-16", "stage2"}
+    assert all(text.isascii() for text in tables)
+
+
 def test_the_same_folder_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     first, second = (write_report([made], tmp_path / name) for name in "ab")
     for one, other in zip(

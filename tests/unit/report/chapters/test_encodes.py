@@ -237,9 +237,35 @@ def test_encodes_beside_others_show_work_alone(written: Callable[..., Path]) -> 
     assert (row["time_saved_percent"], row["measure"]) == ("", "work")
 
 
+def test_latex_tables_hold_the_figures(claim: ReportFiles) -> None:
+    folder = claim.html.parent
+    tables = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("tables/*")}
+    anchors = ("cpu1_sb64", "cpu0")
+    assert set(tables) == {f"{a}{end}.tex" for a in anchors for end in ("", "-qualities")}
+    text = tables["cpu1_sb64.tex"]
+    assert r"\label{tab:cpu1_sb64}" in text
+    assert text.isascii()  # so that no engine lacks a letter
+    cells = {
+        row.split(" & ")[0].strip(): row.removesuffix(r" \\").split(" & ")
+        for row in text.splitlines()
+        if row.endswith(r" \\")
+    }
+    assert len({len(row) for row in cells.values()}) == 1
+    row = next(
+        r
+        for r in table_of(folder, "table.csv")
+        if (r["anchor"], r["point"]) == ("cpu1_sb64", "cpu1_model_90")
+    )
+    shown = cells[r"cpu1\_model\_90"]
+    assert shown[3] == f"{float(row['time_saved_percent']):.2f}"
+    assert f"{float(row['bd_rate_psnr_y_percent']):+.2f}".replace("-", "$-$") in shown
+    assert cells["cpu0"][2] == r"auto $\neq$"
+
+
 def test_same_folder_gives_the_same_bytes(claim: ReportFiles, tmp_path: Path) -> None:
     again = write_encodes_report(claim.html.parent, tmp_path / "again")
-    for name in ("report.html", "report.md", "table.csv", "clips.csv", "plots/pareto-cpu0.svg"):
+    files = ("report.html", "report.md", "table.csv", "clips.csv")
+    for name in (*files, "plots/pareto-cpu0.svg", "tables/cpu0.tex"):
         assert (again.html.parent / name).read_bytes() == (claim.html.parent / name).read_bytes()
 
 
