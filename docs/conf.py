@@ -24,6 +24,7 @@ root_doc = "docs/index"
 include_patterns = [
     "*.md",
     "docs/*.md",
+    "docs/pt/*.md",
     "docs/api/*.rst",
     "experiments/**.md",
     "src/av1part/embedded/LICENCES.md",
@@ -125,9 +126,18 @@ def leave_tables_out(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return []
 
 
+def mark_language(
+    _app: Sphinx, page: str, _template: str, context: dict[str, object], _doctree: object
+) -> None:
+    """Give pages in Portuguese their language, for screen readers and hyphenation."""
+    if page.startswith("docs/pt/"):
+        context["language"] = "pt-BR"
+
+
 def setup(app: Sphinx) -> None:
     """Register what this file defines."""
     app.connect("doctree-read", unlink_folders)
     app.connect("env-updated", leave_tables_out)
+    app.connect("html-page-context", mark_language)
     app.connect("autodoc-process-signature", shorten_arrays)
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)  # napoleon: 500

@@ -132,7 +132,13 @@ def test_the_glossary_shows_every_table_and_each_term_once_in_order() -> None:
 
 PAGES = [
     file
-    for pattern in ("*.md", "docs/*.md", "experiments/**/README.md", "tests/data/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/pt/*.md",
+        "experiments/**/README.md",
+        "tests/data/*.md",
+    )
     for file in ROOT.glob(pattern)
     if file.name != "CHANGELOG.md"
 ]
@@ -237,6 +243,9 @@ def test_the_site_builds_without_a_warning(experiments_tool: ModuleType, tmp_pat
     assert {m.removesuffix(".__init__") for m in modules} == pages
     glossary = (tmp_path / "site/docs/glossary.html").read_text()
     assert glossary.count('<svg class="partition"') == 10 + 10 * 8
+    portuguese = (tmp_path / "site/docs/pt/inicio-rapido.html").read_text()
+    assert re.search(r'<html[^>]* lang="pt-BR"', portuguese)
+    assert '<html class="no-js" lang="en"' in (tmp_path / "site/docs/tutorial.html").read_text()
     start = (tmp_path / "site/index.html").read_text()
     target = re.search(r"url=(\S+)\"", start)
     assert target
