@@ -194,7 +194,7 @@ def test_data_options_are_those_of_the_data_module() -> None:
     parameters = inspect.signature(BlockDataModule).parameters
     data = settings()["data"]
     of_crops = inspect.signature(SuperblockDataModule).parameters
-    assert all(data.pop(name) == of_crops[name].default for name in ("crop", "costs"))
+    assert all(data.pop(name) == of_crops[name].default for name in ("crop", "levels", "costs"))
     assert {name: parameters[name].default for name in data} == data
 
 
