@@ -18,6 +18,8 @@ from av1part.system.errors import HintsError
 from av1part.system.files import load_json
 
 VERSION = 1
+MI = 4
+"""Luma samples of a unit of position."""
 TYPES = len(Partition)
 
 CALLS_SCHEMA = {
@@ -36,7 +38,7 @@ NOT_TRIED = np.iinfo(np.int64).max
 COSTS_DTYPE = np.dtype(
     [
         ("frame", "<u4"),
-        ("mi_row", "<u2"),  # in units of 4 luma samples
+        ("mi_row", "<u2"),  # in units of `MI`
         ("mi_col", "<u2"),
         ("size_log2", "u1"),
         ("depth", "u1"),  # below the superblock
@@ -156,8 +158,8 @@ def costs_table(records: NDArray[np.void]) -> pl.DataFrame:
     sides = {name: records[f"{name}_log2"] for name in ("size", "above", "left")}
     columns: dict[str, Any] = {
         "frame": records["frame"],
-        "row": records["mi_row"].astype(np.int32) * 4,
-        "col": records["mi_col"].astype(np.int32) * 4,
+        "row": records["mi_row"].astype(np.int32) * MI,
+        "col": records["mi_col"].astype(np.int32) * MI,
         **{k: np.where(v > 0, 1 << v.astype(np.int32), 0) for k, v in sides.items()},
         "depth": records["depth"],
         "chosen": records["chosen"],

@@ -29,7 +29,7 @@ from av1part.data.build.yuv import write_y4m_frame, y4m_header
 from av1part.data.store.costs import write_costs
 from av1part.data.store.schema import NODE_KEY
 from av1part.data.store.store import Store
-from av1part.encoder.counts import COSTS_DTYPE
+from av1part.encoder.counts import COSTS_DTYPE, MI
 from av1part.encoder.patched import PATCH, Patched, find_patched, run_encode
 from av1part.encoder.ties import best_two, stream_nodes
 from av1part.predictors.run import qindex_of
@@ -43,9 +43,6 @@ from av1part.system.errors import (
 )
 from av1part.system.files import atomic_path, expanded, read_json, write_json
 from av1part.system.locks import folder_lock
-
-_MI = 4
-"""Luma samples of a unit of position."""
 
 _RECIPE = "recipe.json"
 
@@ -74,8 +71,8 @@ def frame_regrets(records: NDArray[np.void]) -> pl.DataFrame:
         raise EncoderError("a frame has a superblock without a cost: run `make libaom`")
     regret = np.maximum(second - best, 0) / total
     columns = {
-        "row": nodes["mi_row"].astype(np.int32) * _MI,
-        "col": nodes["mi_col"].astype(np.int32) * _MI,
+        "row": nodes["mi_row"].astype(np.int32) * MI,
+        "col": nodes["mi_col"].astype(np.int32) * MI,
         "size": (1 << nodes["size_log2"].astype(np.int64)).astype(np.int16),
         "chosen": nodes["chosen"].astype(np.int8),
         "regret": regret.astype(np.float32),

@@ -16,13 +16,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.encoder.counts import COSTS_DTYPE, FOUND, NOT_TRIED
+from av1part.encoder.counts import COSTS_DTYPE, FOUND, MI, NOT_TRIED
 from av1part.partition import SIZES, Partition
 from av1part.predictors.interface import Distributions
 from av1part.runs.ties import ABANDONED, ALONE, BANDS, LIMITS, RIGHT
-
-_MI = 4
-"""Luma samples of a unit of position."""
 
 
 def stream_nodes(records: NDArray[np.void]) -> NDArray[np.void]:
@@ -56,7 +53,7 @@ def stream_nodes(records: NDArray[np.void]) -> NDArray[np.void]:
 
 def _children(record: np.void) -> list[tuple[int, int, int]]:
     row, col, size_log2 = (int(record[name]) for name in ("mi_row", "mi_col", "size_log2"))
-    half = (1 << size_log2) // 2 // _MI
+    half = (1 << size_log2) // 2 // MI
     return [(row + i * half, col + j * half, size_log2 - 1) for i in (0, 1) for j in (0, 1)]
 
 
@@ -124,7 +121,7 @@ def count_ties(
         raise ValueError("give the records of one frame")
     nodes = stream_nodes(records)
     size = 1 << nodes["size_log2"].astype(np.int64)
-    row, col = (nodes[name].astype(np.int64) * _MI for name in ("mi_row", "mi_col"))
+    row, col = (nodes[name].astype(np.int64) * MI for name in ("mi_row", "mi_col"))
     inside = (row + size <= shape[0]) & (col + size <= shape[1]) & np.isin(size, SIZES)
     nodes, size, row, col = nodes[inside], size[inside], row[inside], col[inside]
     columns: dict[str, Any] = {"size": size, "band": bands(gaps(nodes))}

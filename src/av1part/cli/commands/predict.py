@@ -65,7 +65,6 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         )
     if not any(given):
         cfg.model = PRETRAINED
-        print(f"predictor: none is given, so {PRETRAINED}, which comes with av1part")
     if cfg.model is not None and (cfg.ensemble, cfg.calibration) != ("mean", "auto"):
         raise ConfigError("ensemble= and calibration= are for checkpoints: a bundle has its own")
     settings = plain(cfg)
@@ -79,6 +78,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     out = _folder(expanded(settings["out"]))
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty: choose another out=")
+    if not any(given):
+        print(f"predictor: none is given, so {PRETRAINED}, which comes with av1part")
     predictor = _predictor(cfg)
     if settings["hints"]:
         policy.check_sizes(predictor.domain)

@@ -160,21 +160,21 @@ def change_levels(block: Tensor, level: Tensor, bit_depth: int) -> Tensor:
 
     Args:
         block: Integer samples, shape (b, 1, s, s); not changed.
-        level: 0 leaves a block as it is. Else one less decides: its last bit whether each sample x
-            becomes 2^bit_depth - 1 - x, the others, in turn, which of the shifts that keep all
-            samples in range follows. int64, shape (b,).
+        level: Its last bit decides whether each sample x becomes 2^bit_depth - 1 - x, the others,
+            in turn, which of the shifts that keep all samples in range follows. At least 0, int64,
+            shape (b,).
         bit_depth: Bits a sample.
 
     Returns:
         Blocks of the same dtype.
     """
     most = (1 << bit_depth) - 1
-    drawn = (level - 1).clamp_min(0).to(torch.int32)[:, None, None, None]
+    drawn = level.to(torch.int32)[:, None, None, None]
     samples = block.to(torch.int32)
     samples = torch.where(drawn & 1 == 1, most - samples, samples)
     least, greatest = (own((1, 2, 3), keepdim=True) for own in (samples.amin, samples.amax))
     shifted = samples + (drawn >> 1) % (most - (greatest - least) + 1) - least
-    return torch.where(level[:, None, None, None] == 0, block, shifted.to(block.dtype))
+    return shifted.to(block.dtype)
 
 
 def soft_labels(

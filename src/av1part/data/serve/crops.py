@@ -196,7 +196,9 @@ class CropPlaces:
 class CropReader(Dataset[Batch]):
     """Crops with label maps, indexed by arrays of places."""
 
-    def __init__(self, views: Views, side: int | None, *, pixels: bool = True) -> None:
+    def __init__(
+        self, views: Views, side: int | None, *, pixels: bool = True, levels: bool = False
+    ) -> None:
         """Serve crops of views.
 
         Args:
@@ -204,6 +206,7 @@ class CropReader(Dataset[Batch]):
             side: Luma samples a side of a crop; None serves whole frames with node numbers, from
                 `Views.first_row` on, the maps padded to whole superblocks.
             pixels: Whether batches have `block`; else `position`, the index, to cut it elsewhere.
+            levels: Whether the luma is changed as the places say.
 
         Raises:
             StoreError: if samples have more than 15 bits.
@@ -216,6 +219,7 @@ class CropReader(Dataset[Batch]):
         self.views = views
         self.side = side
         self.pixels = pixels
+        self.levels = levels
         self.bit_depth = depth
         self.dtype = np.dtype(np.uint8 if depth <= 8 else np.int16)
 
@@ -239,8 +243,10 @@ class CropReader(Dataset[Batch]):
         crops = [self._crop(*place[:-1]) for place in index.tolist()]
         stacked = {key: torch.from_numpy(np.stack([c[key] for c in crops])) for key in crops[0]}
         if self.pixels:
-            level = torch.from_numpy(index[:, -1])
-            stacked["block"] = change_levels(stacked["block"][:, None], level, self.bit_depth)
+            block = stacked["block"][:, None]
+            if self.levels:
+                block = change_levels(block, torch.from_numpy(index[:, -1]), self.bit_depth)
+            stacked["block"] = block
         else:
             stacked["position"] = torch.from_numpy(index)
         qindex = torch.from_numpy(self.views.qindex[index[:, 0]].astype(np.int64))

@@ -99,7 +99,7 @@ class DeviceCrops:
             torch.from_numpy(np.ascontiguousarray(x, dtype=np.int64)).to(device)
             for x in (base, views.width, views.top, views.bottom)
         )
-        self.bit_depth = reader.bit_depth
+        self.bit_depth, self.levels = reader.bit_depth, reader.levels
         self.offsets = torch.arange(reader.side, device=device)
         flags = [(s.transpose, s.top_bottom, s.left_right) for s in SYMMETRIES]
         self.flags = torch.tensor(flags, device=device)
@@ -120,7 +120,7 @@ class DeviceCrops:
         first = torch.where(top_bottom, first.flip(1), first) + base
         second = torch.where(left_right, second.flip(1), second)
         crops = self.samples[first[:, :, None] + second[:, None, :]][:, None]
-        return change_levels(crops, level, self.bit_depth)
+        return change_levels(crops, level, self.bit_depth) if self.levels else crops
 
 
 def _flat(planes: Sequence[NDArray[Any]], dtype: np.dtype[Any], device: torch.device) -> Tensor:

@@ -59,8 +59,8 @@ class NodeDraws:
         return _integers(self, _LABEL, count, node.device)[node].long()
 
     def levels(self, node: Tensor) -> Tensor:
-        """Return a change of luma levels from 1 to `LEVELS` for each node number (b,), int64."""
-        return 1 + _integers(self, _LEVEL, LEVELS, node.device)[node].long()
+        """Return a change of luma levels below `LEVELS` for each node number (b,), int64, (b,)."""
+        return _integers(self, _LEVEL, LEVELS, node.device)[node].long()
 
     def shares(self, axis: int, node: Tensor) -> Tensor:
         """Return a number from 0 to below 1 for each node.

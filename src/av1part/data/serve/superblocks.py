@@ -197,7 +197,8 @@ class SuperblockDataModule(BlockDataModule):
         moved = {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
         if "position" in moved:
             if self._crops is None:
-                self._crops = DeviceCrops(CropReader(self.views("train"), self.crop), device)
+                reader = CropReader(self.views("train"), self.crop, levels=self.levels)
+                self._crops = DeviceCrops(reader, device)
             moved["block"] = self._crops(moved.pop("position"))
         return moved
 
@@ -219,6 +220,7 @@ class SuperblockDataModule(BlockDataModule):
                 views,
                 self.crop if training else None,
                 pixels=not (training and in_fit and self.planes == "device"),
+                levels=training and self.levels,
             ),
             batch_size=None,
             sampler=sampler,

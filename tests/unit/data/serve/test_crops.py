@@ -223,17 +223,18 @@ def test_workers_serve_the_same_crops(one_to_four_store: Path) -> None:
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.parametrize("levels", [False, True])
 @pytest.mark.parametrize("depth", [8, 10])
-def test_crops_cut_on_a_device_are_the_same(depth: int, tmp_path: Path) -> None:
+def test_crops_cut_on_a_device_are_the_same(depth: int, levels: bool, tmp_path: Path) -> None:
     store = random_store(tmp_path / "store", [(2, 150, 90), (1, 64, 200)], depth, seed=3)
-    reader = CropReader(all_views(store), 64)
+    reader = CropReader(all_views(store), 64, levels=levels)
     rng = np.random.default_rng(1)
     view = rng.integers(0, len(reader), 64)
     rows, cols = (
         64 * rng.integers(0, n[view] // 64 + 1) for n in (reader.views.height, reader.views.width)
     )
-    levels = rng.integers(0, 1 << 16, 64) * rng.integers(0, 2, 64)
-    index = np.stack([view, rows, cols, rng.integers(0, 8, 64), levels], axis=1)
+    turned, level = rng.integers(0, 8, 64), rng.integers(0, 1 << 16, 64)
+    index = np.stack([view, rows, cols, turned, level], axis=1)
     cut = DeviceCrops(reader, torch.device("cpu"))(torch.from_numpy(index))
     assert torch.equal(cut, reader[index]["block"])
     without = CropReader(reader.views, 64, pixels=False)[index]
