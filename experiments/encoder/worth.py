@@ -1,0 +1,140 @@
+"""Show what the worth of types in `policy=worth` was set from.
+
+    .venv/bin/python experiments/encoder/worth.py times AOMENC PICTURE...
+    .venv/bin/python experiments/encoder/worth.py table DATASET COSTS
+
+The first encodes pictures with an aomenc that was built with worth/times.patch, and writes
+worth/times.csv: how often libaom's leaf search was called for each block size and type, and the
+time stamps that it took. The second reads it and the regrets of `av1part data costs`, and writes
+worth/table.csv: for each node size and type the mean regret, what trying it takes, and the ratio
+of both beside the worth that the package has, each in units of HORZ at 16x16.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from av1part.data.build.libaom import encoder_arguments
+from av1part.data.build.sources import find_sources, open_sources
+from av1part.data.build.yuv import write_y4m_frame, y4m_header
+from av1part.data.store.schema import NODE_KEY
+from av1part.data.store.store import Store
+from av1part.encoder.policies import WORTH
+from av1part.partition import SIZES, Partition, legal_partitions
+from av1part.system.files import write_csv
+
+HERE = Path(__file__).parent / "worth"
+CQ_LEVELS = (20, 32, 43, 55)
+CPU_USED = 1
+WITH_HINTS = 0.35
+"""Share of the nodes below a split one that are still tried with hints: by and large what the
+points of speed 1 in experiments/encoder/choice leave of the work."""
+
+
+def leaf_times(aomenc: str, pictures: list[str]) -> pl.DataFrame:
+    """Encode the first frame of pictures, and add up the times of all encodes."""
+    tables = []
+    for source in open_sources(find_sources(pictures)):
+        planes = next(iter(source.frames(1)))
+        height, width = planes[0].shape
+        depth = source.reader.bit_depth
+        with tempfile.TemporaryDirectory() as folder:
+            y4m, times = Path(folder) / "frame.y4m", Path(folder) / "times.csv"
+            with y4m.open("wb") as file:
+                file.write(y4m_header(width, height, depth))
+                write_y4m_frame(file, planes)
+            for cq_level in CQ_LEVELS:
+                arguments = encoder_arguments(
+                    cq_level, bit_depth=depth, cpu_used=CPU_USED, one_to_four=True
+                )
+                subprocess.run(
+                    [aomenc, *arguments, "--sb-size=64", "-o", f"{folder}/frame.ivf", str(y4m)],
+                    env={**os.environ, "AV1PART_TIMES": str(times)},
+                    check=True,
+                    capture_output=True,
+                )
+                tables.append(pl.read_csv(times))
+    key = ["width", "height", "type"]
+    return pl.concat(tables).group_by(key).agg(pl.sum("calls", "cycles")).sort(key)
+
+
+def node_size(width: int, height: int, type_: Partition) -> int:
+    """Return the size of the node that a block of the leaf search belongs to."""
+    ab = type_ in (Partition.HORZ_A, Partition.HORZ_B, Partition.VERT_A, Partition.VERT_B)
+    # An AB type has two squares of half the side, and a rectangle as long as the side.
+    return 2 * width if ab and width == height else max(width, height)
+
+
+def cost_of_types(times: pl.DataFrame) -> dict[tuple[int, int], float]:
+    """Return the time stamps of trying each type at a node of each size.
+
+    That of SPLIT is the time of all that was searched below a node that was split, times
+    `WITH_HINTS`.
+    """
+    samples: dict[tuple[int, int], int] = {}
+    cycles: dict[tuple[int, int], int] = {}
+    for width, height, type_, calls, spent in times.iter_rows():
+        key = node_size(width, height, Partition(type_)), type_
+        samples[key] = samples.get(key, 0) + calls * width * height
+        cycles[key] = cycles.get(key, 0) + spent
+    cost = {key: cycles[key] / (samples[key] / key[0] ** 2) for key in samples}
+    for size in SIZES:
+        below = sum(spent for (own, _), spent in cycles.items() if own < size)
+        nodes = samples[size // 2, Partition.NONE] / size**2
+        cost[size, Partition.SPLIT] = below / nodes * (WITH_HINTS if size > SIZES[0] else 1)
+    return cost
+
+
+def table_of(dataset: str, costs: str, times: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for each node size and type, from large to small."""
+    regrets = pl.read_parquet(costs).drop("dataset").join(Store.open(dataset).nodes, on=NODE_KEY)
+    means = {
+        (size, type_): (nodes, mean)
+        for size, type_, nodes, mean in regrets.group_by("size", "partition")
+        .agg(pl.len(), pl.mean("regret"))
+        .iter_rows()
+    }
+    cost = cost_of_types(times)
+    unit = 16, Partition.HORZ
+    per_unit = means[unit][1] / cost[unit]
+    rows = []
+    for size in sorted(SIZES, reverse=True):
+        for type_ in sorted(legal_partitions(size)):
+            nodes, mean = means[size, type_]
+            key = size, type_
+            rows.append(
+                {
+                    "size": size,
+                    "type": Partition(type_).name,
+                    "nodes": nodes,
+                    "regret_ppm": round(1e6 * mean, 1),
+                    "relative_time": round(cost[key] / cost[unit], 2),
+                    "regret_by_time": round(mean / cost[key] / per_unit, 2),
+                    "worth": float(np.round(WORTH[size][type_], 2)),
+                }
+            )
+    return rows
+
+
+def main(words: list[str]) -> None:
+    """Run the part that the first word names."""
+    times = HERE / "times.csv"
+    match words:
+        case ["times", aomenc, *pictures] if pictures:
+            write_csv(times, leaf_times(aomenc, pictures).to_dicts())
+        case ["table", dataset, costs]:
+            write_csv(HERE / "table.csv", table_of(dataset, costs, pl.read_csv(times)))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
