@@ -17,11 +17,11 @@ from typing import Any
 
 from av1part.data.build.libaom import Children, encoder_arguments
 from av1part.data.build.sources import Source, find_sources, open_sources
-from av1part.data.build.yuv import write_y4m_frame, y4m_header
+from av1part.data.build.yuv import write_y4m
 from av1part.encoder.patched import find_patched, run_encode
 from av1part.encoder.ties import count_ties
 from av1part.partition import SIZES
-from av1part.predictors.bundle import check_domain
+from av1part.predictors.bundle import bundle_path, check_domain
 from av1part.predictors.named import NamedPredictor, open_predictor
 from av1part.predictors.run import qindex_of
 from av1part.system.errors import Av1partError, ConfigError
@@ -49,7 +49,7 @@ def opened(word: str) -> NamedPredictor:
         ConfigError: if there is no such file, or it lacks a node size.
     """
     name, _, path = word.partition("=")
-    if not path or not Path(path).is_file():
+    if not path or not bundle_path(path).is_file():
         raise ConfigError(f"--predictor {word}: give NAME=FILE, a bundle or a checkpoint")
     found = open_predictor(path, name)
     sizes = found.predictor.domain.sizes
@@ -69,9 +69,7 @@ def rows_of(
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         y4m = Path(folder) / f"{source.sequence}.y4m"
-        with y4m.open("wb") as file:
-            file.write(y4m_header(width, height, depth))
-            write_y4m_frame(file, planes)
+        write_y4m(y4m, [planes], depth)
         for cq_level in options.cq_levels:
             arguments = encoder_arguments(
                 cq_level,

@@ -79,7 +79,9 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make pretrained")
     parser.add_argument("--corpus", type=Path, default=Path("datasets/corpus"))
     parser.add_argument("--checkpoint", type=Path, help="bundle this one, and train nothing")
-    parser.add_argument("--out", type=Path, default=embedded.PRETRAINED, help="the file to replace")
+    parser.add_argument(
+        "--out", type=Path, default=embedded.PRETRAINED_FILE, help="the file to replace"
+    )
     arguments, more = parser.parse_known_args(words)
     checkpoint = arguments.checkpoint
     if checkpoint is None:

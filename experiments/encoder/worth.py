@@ -6,8 +6,9 @@
 The first encodes pictures with an aomenc that was built with worth/times.patch, and writes
 worth/times.csv: how often libaom's leaf search was called for each block size and type, and the
 time stamps that it took. The second reads it and the regrets of `av1part data costs`, and writes
-worth/table.csv: for each node size and type the mean regret, what trying it takes, and the ratio
-of both beside the worth that the package has, each in units of HORZ at 16x16.
+worth/table.csv: for each node size and type the mean regret, the time and the luma samples that
+trying it takes, and its regret by each, beside the worth that the package has. All but the regret
+are in units of HORZ at 16x16.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from av1part.data.build.libaom import encoder_arguments
 from av1part.data.build.sources import find_sources, open_sources
-from av1part.data.build.yuv import write_y4m_frame, y4m_header
-from av1part.data.store.schema import NODE_KEY
+from av1part.data.build.yuv import write_y4m
+from av1part.data.store.costs import read_regrets
 from av1part.data.store.store import Store
 from av1part.encoder.policies import WORTH
 from av1part.partition import SIZES, Partition, legal_partitions
@@ -44,13 +46,10 @@ def leaf_times(aomenc: str, pictures: list[str]) -> pl.DataFrame:
     tables = []
     for source in open_sources(find_sources(pictures)):
         planes = next(iter(source.frames(1)))
-        height, width = planes[0].shape
         depth = source.reader.bit_depth
         with tempfile.TemporaryDirectory() as folder:
             y4m, times = Path(folder) / "frame.y4m", Path(folder) / "times.csv"
-            with y4m.open("wb") as file:
-                file.write(y4m_header(width, height, depth))
-                write_y4m_frame(file, planes)
+            write_y4m(y4m, [planes], depth)
             for cq_level in CQ_LEVELS:
                 arguments = encoder_arguments(
                     cq_level, bit_depth=depth, cpu_used=CPU_USED, one_to_four=True
@@ -73,51 +72,56 @@ def node_size(width: int, height: int, type_: Partition) -> int:
     return 2 * width if ab and width == height else max(width, height)
 
 
-def cost_of_types(times: pl.DataFrame) -> dict[tuple[int, int], float]:
-    """Return the time stamps of trying each type at a node of each size.
+def costs_of_types(times: pl.DataFrame) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Return the time stamps and luma samples of trying each type at a node of each size.
 
-    That of SPLIT is the time of all that was searched below a node that was split, times
-    `WITH_HINTS`.
+    Those of SPLIT are of all that was searched below a node that was split, times `WITH_HINTS`.
     """
-    samples: dict[tuple[int, int], int] = {}
-    cycles: dict[tuple[int, int], int] = {}
-    for width, height, type_, calls, spent in times.iter_rows():
+    spent: dict[tuple[int, int], NDArray[np.float64]] = {}
+    for width, height, type_, calls, cycles in times.iter_rows():
         key = node_size(width, height, Partition(type_)), type_
-        samples[key] = samples.get(key, 0) + calls * width * height
-        cycles[key] = cycles.get(key, 0) + spent
-    cost = {key: cycles[key] / (samples[key] / key[0] ** 2) for key in samples}
+        own = np.array([cycles, calls * width * height])
+        spent[key] = spent.get(key, np.zeros(2)) + own
+    cost = {key: both / (both[1] / key[0] ** 2) for key, both in spent.items()}
     for size in SIZES:
-        below = sum(spent for (own, _), spent in cycles.items() if own < size)
-        nodes = samples[size // 2, Partition.NONE] / size**2
+        below = sum((both for (side, _), both in spent.items() if side < size), np.zeros(2))
+        nodes = spent[size // 2, Partition.NONE][1] / size**2
         cost[size, Partition.SPLIT] = below / nodes * (WITH_HINTS if size > SIZES[0] else 1)
     return cost
 
 
 def table_of(dataset: str, costs: str, times: pl.DataFrame) -> list[dict[str, Any]]:
     """Return a row for each node size and type, from large to small."""
-    regrets = pl.read_parquet(costs).drop("dataset").join(Store.open(dataset).nodes, on=NODE_KEY)
+    store = Store.open(dataset)
+    nodes = np.flatnonzero(
+        store.nodes["sequence"].is_in(pl.read_parquet(costs)["sequence"].implode())
+    )
+    regrets = store.nodes[nodes].with_columns(regret=read_regrets(Path(costs), store, nodes))
+    regrets = regrets.with_columns(pl.col("regret").fill_nan(None))
     means = {
         (size, type_): (nodes, mean)
         for size, type_, nodes, mean in regrets.group_by("size", "partition")
         .agg(pl.len(), pl.mean("regret"))
         .iter_rows()
     }
-    cost = cost_of_types(times)
+    cost = costs_of_types(times)
     unit = 16, Partition.HORZ
-    per_unit = means[unit][1] / cost[unit]
     rows = []
     for size in sorted(SIZES, reverse=True):
         for type_ in sorted(legal_partitions(size)):
             nodes, mean = means[size, type_]
-            key = size, type_
+            relative = mean / means[unit][1]
+            time, samples = cost[size, type_] / cost[unit]
             rows.append(
                 {
                     "size": size,
                     "type": Partition(type_).name,
                     "nodes": nodes,
                     "regret_ppm": round(1e6 * mean, 1),
-                    "relative_time": round(cost[key] / cost[unit], 2),
-                    "regret_by_time": round(mean / cost[key] / per_unit, 2),
+                    "time": round(time, 2),
+                    "samples": round(samples, 2),
+                    "regret_by_time": round(relative / time, 2),
+                    "regret_by_samples": round(relative / samples, 2),
                     "worth": float(np.round(WORTH[size][type_], 2)),
                 }
             )

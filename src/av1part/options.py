@@ -91,5 +91,8 @@ RENAMED_KEYS: Mapping[str, str] = {
 }
 """Keys of av1part 0.1 to what they are called now; the old ones are still read, with a warning."""
 
+INPUT_KEYS = ("stage1", "data.path", "data.split_list", "data.costs")
+"""Settings that name files: results depend on what these hold, by hash, and not on their names."""
+
 PRETRAINED = "pretrained"
 """Stands for the bundle that comes with the package, wherever a bundle is named."""

@@ -130,6 +130,7 @@ def test_what_cannot_be_is_one_line(
         (("out=x", "kind=prior", "trees.seed=1"), "trees.* is for kind=trees"),
         (("out=x", "kind=trees", "trees.leaves=65"), "trees.leaves"),
         (("out=x", "outside=ignore"), "outside must be one of"),
+        (("out=pretrained", "kind=prior"), "comes with av1part: give out=./pretrained"),
         (("damaged",), "give both words"),
         (("--show",), "give both words"),
         (("damaged", "--show"), "damaged is refused"),

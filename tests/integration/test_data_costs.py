@@ -13,9 +13,10 @@ from PIL import Image
 
 from av1part.data.store.costs import read_regrets
 from av1part.data.store.store import Store
+from av1part.encoder.patched import PATCH, find_patched
 from av1part.system.files import sha256_file
 
-from ..encoding import corner
+from ..encoding import corner, write_clip
 from .conftest import Command
 
 pytestmark = pytest.mark.patched
@@ -60,8 +61,21 @@ def test_a_row_a_node_and_again_where_it_stopped(av1part: Command, pictures: lis
     (work / "recipe.json").write_text(json.dumps(recipe))
     ran = av1part("data", "costs", "built", *pictures, "out=rest.parquet")
     assert ran.code == 2
-    assert "is left from another dataset or encoder" in ran.error_lines[0]
+    assert "is not left from a call with this dataset and encoder" in ran.error_lines[0]
+    # A folder of the user's own that is called so, without any recipe.
     (work / "recipe.json").unlink()
+    (work / "mine.txt").write_text("kept")
+    ran = av1part("data", "costs", "built", *pictures, "out=rest.parquet")
+    assert ran.code == 2
+    assert "remove the folder" in ran.error_lines[0]
+    assert (work / "mine.txt").read_text() == "kept"
+    (work / "mine.txt").unlink()
+    recipe = {
+        "dataset": store.manifest_sha256,
+        "aomenc": find_patched().version,
+        "patch": PATCH,
+    }
+    (work / "recipe.json").write_text(json.dumps(recipe))
     own = half.drop("dataset").filter(qindex=128).with_columns(regret=pl.lit(0.5, pl.Float32))
     own.write_parquet(work / "coffee.32.parquet")
     assert av1part("data", "costs", "built", *pictures, "out=rest.parquet").code == 0
@@ -98,10 +112,25 @@ def test_another_source_or_tree_is_refused(av1part: Command, pictures: list[Path
     manifest["files"]["nodes.parquet"] = sha256_file(Path("odd/nodes.parquet"))
     manifest["settings"]["cq_levels"] = [32]  # not the other encode, whose nodes may agree
     Path("odd/manifest.json").write_text(json.dumps(manifest))
-    ran = av1part("data", "costs", "odd", pictures[0], "out=c.parquet")
+    ran = av1part("data", "costs", "odd", pictures[0], "out=new/c.parquet")
     assert ran.code == 2
     assert "chose other types for coffee at cq level 32" in ran.error_lines[-1]
-    assert not list(Path().glob("c.parquet*"))
+    assert not Path("new").exists()
+
+
+def test_frames_of_a_clip_are_those_of_the_dataset(av1part: Command, tmp_path: Path) -> None:
+    frames = [corner("coffee", 64, 96, (100 + 40 * i, 100)) for i in range(3)]
+    clip = write_clip(tmp_path / "clip.y4m", frames, bit_depth=10)
+    words = ("out=built", "every=2", *SETTINGS)
+    assert av1part("data", "build", clip, *words).code == 0
+    ran = av1part("data", "costs", "built", clip, "out=costs.parquet")
+    assert ran.code == 0, ran.err
+    table = pl.read_parquet("costs.parquet")
+    assert (
+        table["frame"].unique().sort().to_list()
+        == Store.open("built").nodes["frame"].unique().sort().to_list()
+    )
+    assert len(table["frame"].unique()) == 2
 
 
 def test_a_dataset_of_no_encoder_is_refused(av1part: Command, one_to_four_store: Path) -> None:

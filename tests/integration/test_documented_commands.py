@@ -21,9 +21,14 @@ LEFT_OUT = {"-m", "--multirun", "..."}
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command in the shell blocks of a page, variables as 1."""
-    for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    """Yield the words of each command in the blocks of a page, variables as 1.
+
+    Blocks of no shell hold outputs and drawings too: there lines of av1part alone count.
+    """
+    for kind, block in re.findall(r"^```(.*?)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         for line in re.sub(r" *\\\n *", " ", block).splitlines():
+            if kind != "sh" and not re.match(r"(\.venv/bin/)?av1part ", line):
+                continue
             words = shlex.split(re.sub(r"\$\{?\w+\}?", "1", line), comments=True)
             if words and words[0] in ("make", "av1part", ".venv/bin/av1part"):
                 yield words

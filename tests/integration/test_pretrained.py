@@ -65,7 +65,7 @@ def test_what_predict_refuses(av1part: Command, words: tuple[str, ...], error: s
 def test_bundle_shows_it(av1part: Command) -> None:
     ran = av1part("bundle", "pretrained", "--show")
     assert ran.code == 0, ran.err
-    assert sha256_file(embedded.PRETRAINED) in ran.out
+    assert sha256_file(embedded.PRETRAINED_FILE) in ran.out
     assert "CID22" in ran.out
 
 
@@ -76,7 +76,7 @@ def test_compare_scores_it_beside_others(av1part: Command, small_store: Path) ->
     found = json.loads(Path("out/scores.json").read_text())["predictors"]
     assert sorted(found) == ["mine", "pretrained"]
     assert found["pretrained"]["file"] == found["mine"]["file"] == "pretrained.av1part"
-    assert found["pretrained"]["sha256"] == sha256_file(embedded.PRETRAINED)
+    assert found["pretrained"]["sha256"] == sha256_file(embedded.PRETRAINED_FILE)
     missing = av1part("compare", "pretrain", *words, "out=two")
     assert missing.code == 2
     assert "there is no file pretrain: name a bundle, a checkpoint or pretrained" in missing.err
@@ -107,6 +107,6 @@ def test_encode_takes_it(av1part: Command) -> None:
     ran = av1part("encode", "clip.y4m", *words)
     assert ran.code == 0, ran.err
     facts = json.loads((Path("out") / PLAN_FILE).read_text())
-    assert sha256_file(embedded.PRETRAINED) in json.dumps(facts)
+    assert sha256_file(embedded.PRETRAINED_FILE) in json.dumps(facts)
     rows = read_encodes(Path("out")).rows
     assert (rows.filter(pl.col("point") == "wide")["inference_seconds"] > 0).all()

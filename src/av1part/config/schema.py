@@ -299,8 +299,8 @@ class CostSensitive:
     """Superblock network: cross-entropy, by what losing a node's type costs the encoder."""
 
     kind: str = option("cost_sensitive", "the loss")
-    power: float = option(1.0, "weights are regret^power; 0: cross-entropy", low=0, high=_MOST)
-    cap: float = option(20.0, "most weight of a node, in means of its size", low=1, high=_MOST)
+    power: float = option(1.0, "weights are regret^power; 0: cross-entropy", low=0, high=4)
+    cap: float = option(20.0, "most weight, in means before they are made 1", low=1, high=_MOST)
     smoothing: float = option(0.0, "share of each label spread over all", low=0, high=_BELOW_ONE)
 
 

@@ -8,5 +8,5 @@ STORE: Path = Path(__file__).parent / "store"
 SPLIT_LIST: Path = Path(__file__).parent / "split.csv"
 """Its split by sequence: CSV with the header `sequence,split`, values train, val and test."""
 
-PRETRAINED: Path = Path(__file__).parent / "pretrained.av1part"
+PRETRAINED_FILE: Path = Path(__file__).parent / "pretrained.av1part"
 """A trained predictor; open it with `av1part.predictors.bundle.read_bundle`."""

@@ -25,7 +25,7 @@ from av1part.data.build.jobs import encoder_pool, wait_for_any
 from av1part.data.build.libaom import Children, Tool, find_inspect, inspect_stream
 from av1part.data.build.progress import JobProgress
 from av1part.data.build.sources import Source
-from av1part.data.build.yuv import write_y4m_frame, y4m_header
+from av1part.data.build.yuv import write_y4m
 from av1part.encoder.comparison import (
     Comparison,
     begin_folder,
@@ -189,11 +189,8 @@ class _Run:
         return self.work / f"{source.sequence}.y4m"
 
     def _write_y4m(self, source: Source) -> None:
-        reader = source.reader
-        with atomic_path(self.y4m(source)) as part, part.open("wb") as file:
-            file.write(y4m_header(reader.width, reader.height, reader.bit_depth))
-            for planes in source.frames(self.comparison.frames):
-                write_y4m_frame(file, planes)
+        with atomic_path(self.y4m(source)) as part:
+            write_y4m(part, source.frames(self.comparison.frames), source.reader.bit_depth)
 
 
 class _Unit:

@@ -22,7 +22,7 @@ from av1part.data.build.libaom import (
     program_version,
     programs_folder,
 )
-from av1part.data.build.yuv import grey_to_420, write_y4m_frame, y4m_header
+from av1part.data.build.yuv import grey_to_420, write_y4m
 from av1part.encoder.counts import Counts, read_costs, read_counts
 from av1part.encoder.hints import HintsWriter, grid_shape, open_hints
 from av1part.partition import SIZES, Partition
@@ -96,9 +96,7 @@ def _prove(path: Path, _changed: int) -> None:
     luma = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         y4m, hints = Path(folder) / "noise.y4m", Path(folder) / "noise.hints"
-        with y4m.open("wb") as file:
-            file.write(y4m_header(side, side, 8))
-            write_y4m_frame(file, grey_to_420(luma, 8))
+        write_y4m(y4m, [grey_to_420(luma, 8)], 8)
         with HintsWriter(hints, side, side, (side,)) as writer:
             writer.add({side: np.full(grid_shape(side, side, side), 1 << Partition.NONE)})
         arguments = encoder_arguments(32, bit_depth=8)

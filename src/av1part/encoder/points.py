@@ -9,7 +9,7 @@ from typing import Any
 
 from av1part.data.build.libaom import encoder_arguments
 from av1part.data.build.settings import check_count
-from av1part.encoder.policies import Policy
+from av1part.encoder.policies import POLICY_KEYS, Policy
 from av1part.partition import Partition
 from av1part.runs.encodes import Kind
 from av1part.runs.schema import check_run_name
@@ -249,13 +249,15 @@ def _check_hints(name: str, point: PlannedPoint) -> None:
         raise ConfigError(f"{name}: tau, least, k or sizes has a value that is no number") from None
     if not point.has_hints and policy != Policy():
         raise ConfigError(f"{name} has a policy, and no predictor: give one")
-    reason = "sets are as large as those of like"
-    unused: Sequence[str] = ("kind", "tau", "least", "k", "keep", "sizes")
     if point.types is not None:
-        unused, reason = ("kind", "tau", "least", "k"), "types are what may be searched"
-    elif point.predictor != RANDOM:
-        return
-    for key in unused:
+        unused, reason = {"kind", *POLICY_KEYS.values()}, "types are what may be searched"
+    elif point.predictor == RANDOM:
+        unused = {"kind", *POLICY_KEYS.values(), "keep", "sizes"}
+        reason = "sets are as large as those of like"
+    else:
+        unused = set(POLICY_KEYS.values()) - {POLICY_KEYS.get(point.kind)}
+        reason = f"kind is {point.kind}"
+    for key in sorted(unused):
         if getattr(point, key) != getattr(Policy(), key):
             raise ConfigError(f"{name}.{key} has no effect, since {reason}: leave it out")
 

@@ -26,10 +26,13 @@ WORTH: Mapping[int, NDArray[np.float64]] = {
 """By node size: what trying a type is worth where it is the best, in units of HORZ at 16x16.
 
 That is the mean rise of the frame's rate-distortion cost without the type (`regrets`), over what
-trying it takes: the geometric mean of its luma samples and of its time. For SPLIT this is what the
-nodes below take. Rounded; seen in libaom 3.6.0 on twelve of CID22's training pictures, times on
-nine of them.
+trying it takes; for SPLIT this is what the nodes below take. Set by hand, between a measure by time
+and one by luma samples, from libaom 3.6.0 on twelve of CID22's training pictures; at 64x64 and
+32x32 SPLIT got less. experiments/encoder has measurements on fifty pictures beside these values.
 """
+
+POLICY_KEYS: Mapping[PolicyKind, str] = {"cumulated": "tau", "worth": "least", "top": "k"}
+"""By kind of policy: the attribute of `Policy` that it alone has."""
 
 _BITS = np.uint16(1) << np.arange(TYPES, dtype=np.uint16)
 """Bit of each type in a mask."""
@@ -47,7 +50,9 @@ class Policy:
         tau: Cumulated probability, 0 to 1; one for all sizes, or one for each of `sizes`.
         least: Least expected worth of a type, above 0; the type of the greatest is always taken.
         k: Number of types.
-        keep: Whether the encoder's own pruning holds as well, instead of being replaced.
+        keep: Whether the encoder's own pruning holds as well, instead of being replaced. It holds
+            in any case where a predictor does not know all types of a size, and where all of them
+            are in the set, since that is no hint (`hints`).
         sizes: Node sizes that get hints; None is all that the predictor has.
     """
 
@@ -113,7 +118,8 @@ class Policy:
     ) -> NDArray[np.uint16]:
         """Return the masks of the nodes of a size that gets hints.
 
-        Types that the predictor does not know are left to the encoder where its own pruning holds.
+        Types that the predictor does not know are left to the encoder, whose own pruning then
+        holds.
 
         Args:
             probabilities: float `[..., TYPES]`.
@@ -128,13 +134,13 @@ class Policy:
         if self.kind in ("none", "split"):
             type_ = Partition.NONE if self.kind == "none" else Partition.SPLIT
             masks = np.full(probabilities.shape[:-1], 1 << type_, np.uint16)
-        else:
-            members = self._members(probabilities, size, reached)
-            bits = np.where(members, _BITS, np.uint16(0))
-            masks = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
-        if not self.keep:
-            return masks
+            return masks | np.uint16(KEEP) if self.keep else masks
+        members = self._members(probabilities, size, reached)
+        bits = np.where(members, _BITS, np.uint16(0))
+        masks = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
         unknown = set(legal_partitions(size)) - set(known)
+        if not self.keep and not unknown:
+            return masks
         return masks | np.uint16(KEEP | sum(1 << type_ for type_ in unknown))
 
     def _members(

@@ -18,7 +18,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from av1part.data.build.media import MediaReader
 from av1part.data.build.y4m import Y4mReader
-from av1part.data.build.yuv import YuvFrame, write_y4m_frame, y4m_header
+from av1part.data.build.yuv import YuvFrame, write_y4m
 from av1part.system.errors import ConfigError, EncoderError, first_line
 from av1part.system.files import load_json
 
@@ -134,11 +134,7 @@ def _vmaf(y4m: Path, decoded: Iterable[YuvFrame], bit_depth: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames, log = folder / "decoded.y4m", folder / "vmaf.json"
-        reader = Y4mReader(y4m)
-        with frames.open("wb") as file:
-            file.write(y4m_header(reader.width, reader.height, bit_depth))
-            for planes in decoded:
-                write_y4m_frame(file, planes)
+        write_y4m(frames, decoded, bit_depth)
         graph = f"[0:v][1:v]libvmaf=n_threads=1:log_fmt=json:log_path={log.name}"
         command = [str(program), "-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1"]
         command += [

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from av1part.data.build.libaom import Children, encoder_arguments
 from av1part.data.build.progress import JobProgress
 from av1part.data.build.settings import BuildSettings, check_count, raw_format
 from av1part.data.build.sources import Source, find_sources, open_sources
-from av1part.data.build.yuv import write_y4m_frame, y4m_header
+from av1part.data.build.yuv import write_y4m
 from av1part.data.store.costs import write_costs
 from av1part.data.store.schema import NODE_KEY
 from av1part.data.store.store import Store
@@ -34,7 +35,6 @@ from av1part.encoder.patched import PATCH, Patched, find_patched, run_encode
 from av1part.encoder.ties import best_two, stream_nodes
 from av1part.predictors.run import qindex_of
 from av1part.system.errors import (
-    Av1partError,
     ConfigError,
     EncoderError,
     SourceError,
@@ -42,7 +42,7 @@ from av1part.system.errors import (
     first_line,
 )
 from av1part.system.files import atomic_path, expanded, read_json, write_json
-from av1part.system.locks import folder_lock
+from av1part.system.locks import HOLDER, LOCK, folder_lock
 
 _RECIPE = "recipe.json"
 
@@ -119,7 +119,6 @@ def write_dataset_costs(
         SourceError: if a source is refused, or is not one that the dataset was made from.
         EncoderError: if there is no patched encoder, it fails, or it chooses other types than the
             dataset has.
-        Av1partError: no other than these.
     """
     target = expanded(out)
     check_count("jobs", jobs)
@@ -135,15 +134,19 @@ def write_dataset_costs(
     )
     _check_sources(store, opened)
     work = target.with_name(f"{target.name}.partial")
+    made = [folder for folder in (work, *work.parents) if not folder.exists()]
     work.mkdir(parents=True, exist_ok=True)
     with folder_lock(work, "choose another out=FILE"):
         _check_recipe(work, store, program)
         try:
             regrets = _Run(store, settings, program, work).run(opened, jobs, show=progress)
             write_costs(target, regrets, store.manifest_sha256)
-        except Av1partError:
+        except BaseException:
             if not any(work.glob("*.parquet")):  # nothing to go on from
                 shutil.rmtree(work)
+                for folder in made[1:]:
+                    with suppress(OSError):  # another process has put something into it
+                        folder.rmdir()
             raise
         shutil.rmtree(work)
     return regrets
@@ -183,17 +186,17 @@ def _check_sources(store: Store, sources: Sequence[Source]) -> None:
 
 
 def _check_recipe(work: Path, store: Store, program: Patched) -> None:
-    """Check that what a stopped call has left is of the same dataset and encoder.
+    """Check that a work folder is new, or left from a stopped call with the same recipe.
 
     Raises:
-        StoreError: if it is not.
+        StoreError: if it is neither.
     """
     recipe = {"dataset": store.manifest_sha256, "aomenc": program.version, "patch": PATCH}
-    left = read_json(work / _RECIPE)
-    if left is not None and left != recipe:
+    others = [file for file in work.iterdir() if file.name not in (LOCK, HOLDER)]
+    if others and read_json(work / _RECIPE) != recipe:
         raise StoreError(
-            f"{work} is left from another dataset or encoder: remove the folder, or choose another "
-            "out=FILE"
+            f"{work} is not left from a call with this dataset and encoder: remove the folder, or "
+            "choose another out=FILE"
         )
     write_json(work / _RECIPE, recipe)
 
@@ -234,10 +237,8 @@ class _Run:
         reader = source.reader
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             y4m = Path(folder) / f"{source.sequence}.y4m"
-            with y4m.open("wb") as file:
-                file.write(y4m_header(reader.width, reader.height, reader.bit_depth))
-                for planes in source.frames(self.settings.frames, self.settings.every):
-                    write_y4m_frame(file, planes)
+            frames = source.frames(self.settings.frames, self.settings.every)
+            write_y4m(y4m, frames, reader.bit_depth)
             arguments = encoder_arguments(
                 cq_level,
                 bit_depth=reader.bit_depth,
@@ -276,7 +277,8 @@ class _Run:
             made_by: Any = self.store.manifest.get("made_by")
             raise EncoderError(
                 f"{self.program.path.name} {self.program.version} chose other types for {sequence} "
-                f"at cq level {cq_level} than {self.store.path} has ({same:,} of {own.height:,} "
-                f"nodes agree): it was made by {made_by}; build it again with this libaom"
+                f"at cq level {cq_level} than {self.store.path} has ({found.height:,} nodes, of "
+                f"whose {own.height:,} it has {same:,}): that was made by aomenc "
+                f"{made_by['aomenc']}; build it again with this libaom"
             )
         return matched.select(*NODE_KEY, "regret")

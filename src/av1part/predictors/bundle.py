@@ -124,7 +124,7 @@ def bundle_path(path: str | Path) -> Path:
     Returns:
         The file, which may not exist.
     """
-    return embedded.PRETRAINED if path == PRETRAINED else expanded(path)
+    return embedded.PRETRAINED_FILE if path == PRETRAINED else expanded(path)
 
 
 def write_bundle(path: str | Path, bundle: Bundle) -> Path:

@@ -318,7 +318,7 @@ def _check_entries(path: Path, entries: Mapping[str, Any]) -> None:
     for name, entry in entries.items():
         if len(name) > _LONGEST_NAME or not name.isprintable():
             _refuse(path, "an array has a name that cannot be")
-        known = isinstance(entry, dict) and entry.get("dtype") in _DTYPES
+        known = isinstance(entry, dict) and entry.get("dtype") in list(_DTYPES)
         shape = entry.get("shape") if known else None
         if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
             _refuse(path, f"array {name} is not of {', '.join(_DTYPES)}, or has no shape")

@@ -56,10 +56,16 @@ def write_parts(document: Document, out: Path) -> tuple[ReportFiles, str]:
 def write_latex_tables(tables: Mapping[str, Table], out: Path) -> None:
     r"""Write tables as LaTeX files of their own, to be included in a document.
 
+    Those that an earlier report left in the folder are removed.
+
     Args:
         tables: By name, which the file gets and the label, `tab:NAME`, too.
         out: Folder that gets `tables/`, made if needed.
     """
-    for name, tab in tables.items():
-        place = slug(name)
-        write_text(out / "tables" / f"{place}.tex", table_latex(tab, f"tab:{place}"))
+    folder = out / "tables"
+    places = {slug(name): tab for name, tab in tables.items()}
+    for place, tab in places.items():
+        write_text(folder / f"{place}.tex", table_latex(tab, f"tab:{place}"))
+    for file in folder.glob("*.tex"):
+        if file.stem not in places:
+            file.unlink()

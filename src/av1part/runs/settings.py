@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from av1part.options import RENAMED_KEYS
+from av1part.options import INPUT_KEYS, RENAMED_KEYS
 from av1part.runs.fields import REMEDY
 from av1part.runs.schema import CONFIG_FILE
 from av1part.system.errors import ConfigError, ReportError
@@ -45,16 +45,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
 
 _IRRELEVANT = (
-    *(
-        "name",
-        "resume",
-        "stage1",
-        "data.path",
-        "data.split_list",
-        "data.costs",
-        "data.num_workers",
-        "data.planes",
-    ),
+    *("name", "resume", *INPUT_KEYS, "data.num_workers", "data.planes"),
     *("backbone.weights", "injection.stage2", "callbacks.verify", "callbacks.progress_bar"),
     *("callbacks.plots", "logger.names", "cache.mode", "cache.folder", "cache.limit_gb"),
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from av1part.encoder.points import (
     CTC_LEVELS,
@@ -18,6 +20,7 @@ from av1part.encoder.points import (
 from av1part.predictors.run import qindex_of
 from av1part.system.errors import ConfigError
 
+PLANS = Path(__file__).parents[3] / "conf/plan"
 PRESETS = {"cpu0": {"cpu_used": 0}, "cpu1": {"cpu_used": 1}, "cpu2": {"cpu_used": 2}}
 
 
@@ -52,6 +55,9 @@ def read(line: Mapping[str, Any]) -> PlannedPoint:
         ({"cpu_used": 1, "types": ["NONE"], "predictor": "model"}, "give one of them"),
         ({"cpu_used": 1, "types": ["NONE"], "tau": 0.5}, "a.tau has no effect"),
         ({"cpu_used": 1, "types": ["NONE"], "kind": "top"}, "a.kind has no effect"),
+        ({"cpu_used": 1, "predictor": "model", "least": 0.05}, "a.least has no effect, since kind"),
+        ({"cpu_used": 1, "predictor": "model", "kind": "worth", "tau": 0.8}, "kind is worth"),
+        ({"cpu_used": 1, "predictor": "model", "kind": "none", "k": 3}, "a.k has no effect"),
         ({"cpu_used": 1, "predictor": "random", "like": "b", "keep": False}, "keep has no effect"),
         ({"cpu_used": 1, "predictor": "random", "like": "b", "sizes": [8]}, "sizes has no effect"),
         ({"cpu_used": 1, "predictor": "model", "kind": "top", "k": 2.5}, "policy.k=2.5: give 1"),
@@ -182,3 +188,20 @@ def test_anchors() -> None:
             check_anchors(wrong, points)
     with pytest.raises(ConfigError, match="no preset"):
         check_anchors(None, {"m": points["m"]})
+
+
+def points_of(plan: str) -> dict[str, Any]:
+    """Return the lines of a plan's file, with those of the plans that it begins with."""
+    own = yaml.safe_load((PLANS / f"{plan}.yaml").read_text())
+    first = [points_of(name) for name in own.get("defaults", [])]
+    return {name: line for lines in (*first, own["points"]) for name, line in lines.items()}
+
+
+def test_a_name_means_the_same_point_in_every_plan() -> None:
+    seen: dict[str, PlannedPoint] = {}
+    for file in sorted(PLANS.glob("*.yaml")):
+        for name, point in read_points(points_of(file.stem)).items():
+            if file.stem != "demo":  # whose cpu1 has superblocks of 64
+                assert seen.setdefault(name, point) == point, f"{name} of {file.name}"
+    claimed, full = read_points(points_of("claimed")), points_of("full")
+    assert claimed.keys() <= full.keys()

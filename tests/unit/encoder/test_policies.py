@@ -146,4 +146,12 @@ def test_types_that_the_predictor_does_not_know_are_left_to_the_encoder() -> Non
     known = range(8)
     assert types_of(Policy(tau=0.5).masks(certain, 16, known)[0] & 0x3FF) == [0, 8, 9]
     assert types_of(Policy(tau=0.5).masks(certain, 8, range(4))[0] & 0x3FF) == [0]
-    assert types_of(Policy(tau=0.5, keep=False).masks(certain, 16, known)[0]) == [0]
+    # One mask cannot leave two types alone to the encoder's pruning: it holds for all.
+    (mask,) = Policy(tau=0.5, keep=False).masks(certain, 16, known)
+    assert types_of(mask & 0x3FF) == [0, 8, 9]
+    assert mask & KEEP
+    (mask,) = Policy(tau=0.5, keep=False).masks(certain, 8, range(4))
+    assert mask == 1
+    for keep in (False, True):
+        (mask,) = Policy(kind="none", keep=keep).masks(certain, 16, known)
+        assert types_of(mask & 0x3FF) == [0]

@@ -18,6 +18,7 @@ from av1part.predictors.fit import fit_bundle
 from av1part.predictors.named import open_predictor
 from av1part.predictors.superblock import SuperblockPredictor
 from av1part.system.errors import BundleError
+from av1part.system.files import sha256_file
 
 CARD = Path(__file__).parents[3] / "docs" / "pretrained.md"
 PICTURE = "rocket"
@@ -30,9 +31,9 @@ def stated(row: str) -> str:
 
 
 def test_it_is_small_and_opens() -> None:
-    assert embedded.PRETRAINED.stat().st_size < 2 << 20
+    assert embedded.PRETRAINED_FILE.stat().st_size < 2 << 20
     bundle = read_bundle(PRETRAINED)
-    assert bundle.file == embedded.PRETRAINED
+    assert bundle.file == embedded.PRETRAINED_FILE
     assert bundle.half
     assert isinstance(bundle.predictor, SuperblockPredictor)
     assert bundle.predictor.temperatures.keys() == set(bundle.domain.sizes), "it is calibrated"
@@ -47,6 +48,16 @@ def test_its_domain_is_that_of_the_model_card() -> None:
     assert stated("bit depth") == " and ".join(map(str, bundle.domain.bit_depths))
     assert stated("node sizes") == ", ".join(f"{s}x{s}" for s in sorted(bundle.domain.sizes))
     assert stated("1:4 partitions") == ("yes" if bundle.domain.one_to_four else "no")
+
+
+def test_the_model_card_is_of_this_file() -> None:
+    predictor = read_bundle(PRETRAINED).predictor
+    assert isinstance(predictor, SuperblockPredictor)
+    assert stated("SHA-256") == f"`{sha256_file(embedded.PRETRAINED_FILE)}`"
+    parameters = sum(tensor.numel() for tensor in predictor.module.parameters())
+    assert stated("parameters") == f"{parameters:,}"
+    crop = predictor.module.hparams["data"]["crop"]
+    assert f"crops of {crop}x{crop}" in CARD.read_text()
 
 
 def log_loss(predictor: str | None) -> float:
@@ -72,7 +83,7 @@ def test_the_word_means_the_shipped_file_and_a_path_means_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pretrained").write_text("mine")
-    assert bundle_path("pretrained") == embedded.PRETRAINED
+    assert bundle_path("pretrained") == embedded.PRETRAINED_FILE
     assert bundle_path("./pretrained") == Path("./pretrained")
     with pytest.raises(BundleError, match="truncated or no safetensors"):
         read_bundle("./pretrained")

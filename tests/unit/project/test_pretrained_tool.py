@@ -22,7 +22,7 @@ TINY = ("backbone.width=2", "trainer.max_steps=2", "data.crop=64", "logger=none"
 
 
 def test_without_a_corpus_it_says_how_to_make_one(tmp_path: Path) -> None:
-    before = embedded.PRETRAINED.read_bytes()
+    before = embedded.PRETRAINED_FILE.read_bytes()
     ran = subprocess.run(
         [sys.executable, TOOL, "--corpus", tmp_path / "none"],
         capture_output=True,
@@ -32,7 +32,7 @@ def test_without_a_corpus_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert len(ran.stderr.splitlines()) == 1
     assert "none/one_to_four: make corpus SOURCE=folder first" in ran.stderr
-    assert embedded.PRETRAINED.read_bytes() == before
+    assert embedded.PRETRAINED_FILE.read_bytes() == before
 
 
 @pytest.mark.slow

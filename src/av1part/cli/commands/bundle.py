@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from av1part.cli.commands.pipeline import data_source, given_checkpoints
 from av1part.cli.commands.show import lines
 from av1part.config.schema import Trees
+from av1part.options import PRETRAINED
 from av1part.predictors.bundle import NO_LICENCE, Bundle, bundle_contents, write_bundle
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.fit import fit_bundle, train_trees
@@ -37,6 +38,11 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         return
     if OmegaConf.is_missing(cfg, "out"):
         raise ConfigError("av1part bundle needs out=FILE, the file to write")
+    if cfg.out == PRETRAINED:
+        raise ConfigError(
+            f"out={PRETRAINED} is the name of the bundle that comes with av1part: give out=./"
+            f"{PRETRAINED} or another name"
+        )
     out = expanded(cfg.out)
     if out.exists():
         raise ConfigError(f"{out} exists: choose another out=FILE")

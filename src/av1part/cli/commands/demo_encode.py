@@ -12,7 +12,7 @@ from hydra import compose
 from av1part.checkpoints.load import load_stage
 from av1part.config.check import plain
 from av1part.data.build.sources import open_sources
-from av1part.data.build.yuv import grey_to_420, write_y4m_frame, y4m_header
+from av1part.data.build.yuv import grey_to_420, write_y4m
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.encoder.compare import compare
 from av1part.encoder.comparison import Comparison
@@ -95,7 +95,6 @@ def _write_piece(data: BlockDataModule, folder: Path) -> Path:
     luma = np.ascontiguousarray(plane[top : top + SIDE, left : left + SIDE])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{sequence}_piece.y4m"
-    with atomic_path(path) as part, part.open("wb") as file:
-        file.write(y4m_header(luma.shape[1], luma.shape[0], depth))
-        write_y4m_frame(file, grey_to_420(luma, depth))
+    with atomic_path(path) as part:
+        write_y4m(part, [grey_to_420(luma, depth)], depth)
     return path

@@ -66,7 +66,10 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if not any(given):
         cfg.model = PRETRAINED
     if cfg.model is not None and (cfg.ensemble, cfg.calibration) != ("mean", "auto"):
-        raise ConfigError("ensemble= and calibration= are for checkpoints: a bundle has its own")
+        raise ConfigError(
+            "ensemble= and calibration= are for checkpoints, a bundle has its own: leave them out, "
+            "or give stage1=CKPT"
+        )
     settings = plain(cfg)
     qindexes = _qindexes(settings)
     policy = Policy(**settings["policy"])

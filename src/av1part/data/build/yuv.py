@@ -6,7 +6,7 @@ machine gets the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -169,3 +169,19 @@ def write_y4m_frame(file: BinaryIO, planes: YuvFrame) -> None:
     file.write(b"FRAME\n")
     for plane in planes:
         file.write(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).tobytes())
+
+
+def write_y4m(path: Path, frames: Iterable[YuvFrame], bit_depth: int) -> None:
+    """Write a y4m file.
+
+    Args:
+        path: The file.
+        frames: At least one, all of the first one's size.
+        bit_depth: Bits per sample.
+    """
+    with path.open("wb") as file:
+        for number, planes in enumerate(frames):
+            if not number:
+                height, width = planes[0].shape
+                file.write(y4m_header(width, height, bit_depth))
+            write_y4m_frame(file, planes)

@@ -160,9 +160,8 @@ def change_levels(block: Tensor, level: Tensor, bit_depth: int) -> Tensor:
 
     Args:
         block: Integer samples, shape (b, 1, s, s); not changed.
-        level: Its last bit decides whether each sample x becomes 2^bit_depth - 1 - x, the others,
-            in turn, which of the shifts that keep all samples in range follows. At least 0, int64,
-            shape (b,).
+        level: At least 0, int64, shape (b,). Bit 0: negate, x becomes 2^bit_depth - 1 - x. The
+            bits above it, modulo the number of shifts that keep all samples in range: the shift.
         bit_depth: Bits a sample.
 
     Returns:

@@ -20,7 +20,8 @@ class CostWeights:
 
     Attributes:
         power: Weights are regret^power; 0 makes all of them 1.
-        cap: Most weight of a node, in means of its size, so that no node owns a batch.
+        cap: Most weight of a node, in means of its size before they are scaled to 1, so that no
+            node owns a batch.
     """
 
     power: float = 1.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from av1part.options import INPUT_KEYS
 from av1part.report.chapters.common import joined
 from av1part.report.chapters.datasets import data_table, dataset_names, datasets_caveat
 from av1part.report.chapters.frame import frame_viewer
@@ -28,10 +29,10 @@ from av1part.report.render.tables import EMPTY_CELL, Table, count, nats, percent
 from av1part.runs.read import PipelineRun, Run, StageRun
 from av1part.runs.schema import LOG_LOSS
 
-_NO_SETTING = ("seed", "name", "resume", "stage1", "data.path", "data.split_list", "data.costs")
+_NO_SETTING = ("seed", "name", "resume", *INPUT_KEYS)
 """Keys that tell runs apart without being a choice under study."""
 
-_DATA = ("manifest_sha256", "split_sha256")
+_DATA = ("manifest_sha256", "split_sha256", "costs_sha256")
 """What a run records of its nodes: runs of other ones are no repetition of each other."""
 
 _MOST_SETTINGS = 6

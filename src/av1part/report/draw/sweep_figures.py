@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from av1part.options import INPUT_KEYS
 from av1part.report.draw.plots import LINES, confusion_figure
 from av1part.report.draw.svg import (
     BLUE,
@@ -198,8 +199,7 @@ def grid_figure(sweep: Sweep, columns: str, rows: str) -> Figure | None:
 def _cells(sweep: Sweep, columns: str, rows: str) -> dict[tuple[float, float], Variant]:
     """Return the largest set of variants that differ in two settings alone, by their values."""
     groups: dict[str, dict[tuple[float, float], Variant]] = {}
-    ignored = {columns, rows, "seed", "name", "resume", "stage1"}
-    ignored |= {"data.path", "data.split_list", "data.costs"}
+    ignored = {columns, rows, "seed", "name", "resume", *INPUT_KEYS}
     for variant in sweep.variants:
         settings = variant.members[0].run.settings
         place = settings.get(columns), settings.get(rows)

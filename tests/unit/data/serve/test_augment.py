@@ -76,6 +76,16 @@ def test_levels_keep_every_difference_and_the_range(
     assert torch.equal(changed.int().diff(), sign * block.int().diff())
 
 
+@pytest.mark.parametrize("negated", [0, 1])
+def test_every_shift_that_cuts_nothing_off_occurs(negated: int) -> None:
+    block = torch.tensor([[[[100, 103]]]], dtype=torch.uint8)
+    least = {
+        int(change_levels(block, torch.tensor([2 * shift + negated]), 8).min())
+        for shift in range(256)
+    }
+    assert least == set(range(253))
+
+
 @pytest.mark.parametrize("partition", Partition)
 @pytest.mark.parametrize("index", range(8))
 def test_label_follows_the_pixels(partition: Partition, index: int) -> None:

@@ -202,13 +202,16 @@ def test_levels_change_the_luma_of_crops_and_nothing_else(one_to_four_store: Pat
         served[-1]["val"] = val[0]["block"]
     plain, changed = served
     assert [key for key in plain if not torch.equal(plain[key], changed[key])] == ["block"]
-    same, negated = 0, 0
+    same, negated, shifts = 0, 0, set()
     for before, after in zip(plain["block"].int(), changed["block"].int(), strict=True):
         shift, mirror = after - before, after + before
-        same += bool((shift == shift.flatten()[0]).all())
+        if (shift == shift.flatten()[0]).all():
+            same += 1
+            shifts.add(int(shift.flatten()[0]))
         negated += bool((mirror == mirror.flatten()[0]).all())
     assert same + negated >= len(plain["block"])
     assert min(same, negated) > len(plain["block"]) / 4
+    assert len(shifts) > same / 4, "luma is shifted too, each crop by its own"
 
 
 def test_workers_serve_the_same_crops(one_to_four_store: Path) -> None:

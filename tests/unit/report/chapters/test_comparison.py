@@ -93,6 +93,12 @@ def pooled(examples: ModuleType, tmp_path: Path) -> Callable[..., dict[str, str]
     return make
 
 
+def test_runs_of_other_costs_are_no_repetition(pooled: Callable[..., dict[str, str]]) -> None:
+    one, other = {"costs_sha256": "aa" * 32}, {"costs_sha256": "ee" * 32}
+    assert pooled((1, "x", one), (2, "x", other)) == {}
+    assert pooled((1, "x", one), (2, "x", one)) == {"adapter": "2"}
+
+
 @pytest.mark.parametrize("key", ["manifest_sha256", "split_sha256"])
 def test_runs_of_other_nodes_are_no_repetition(
     pooled: Callable[..., dict[str, str]], key: str

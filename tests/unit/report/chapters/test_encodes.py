@@ -13,9 +13,12 @@ import pytest
 
 from av1part.report import ReportFiles, is_encodes, write_encodes_report, write_report
 from av1part.report.chapters.encodes_verdict import verdict
+from av1part.report.files import write_latex_tables
+from av1part.report.render.tables import table
 from av1part.report.savings import compare
 from av1part.runs.encodes import read_encodes
 from av1part.system.errors import ReportError
+from av1part.system.files import write_text
 
 Points = dict[str, tuple[Any, ...]]
 ANCHOR: Points = {"cpu1": ("preset", 1.0, 1.0, 64)}
@@ -235,6 +238,14 @@ def test_encodes_beside_others_show_work_alone(written: Callable[..., Path]) -> 
     assert "BD-rates are of one clip" in text
     (row,) = table_of(files.html.parent, "table.csv")
     assert (row["time_saved_percent"], row["measure"]) == ("", "work")
+
+
+def test_tables_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    stale, other = tmp_path / "tables/cpu9.tex", tmp_path / "tables/mine.md"
+    for file in (stale, other):
+        write_text(file, "")
+    write_latex_tables({"cpu1": table("a", ["b"], [])}, tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("tables/*")) == ["cpu1.tex", "mine.md"]
 
 
 def test_latex_tables_hold_the_figures(claim: ReportFiles) -> None:
