@@ -255,7 +255,7 @@ def _check_hints(name: str, point: PlannedPoint) -> None:
         unused = {"kind", *POLICY_KEYS.values(), "keep", "sizes"}
         reason = "sets are as large as those of like"
     else:
-        unused = set(POLICY_KEYS.values()) - {POLICY_KEYS.get(point.kind)}
+        unused = set(POLICY_KEYS.values()) - {POLICY_KEYS.get(policy.kind)}
         reason = f"kind is {point.kind}"
     for key in sorted(unused):
         if getattr(point, key) != getattr(Policy(), key):

@@ -132,16 +132,16 @@ class Policy:
             uint16, of the shape of `probabilities` without its last axis.
         """
         if self.kind in ("none", "split"):
-            type_ = Partition.NONE if self.kind == "none" else Partition.SPLIT
-            masks = np.full(probabilities.shape[:-1], 1 << type_, np.uint16)
-            return masks | np.uint16(KEEP) if self.keep else masks
+            only = Partition.NONE if self.kind == "none" else Partition.SPLIT
+            mask = 1 << only | (KEEP if self.keep else 0)
+            return np.full(probabilities.shape[:-1], mask, np.uint16)
         members = self._members(probabilities, size, reached)
         bits = np.where(members, _BITS, np.uint16(0))
-        masks = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
+        masks: NDArray[np.uint16] = np.bitwise_or.reduce(bits, axis=-1).astype(np.uint16)
         unknown = set(legal_partitions(size)) - set(known)
-        if not self.keep and not unknown:
-            return masks
-        return masks | np.uint16(KEEP | sum(1 << type_ for type_ in unknown))
+        if self.keep or unknown:
+            masks |= np.uint16(KEEP | sum(1 << type_ for type_ in unknown))
+        return masks
 
     def _members(
         self, probabilities: NDArray[np.float32], size: int, reached: NDArray[np.float64] | float
