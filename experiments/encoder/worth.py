@@ -1,4 +1,4 @@
-"""Show what the worth of types in `policy=worth` was set from.
+"""Compute the worth of types that `policy=worth` goes by.
 
     .venv/bin/python experiments/encoder/worth.py times AOMENC PICTURE...
     .venv/bin/python experiments/encoder/worth.py table DATASET COSTS
@@ -6,9 +6,8 @@
 The first encodes pictures with an aomenc that was built with worth/times.patch, and writes
 worth/times.csv: how often libaom's leaf search was called for each block size and type, and the
 time stamps that it took. The second reads it and the regrets of `av1part data costs`, and writes
-worth/table.csv: for each node size and type the mean regret, the time and the luma samples that
-trying it takes, and its regret by each, beside the worth that the package has. All but the regret
-are in units of HORZ at 16x16.
+worth/table.csv: for each node size and type the mean regret, the time of trying it in units of HORZ
+at 16x16, and the worth, which is the square root of the one over the other.
 """
 
 from __future__ import annotations
@@ -22,23 +21,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from av1part.data.build.libaom import encoder_arguments
 from av1part.data.build.sources import find_sources, open_sources
 from av1part.data.build.yuv import write_y4m
 from av1part.data.store.costs import read_regrets
 from av1part.data.store.store import Store
-from av1part.encoder.policies import WORTH
 from av1part.partition import SIZES, Partition, legal_partitions
 from av1part.system.files import write_csv
 
 HERE = Path(__file__).parent / "worth"
 CQ_LEVELS = (20, 32, 43, 55)
 CPU_USED = 1
-WITH_HINTS = 0.35
-"""Share of the nodes below a split one that are still tried with hints: by and large what the
-points of speed 1 in experiments/encoder/choice leave of the work."""
 
 
 def leaf_times(aomenc: str, pictures: list[str]) -> pl.DataFrame:
@@ -72,22 +66,22 @@ def node_size(width: int, height: int, type_: Partition) -> int:
     return 2 * width if ab and width == height else max(width, height)
 
 
-def costs_of_types(times: pl.DataFrame) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """Return the time stamps and luma samples of trying each type at a node of each size.
+def times_of_types(times: pl.DataFrame) -> dict[tuple[int, int], float]:
+    """Return the time stamps of trying each type at a node of each size.
 
-    Those of SPLIT are of all that was searched below a node that was split, times `WITH_HINTS`.
+    That of SPLIT is the time of all that was searched below a node that was split.
     """
-    spent: dict[tuple[int, int], NDArray[np.float64]] = {}
-    for width, height, type_, calls, cycles in times.iter_rows():
+    samples: dict[tuple[int, int], int] = {}
+    cycles: dict[tuple[int, int], int] = {}
+    for width, height, type_, calls, spent in times.iter_rows():
         key = node_size(width, height, Partition(type_)), type_
-        own = np.array([cycles, calls * width * height])
-        spent[key] = spent.get(key, np.zeros(2)) + own
-    cost = {key: both / (both[1] / key[0] ** 2) for key, both in spent.items()}
+        samples[key] = samples.get(key, 0) + calls * width * height
+        cycles[key] = cycles.get(key, 0) + spent
+    time = {key: cycles[key] / (samples[key] / key[0] ** 2) for key in samples}
     for size in SIZES:
-        below = sum((both for (side, _), both in spent.items() if side < size), np.zeros(2))
-        nodes = spent[size // 2, Partition.NONE][1] / size**2
-        cost[size, Partition.SPLIT] = below / nodes * (WITH_HINTS if size > SIZES[0] else 1)
-    return cost
+        below = sum(spent for (side, _), spent in cycles.items() if side < size)
+        time[size, Partition.SPLIT] = below / (samples[size // 2, Partition.NONE] / size**2)
+    return time
 
 
 def table_of(dataset: str, costs: str, times: pl.DataFrame) -> list[dict[str, Any]]:
@@ -104,25 +98,21 @@ def table_of(dataset: str, costs: str, times: pl.DataFrame) -> list[dict[str, An
         .agg(pl.len(), pl.mean("regret"))
         .iter_rows()
     }
-    cost = costs_of_types(times)
+    time = times_of_types(times)
     unit = 16, Partition.HORZ
     rows = []
     for size in sorted(SIZES, reverse=True):
         for type_ in sorted(legal_partitions(size)):
             nodes, mean = means[size, type_]
-            relative = mean / means[unit][1]
-            time, samples = cost[size, type_] / cost[unit]
+            relative = time[size, type_] / time[unit]
             rows.append(
                 {
                     "size": size,
                     "type": Partition(type_).name,
                     "nodes": nodes,
                     "regret_ppm": round(1e6 * mean, 1),
-                    "time": round(time, 2),
-                    "samples": round(samples, 2),
-                    "regret_by_time": round(relative / time, 2),
-                    "regret_by_samples": round(relative / samples, 2),
-                    "worth": float(np.round(WORTH[size][type_], 2)),
+                    "time": round(relative, 2),
+                    "worth": float(f"{(mean / means[unit][1]) ** 0.5 / relative:.2g}"),
                 }
             )
     return rows

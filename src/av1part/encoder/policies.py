@@ -17,18 +17,19 @@ from av1part.predictors.interface import TYPES, Distributions, Domain
 from av1part.system.errors import ConfigError
 
 WORTH: Mapping[int, NDArray[np.float64]] = {
-    #                NONE HORZ VERT SPLIT  four AB types       1:4 types
-    64: np.array([0.8, 0.5, 0.5, 1.1, 0.4, 0.4, 0.4, 0.4, 0.6, 0.6]),
-    32: np.array([0.7, 0.6, 0.6, 1.2, 0.3, 0.3, 0.3, 0.3, 0.5, 0.5]),
-    16: np.array([0.7, 1.0, 1.0, 1.5, 0.4, 0.4, 0.4, 0.4, 0.5, 0.5]),
-    8: np.array([1.3, 1.6, 1.6, 4.8, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+    #               NONE  HORZ  VERT  SPLIT   four AB types         1:4 types
+    64: np.array([0.77, 0.81, 0.73, 0.25, 0.57, 0.63, 0.5, 0.67, 0.61, 0.77]),
+    32: np.array([0.94, 0.8, 0.83, 0.19, 0.55, 0.53, 0.4, 0.51, 0.53, 0.55]),
+    16: np.array([0.76, 1.0, 1.0, 0.4, 0.59, 0.7, 0.48, 0.64, 0.45, 0.44]),
+    8: np.array([1.1, 1.5, 1.5, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
 }
-"""By node size: what trying a type is worth where it is the best, in units of HORZ at 16x16.
+"""By node size: what trying a type is worth where it may be the best, in units of HORZ at 16x16.
 
-That is the mean rise of the frame's rate-distortion cost without the type (`regrets`), over what
-trying it takes; for SPLIT this is what the nodes below take. Set by hand, between a measure by time
-and one by luma samples, from libaom 3.6.0 on twelve of CID22's training pictures; at 64x64 and
-32x32 SPLIT got less. experiments/encoder has measurements on fifty pictures beside these values.
+That is the square root of the mean regret, the rise of the frame's rate-distortion cost without the
+type where it is the best one, over the time of trying it, which for SPLIT is that of all nodes
+below. The root because a type that was unlikely costs less than the mean where it is the best one,
+SPLIT most of all. Of libaom 3.6.0: regrets on fifty of CID22's training pictures, times on nine;
+computed by experiments/encoder/worth.py.
 """
 
 POLICY_KEYS: Mapping[PolicyKind, str] = {"cumulated": "tau", "worth": "least", "top": "k"}

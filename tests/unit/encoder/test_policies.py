@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from av1part.options import PolicyKind
 from av1part.partition import SIZES, Partition, legal_partitions
 from av1part.predictors.interface import TYPES, Domain
 from av1part.system.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
 
 
 def types_of(mask: int) -> list[int]:
@@ -43,8 +47,8 @@ def test_tau_may_be_given_by_size() -> None:
 
 def test_worth_takes_types_whose_expected_worth_is_least_or_more() -> None:
     probabilities = np.array([[0.5, 0.1, 0.3, 0.05, 0.05, 0, 0, 0, 0, 0]], np.float32)
-    expected = probabilities[0] * WORTH[16]  # .35 .1 .3 .075 .02 0 0 0 0 0
-    for least, types in ((0.01, [0, 1, 2, 3, 4]), (0.05, [0, 1, 2, 3]), (0.2, [0, 2])):
+    expected = probabilities[0] * WORTH[16]  # .38 .1 .3 .02 .03 0 0 0 0 0
+    for least, types in ((0.01, [0, 1, 2, 3, 4]), (0.025, [0, 1, 2, 4]), (0.2, [0, 2])):
         (mask,) = Policy(kind="worth", least=least, keep=False).masks(probabilities, 16)
         assert types_of(mask) == types == np.flatnonzero(expected >= least).tolist()
     (mask,) = Policy(kind="worth", least=0.2, keep=False).masks(probabilities, 16, reached=0.5)
@@ -155,3 +159,14 @@ def test_types_that_the_predictor_does_not_know_are_left_to_the_encoder() -> Non
     for keep in (False, True):
         (mask,) = Policy(kind="none", keep=keep).masks(certain, 16, known)
         assert types_of(mask & 0x3FF) == [0]
+
+
+def test_worth_is_that_of_the_measured_table() -> None:
+    with (ROOT / "experiments/encoder/worth/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    measured = {(int(row["size"]), Partition[row["type"]]): float(row["worth"]) for row in rows}
+    for size, worth in WORTH.items():
+        legal = legal_partitions(size)
+        assert {type_: worth[type_] for type_ in legal} == {
+            type_: measured[size, type_] for type_ in legal
+        }
