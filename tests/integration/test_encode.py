@@ -228,7 +228,10 @@ def test_a_folder_of_something_else(begin: Callable[..., Ran], tmp_path: Path) -
         ran = begin("out=out", *points, *words)
         assert ran.code == 2
         assert f"holds another plan ({name}" in ran.err, ran.err
+    assert begin("out=out", *points, "plan.anchors=[no_1to4]").code == 0
     assert (tmp_path / "out" / ROWS_FILE).read_bytes() == before
+    assert read_encodes(tmp_path / "out").anchors == ("no_1to4",)
+    assert (tmp_path / "out/tables/no_1to4.tex").is_file()
     (tmp_path / "out" / PLAN_FILE).write_text("{")
     assert "plan.json is damaged" in begin("out=out", *points).err
 

@@ -175,6 +175,8 @@ def check_folder(out: Path) -> None:
 def begin_folder(out: Path, plan: Mapping[str, Any]) -> None:
     """Write the plan into a new folder, or see that one that was begun has the same.
 
+    Other anchors are written over those of the folder: no encode depends on them.
+
     Args:
         out: The folder, which this process has locked.
         plan: Of `plan_facts`.
@@ -191,13 +193,15 @@ def begin_folder(out: Path, plan: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(plan))
     if held is None:
         raise ConfigError(f"{begun} is damaged: remove {out}, or choose another out=")
-    for key in wanted:
+    for key in (key for key in wanted if key != "anchors"):
         if held.get(key) != wanted[key]:
             what = _difference(held.get(key), wanted[key])
             raise ConfigError(
                 f"{out} holds another plan ({key}{what}): choose another out=, or give the "
                 "words that it was begun with"
             )
+    if held.get("anchors") != wanted["anchors"]:
+        write_json(begun, held | {"anchors": wanted["anchors"]})
 
 
 def _difference(held: Any, wanted: Any) -> str:
