@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from av1part.data.store.splits import read_split_list
+from av1part.partition import Partition
 from av1part.report.chapters.sweep import sweep_tables
 from av1part.report.render.csv import table_csv
 from av1part.report.render.tables import table
@@ -197,6 +198,31 @@ def test_subsets_of_the_corpus_are_nested() -> None:
 
 def tool_list(count: int) -> Path:
     return ROOT / f"predictor/splits/train-{count}.csv"
+
+
+def test_times_of_types_are_of_the_nodes_that_blocks_belong_to() -> None:
+    tool = load_file(ROOT / "encoder/worth.py")
+    none, horz, vert_a, horz_4 = (Partition[name] for name in ("NONE", "HORZ", "VERT_A", "HORZ_4"))
+    # Of VERT_A at 16x16: two squares of 8x8 and a rectangle of 8x16.
+    times = pl.DataFrame(
+        [
+            *((64, 64, none, 1, 900), (32, 32, none, 4, 400), (16, 16, none, 16, 320)),
+            *((8, 8, none, 8, 40), (4, 4, none, 8, 8)),
+            *((16, 8, horz, 4, 60), (8, 8, vert_a, 2, 30), (8, 16, vert_a, 1, 20)),
+            (16, 4, horz_4, 4, 80),
+        ],
+        ["width", "height", "type", "calls", "cycles"],
+        orient="row",
+    )
+    found = tool.times_of_types(times)
+    assert found[64, none] == 900
+    assert found[16, none] == 20
+    assert found[16, horz] == 30
+    assert found[16, vert_a] == 50
+    assert found[16, horz_4] == 80
+    assert found[8, Partition.SPLIT] == 8 / 2
+    assert found[16, Partition.SPLIT] == (40 + 8) / 2
+    assert found[64, Partition.SPLIT] == 400 + 320 + 60 + 50 + 80 + 40 + 8
 
 
 def test_other_comments_are_left_alone(experiments_tool: ModuleType) -> None:
