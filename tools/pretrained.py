@@ -39,8 +39,11 @@ def train(corpus: Path, words: list[str]) -> int:
     """Train the network of the recipe, or go on with it, and calibrate it; return the exit code.
 
     Raises:
-        ConfigError: if there is no corpus.
+        ConfigError: if there is no corpus, or the run's folder is to be another one.
     """
+    for word in words:
+        if word.partition("=")[0] in ("name", "resume", "hydra.run.dir"):
+            raise ConfigError(f"{word}: the run is {RUN}, and goes on where it is: leave it out")
     data, split = corpus / "one_to_four", corpus / "split.csv"
     if missing := [path for path in (data, split) if not path.exists()]:
         raise ConfigError(

@@ -35,6 +35,12 @@ def test_without_a_corpus_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert embedded.PRETRAINED_FILE.read_bytes() == before
 
 
+def test_the_folder_of_its_run_is_no_choice(pretrained_tool: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "out.av1part"
+    with pytest.raises(ConfigError, match=r"name=mine: the run is runs/pretrained"):
+        pretrained_tool.main(["--corpus", str(tmp_path), "--out", str(out), "name=mine"])
+
+
 @pytest.mark.slow
 def test_it_trains_calibrates_and_bundles_and_goes_on(
     one_to_four_store: Path,
