@@ -41,7 +41,7 @@ from av1part.system.errors import (
     StoreError,
     first_line,
 )
-from av1part.system.files import atomic_path, expanded, read_json, write_json
+from av1part.system.files import PART_SUFFIX, atomic_path, expanded, read_json, write_json
 from av1part.system.locks import HOLDER, LOCK, folder_lock
 
 _RECIPE = "recipe.json"
@@ -192,8 +192,9 @@ def _check_recipe(work: Path, store: Store, program: Patched) -> None:
         StoreError: if it is neither.
     """
     recipe = {"dataset": store.manifest_sha256, "aomenc": program.version, "patch": PATCH}
-    others = [file for file in work.iterdir() if file.name not in (LOCK, HOLDER)]
-    if others and read_json(work / _RECIPE) != recipe:
+    own = {LOCK, HOLDER}
+    others = (f for f in work.iterdir() if f.name not in own and f.suffix != PART_SUFFIX)
+    if any(others) and read_json(work / _RECIPE) != recipe:
         raise StoreError(
             f"{work} is not left from a call with this dataset and encoder: remove the folder, or "
             "choose another out=FILE"
