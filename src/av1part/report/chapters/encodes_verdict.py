@@ -69,9 +69,9 @@ def _model_free(comparison: AnchorComparison) -> str:
         return f"No preset, switch, baseline or learned point has a BD-rate against `{anchor}` yet."
     undominated = [change for change in free if comparison.dominator(change) is None]
     dominated = [change for change in free if change not in undominated]
-    best = _list([_named(comparison, change) for change in undominated])
     text = "There is no learned point. "
     if undominated:
+        best = _list([_named(comparison, change) for change in undominated])
         text += f"Undominated against `{anchor}`, each at its superblock size: {best}."
     else:
         text += f"Against `{anchor}` every other point is dominated."

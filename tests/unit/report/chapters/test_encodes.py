@@ -110,6 +110,14 @@ def test_no_learned_point(written: Callable[..., Path]) -> None:
     )
 
 
+def test_no_learned_point_and_nothing_undominated(written: Callable[..., Path]) -> None:
+    points = {"slower": ("preset", 1.2, 1.01, 64)}
+    assert first(written(ANCHOR | points)) == (
+        "There is no learned point. Against `cpu1` every other point is dominated. Dominated: "
+        "`slower` (20.0 % more time at +1.00 % BD-rate) by the anchor `cpu1` itself."
+    )
+
+
 def test_other_superblocks_and_nothing_to_judge(written: Callable[..., Path]) -> None:
     points = ANCHOR | {"model": ("learned", 0.8, 1.01, None)}
     assert first(written(points, clips=1)) == (
