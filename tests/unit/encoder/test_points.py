@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,14 @@ def test_anchors() -> None:
 
 
 def points_of(plan: str) -> dict[str, Any]:
-    """Return the lines of a plan's file, with those of the plans that it begins with."""
+    """Return the lines of a plan's file over those of the plans that it begins with, as Hydra."""
     own = yaml.safe_load((PLANS / f"{plan}.yaml").read_text())
-    first = [points_of(name) for name in own.get("defaults", [])]
-    return {name: line for lines in (*first, own["points"]) for name, line in lines.items()}
+    lines: dict[str, Any] = {}
+    for name in own.get("defaults", []):
+        lines.update(points_of(name))
+    for name, line in own["points"].items():
+        lines[name] = line and {**(lines.get(name) or {}), **line}
+    return lines
 
 
 def test_a_name_means_the_same_point_in_every_plan() -> None:
@@ -202,6 +207,12 @@ def test_a_name_means_the_same_point_in_every_plan() -> None:
     for file in sorted(PLANS.glob("*.yaml")):
         for name, point in read_points(points_of(file.stem)).items():
             if file.stem != "demo":  # whose cpu1 has superblocks of 64
-                assert seen.setdefault(name, point) == point, f"{name} of {file.name}"
-    claimed, full = read_points(points_of("claimed")), points_of("full")
-    assert claimed.keys() <= full.keys()
+                once = replace(point, repeats=1)
+                assert seen.setdefault(name, once) == once, f"{name} of {file.name}"
+
+
+def test_full_repeats_the_claimed_points_alone() -> None:
+    repeats = {name: point.repeats for name, point in read_points(points_of("full")).items()}
+    claimed = read_points(points_of("claimed"))
+    assert claimed.keys() <= repeats.keys()
+    assert repeats == {name: 3 if name in claimed else 1 for name in repeats}
