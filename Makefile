@@ -1,4 +1,4 @@
-# `make help` lists the targets. All but help, libaom and clean see to .venv first.
+# `make help` lists the targets. All but help, libaom and clean make .venv first if it is missing.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -79,7 +79,7 @@ pretrained: setup ## Make the pretrained predictor again, from a corpus [CORPUS=
 	@$(BIN)/python tools/pretrained.py --corpus "$$CORPUS" $(if $(CKPT),--checkpoint "$$CKPT") $(ARGS)
 
 .PHONY: train
-train: setup ## Train one stage: [STAGE=stage2] [ARGS='data.path=folder ...']
+train: setup ## Train one stage, or the superblock network: [STAGE=superblock] [ARGS='data.path=folder ...']
 	@$(BIN)/av1part train stage=$(STAGE) $(ARGS)
 
 .PHONY: eval
