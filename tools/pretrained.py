@@ -42,8 +42,10 @@ def train(corpus: Path, words: list[str]) -> int:
         ConfigError: if there is no corpus, or the run's folder is to be another one.
     """
     for word in words:
-        if word.partition("=")[0] in ("name", "resume", "hydra.run.dir"):
+        if word.partition("=")[0].lstrip("+~") in ("name", "resume", "hydra.run.dir"):
             raise ConfigError(f"{word}: the run is {RUN}, and goes on where it is: leave it out")
+        if word in ("-m", "--multirun"):
+            raise ConfigError(f"{word}: the file holds one network: leave it out")
     data, split = corpus / "one_to_four", corpus / "split.csv"
     if missing := [path for path in (data, split) if not path.exists()]:
         raise ConfigError(

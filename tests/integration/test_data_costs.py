@@ -52,8 +52,8 @@ def test_a_row_a_node_and_again_where_it_stopped(av1part: Command, pictures: lis
     assert "costs.parquet exists" in again.error_lines[0]
 
     # Half of it alone; and one that was stopped goes on with what it has, to the same file.
-    assert av1part("data", "costs", "built", pictures[0], "out=half.parquet").code == 0
-    half = pl.read_parquet("half.parquet")
+    assert av1part("data", "costs", "built", pictures[0], "out=half[1].parquet").code == 0
+    half = pl.read_parquet("half[1].parquet", glob=False)
     assert half["sequence"].unique().to_list() == ["coffee"]
     work = Path("rest.parquet.partial")
     work.mkdir()
@@ -116,6 +116,21 @@ def test_another_source_or_tree_is_refused(av1part: Command, pictures: list[Path
     assert ran.code == 2
     assert "chose other types for coffee at cq level 32" in ran.error_lines[-1]
     assert not Path("new").exists()
+
+
+def test_a_raw_file_is_read_as_it_was_built(av1part: Command, tmp_path: Path) -> None:
+    (tmp_path / "raw.yuv").write_bytes(corner("coffee", 64, 96).tobytes())
+    words = ("layout=gray", "bit_depth=8")
+    ran = av1part(
+        "data", "build", "raw.yuv", "out=built", "width=96", "height=64", *words, *SETTINGS
+    )
+    assert ran.code == 0, ran.err
+    ran = av1part(
+        *("data", "costs", "built", "raw.yuv", "out=c.parquet", "width=64", "height=96", *words)
+    )
+    assert ran.code == 2
+    assert "raw.yuv is read with width=64, and built was made with width=96" in ran.error_lines[0]
+    assert not list(Path().glob("c.parquet*"))
 
 
 def test_frames_of_a_clip_are_those_of_the_dataset(av1part: Command, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from av1part.encoder.hints import KEEP, open_hints
 from av1part.partition import Partition, legal_partitions
 from av1part.predictors.cascade import load_cascades
 from av1part.predictors.table import PROBABILITIES, TABLE_SCHEMA
+from av1part.system.files import sha256_file
 
 from ..conftest import corners
 from .conftest import TINY, Command
@@ -112,6 +113,8 @@ def test_a_clip_becomes_a_table_and_hint_files(
     likely = found[16].argmax(-1)
     assert ((inner >> likely.astype(np.uint16)) & 1 == 1).all()
     facts = json.loads(Path("out/predictions.json").read_text())
+    used = [*cascade["stage1"], *cascade["stage2"], *cascade["stage3_rect"], *cascade["stage3_ab"]]
+    assert [file["sha256"] for file in facts["predictor_files"]] == list(map(sha256_file, used))
     assert facts["domain"]["sizes"] == [8, 16]
     assert list(facts["sources"]) == ["a_clip"]
     page = Path("out/predictions.html").read_text(encoding="utf-8")

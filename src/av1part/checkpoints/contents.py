@@ -31,6 +31,7 @@ _MOST_VALUES = 10_000
 
 _DATA = (
     *("path", "manifest_sha256", "split", "split_seed", "split_sha256", "split_list"),
+    "costs_sha256",
     *("class_counts", "type_counts"),
 )
 _INPUT = ("size", "context", "bit_depth", "input_statistics", "qindex")

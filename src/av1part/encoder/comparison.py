@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from av1part.runs.encodes import FORMAT, PLAN_FILE, Kind
 from av1part.system.errors import ConfigError, SourceError
 from av1part.system.files import PART_SUFFIX, read_json, remove_parts, write_json
 from av1part.system.locks import HOLDER, LOCK
+
+log = logging.getLogger(__name__)
 
 MIN_SIDE = 64
 """Smallest side of a clip: of a smaller one the search has no whole superblock."""
@@ -102,10 +105,13 @@ def check_sizes(comparison: Comparison) -> None:
     for name, point in comparison.points.items():
         predictor = comparison.predictors.get(point.predictor or "")
         if predictor is not None:
+            domain = point.domain(predictor.domain)
             try:
-                point.policy.check_sizes(predictor.domain)
+                point.policy.check_sizes(domain)
             except ConfigError as error:
                 raise ConfigError(f"plan.points.{name}: {error}") from None
+            if warning := point.policy.pruned_anyway(domain):
+                log.warning("plan.points.%s: %s", name, warning)
 
 
 def plan_facts(
@@ -127,6 +133,7 @@ def plan_facts(
                 "sb_size": point.sb_size,
                 "line": point.line(),
                 "repeats": point.repeats,
+                "policy": point.policy.facts() if point.has_policy else None,
                 "arguments": point.encoder_arguments(
                     comparison.cq_levels[0], 8, ctc=comparison.ctc
                 ),

@@ -113,7 +113,8 @@ class ClipHints:
                     started = time.process_time()
                     chosen = policy or self.points[name].policy
                     shape = (reader.height, reader.width)
-                    writer.add(chosen.frame_masks(answer, shape, predictor.domain))
+                    domain = self.points[name].domain(predictor.domain)
+                    writer.add(chosen.frame_masks(answer, shape, domain))
                     own[name] += time.process_time() - started
             started = time.process_time()
         closing = (time.process_time() - started) / len(names)

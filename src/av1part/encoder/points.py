@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from av1part.data.build.libaom import encoder_arguments
 from av1part.data.build.settings import check_count
 from av1part.encoder.policies import POLICY_KEYS, Policy
 from av1part.partition import Partition
+from av1part.predictors.interface import Domain
 from av1part.runs.encodes import Kind
 from av1part.runs.schema import check_run_name
 from av1part.system.errors import ConfigError
@@ -92,10 +93,22 @@ class PlannedPoint:
         return self.predictor is not None or self.types is not None
 
     @property
+    def has_policy(self) -> bool:
+        """Whether a policy makes its masks of a predictor's distributions."""
+        return self.predictor not in (None, RANDOM)
+
+    @property
     def policy(self) -> Policy:
         """Return how masks are made of distributions."""
         kind: Any = self.kind  # which the policy checks
         return Policy(kind, self.tau, self.least, self.k, self.keep, self.sizes)
+
+    def domain(self, predictor: Domain) -> Domain:
+        """Return a predictor's domain as the policy sees it.
+
+        Types that the encoder has switched off need no answer, so they count as known.
+        """
+        return predictor if self.one_to_four else replace(predictor, one_to_four=True)
 
     @property
     def mask(self) -> int:

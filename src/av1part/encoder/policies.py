@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +26,9 @@ WORTH: Mapping[int, NDArray[np.float64]] = {
     16: np.array([0.76, 1.0, 1.0, 0.4, 0.59, 0.7, 0.48, 0.64, 0.45, 0.44]),
     8: np.array([1.1, 1.5, 1.5, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
 }
-"""By node size: what trying a type is worth where it may be the best, in units of HORZ at 16x16.
+"""By node size: what trying each type, by AV1's id, is worth where it may be the best.
+
+In units of HORZ at 16x16; 0 where a size lacks the type.
 
 That is the square root of the mean regret, the rise of the frame's rate-distortion cost without the
 type where it is the best one, over the time of trying it, which for SPLIT is that of all nodes
@@ -105,6 +110,37 @@ class Policy:
                     f"only {known}: leave it out"
                 )
 
+    def pruned_anyway(self, domain: Domain) -> str:
+        """Say where the encoder's own pruning holds although `keep` is false, or nothing.
+
+        Args:
+            domain: The predictor's.
+
+        Returns:
+            A clause for a warning.
+        """
+        sizes = [
+            size
+            for size in self.hinted_sizes(domain)
+            if set(legal_partitions(size)) - set(domain.types(size))
+        ]
+        if self.keep or self.kind in ("none", "split") or not sizes:
+            return ""
+        return (
+            f"keep=false does not hold at size {', '.join(map(str, sizes))}, of which the "
+            "predictor does not know all types: these are left to the encoder's own pruning"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the masks depend on, beside the distributions, as plain values."""
+        own = {key: getattr(self, key) for key in ("kind", "keep", "sizes")}
+        if key := POLICY_KEYS.get(self.kind):
+            own[key] = getattr(self, key)
+        if self.kind == "worth":
+            table = {size: worth.tolist() for size, worth in WORTH.items()}
+            own["worth_sha256"] = hashlib.sha256(json.dumps(table).encode()).hexdigest()
+        return own
+
     def _tau(self, size: int) -> float:
         if isinstance(self.tau, Sequence):
             return self.tau[list(self.sizes or ()).index(size)]
@@ -120,7 +156,7 @@ class Policy:
         """Return the masks of the nodes of a size that gets hints.
 
         Types that the predictor does not know are left to the encoder, whose own pruning then
-        holds.
+        holds; not so by `none` and `split`, which ask no predictor.
 
         Args:
             probabilities: float `[..., TYPES]`.

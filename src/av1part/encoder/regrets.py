@@ -69,7 +69,8 @@ def frame_regrets(records: NDArray[np.void]) -> pl.DataFrame:
     total = best[nodes["depth"] == 0].sum()
     if not (np.isfinite(total) and total > 0):
         raise EncoderError("a frame has a superblock without a cost: run `make libaom`")
-    regret = np.maximum(second - best, 0) / total
+    # Of a node whose own cost is missing nothing is known either.
+    regret = np.where(np.isfinite(best), np.maximum(second - best, 0) / total, np.nan)
     columns = {
         "row": nodes["mi_row"].astype(np.int32) * MI,
         "col": nodes["mi_col"].astype(np.int32) * MI,
@@ -183,6 +184,14 @@ def _check_sources(store: Store, sources: Sequence[Source]) -> None:
             raise SourceError(
                 f"{source.path} is not a file that {store.path} was made from: give its own sources"
             )
+        reader, own = source.reader, facts[source.sequence]
+        read = {"width": reader.width, "height": reader.height, "bit_depth": reader.bit_depth}
+        for key, value in read.items():
+            if own.get(key) != value:
+                raise SourceError(
+                    f"{source.path} is read with {key}={value}, and {store.path} was made with "
+                    f"{key}={own.get(key)}: give the words that it was made with"
+                )
 
 
 def _check_recipe(work: Path, store: Store, program: Patched) -> None:
@@ -228,7 +237,8 @@ class _Run:
                     source, cq_level = running.pop(job)
                     job.result()
                     bar.advance(f"{source.sequence} cq {cq_level}")
-        return pl.concat([pl.read_parquet(self._table(*own)) for own in encodes]).sort(NODE_KEY)
+        tables = [pl.read_parquet(self._table(*own), glob=False) for own in encodes]
+        return pl.concat(tables).sort(NODE_KEY)
 
     def _table(self, source: Source, cq_level: int) -> Path:
         return self.work / f"{source.sequence}.{cq_level}.parquet"
@@ -275,11 +285,11 @@ class _Run:
         matched = own.join(found, on=key, how="left", maintain_order="left")
         same = int(matched["partition"].eq_missing(matched["chosen"]).sum())
         if same != own.height or found.height != own.height:
-            made_by: Any = self.store.manifest.get("made_by")
+            made_by: Any = self.store.manifest.get("made_by") or {}
             raise EncoderError(
                 f"{self.program.path.name} {self.program.version} chose other types for {sequence} "
                 f"at cq level {cq_level} than {self.store.path} has ({found.height:,} nodes, of "
                 f"whose {own.height:,} it has {same:,}): that was made by aomenc "
-                f"{made_by['aomenc']}; build it again with this libaom"
+                f"{made_by.get('aomenc')}; build it again with this libaom"
             )
         return matched.select(*NODE_KEY, "regret")

@@ -124,7 +124,11 @@ def bundle_path(path: str | Path) -> Path:
     Returns:
         The file, which may not exist.
     """
-    return embedded.PRETRAINED_FILE if path == PRETRAINED else expanded(path)
+    if path != PRETRAINED:
+        return expanded(path)
+    if Path(PRETRAINED).exists():
+        log.warning("%s is the predictor that comes with av1part, not ./%s", PRETRAINED, PRETRAINED)
+    return embedded.PRETRAINED_FILE
 
 
 def write_bundle(path: str | Path, bundle: Bundle) -> Path:
@@ -139,8 +143,10 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
 
     Raises:
         BundleError: if no kind of bundle holds such a predictor, its kind has no weights to store
-            as float16, or what was written is refused.
+            as float16, the file's name is the word `pretrained`, or what was written is refused.
     """
+    if path == PRETRAINED:
+        raise BundleError(f"{PRETRAINED} is the predictor that comes with av1part: give ./{path}")
     path = expanded(path)
     predictor = bundle.predictor
     kind = next((name for name, kind in KINDS.items() if type(predictor) is kind.of), None)

@@ -53,10 +53,13 @@ def write_parts(document: Document, out: Path) -> tuple[ReportFiles, str]:
     return files, html
 
 
+_OURS = "% Written by av1part, and written anew or removed with its report.\n"
+
+
 def write_latex_tables(tables: Mapping[str, Table], out: Path) -> None:
     r"""Write tables as LaTeX files of their own, to be included in a document.
 
-    Those that an earlier report left in the folder are removed.
+    Those that an earlier call left in the folder are removed; a file without its first line stays.
 
     Args:
         tables: By name, which the file gets and the label, `tab:NAME`, too.
@@ -65,7 +68,7 @@ def write_latex_tables(tables: Mapping[str, Table], out: Path) -> None:
     folder = out / "tables"
     places = {slug(name): tab for name, tab in tables.items()}
     for place, tab in places.items():
-        write_text(folder / f"{place}.tex", table_latex(tab, f"tab:{place}"))
+        write_text(folder / f"{place}.tex", _OURS + table_latex(tab, f"tab:{place}"))
     for file in folder.glob("*.tex"):
-        if file.stem not in places:
+        if file.stem not in places and file.read_bytes().startswith(_OURS.encode()):
             file.unlink()

@@ -38,7 +38,7 @@ def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """
     try:
         then = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8-sig"))
-        before, now = dict(_flat_settings(then)), dict(_flat_settings(dict(settings)))
+        before, now = _ADDED | dict(_flat_settings(then)), dict(_flat_settings(dict(settings)))
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise ConfigError(f"{folder / 'config.yaml'} cannot be read ({error})") from None
     return sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
@@ -50,6 +50,9 @@ _IRRELEVANT = (
     *("callbacks.plots", "logger.names", "cache.mode", "cache.folder", "cache.limit_gb"),
 )
 
+
+_ADDED = {"data.levels": False}
+"""Keys that runs of av1part 0.1 may lack, and what they did without."""
 
 _GONE = ("stage.lr_backbone",)
 """Keys of av1part 0.1 that only gave another key its default."""

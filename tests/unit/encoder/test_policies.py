@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from av1part.encoder import policies
 from av1part.encoder.hints import KEEP
 from av1part.encoder.policies import WORTH, Policy, reach
 from av1part.options import PolicyKind
@@ -170,3 +171,30 @@ def test_worth_is_that_of_the_measured_table() -> None:
         assert {type_: worth[type_] for type_ in legal} == {
             type_: measured[size, type_] for type_ in legal
         }
+
+
+def test_where_the_encoder_prunes_despite_keep_is_said() -> None:
+    eight, ten = Domain(one_to_four=False), Domain()
+    assert "at size 16, 32, 64, of which" in Policy(keep=False).pruned_anyway(eight)
+    assert "at size 32, of which" in Policy(keep=False, sizes=[32, 8]).pruned_anyway(eight)
+    for policy, domain in (
+        (Policy(), eight),
+        (Policy(keep=False), ten),
+        (Policy(keep=False, sizes=[8]), eight),
+        (Policy("split", keep=False), eight),
+    ):
+        assert policy.pruned_anyway(domain) == ""
+
+
+def test_facts_are_what_masks_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Policy(tau=0.8, least=0.01).facts() == {
+        "kind": "cumulated",
+        "keep": True,
+        "sizes": None,
+        "tau": 0.8,
+    }
+    before = Policy("worth").facts()
+    assert before["least"] == 0.02
+    monkeypatch.setitem(policies.WORTH, 16, 2 * WORTH[16])
+    assert Policy("worth").facts() != before
+    assert Policy("top").facts() == Policy("top", tau=0.3).facts()

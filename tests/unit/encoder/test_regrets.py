@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from av1part.encoder.counts import COSTS_DTYPE
+from av1part.encoder.counts import COSTS_DTYPE, NOT_TRIED
 from av1part.encoder.regrets import frame_regrets
 from av1part.partition import Partition
 from av1part.system.errors import EncoderError
@@ -40,6 +40,14 @@ def test_a_type_that_was_tried_alone_has_no_regret() -> None:
 def test_a_cost_below_the_chosen_one_is_no_regret() -> None:
     one = record(0, 0, 16, 0, {NONE: 100, HORZ: 90}, NONE)
     assert frame_regrets(np.array([one], COSTS_DTYPE))["regret"].to_list() == [0.0]
+
+
+def test_a_node_without_its_own_cost_has_no_regret() -> None:
+    records = tree()
+    child = np.flatnonzero(records["size_log2"] == 3)[0]
+    known = frame_regrets(records)["regret"].null_count()
+    records["cost"][child, NONE] = NOT_TRIED
+    assert frame_regrets(records)["regret"].null_count() == known + 1
 
 
 def test_records_of_several_frames_are_refused() -> None:

@@ -13,7 +13,7 @@ from av1part.data.store.store import Store
 from av1part.evaluation.attach import DataSource
 from av1part.metrics.scores import LEAST_PROBABILITY
 from av1part.options import PRETRAINED
-from av1part.predictors.bundle import bundle_contents, bundle_path, read_bundle
+from av1part.predictors.bundle import bundle_contents, bundle_path, read_bundle, write_bundle
 from av1part.predictors.fit import fit_bundle
 from av1part.predictors.named import open_predictor
 from av1part.predictors.superblock import SuperblockPredictor
@@ -79,11 +79,14 @@ def test_it_predicts_better_than_the_class_prior_of_these_very_pictures() -> Non
 
 
 def test_the_word_means_the_shipped_file_and_a_path_means_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pretrained").write_text("mine")
+    with pytest.raises(BundleError, match=r"comes with av1part: give \./pretrained"):
+        write_bundle("pretrained", read_bundle(embedded.PRETRAINED_FILE))
     assert bundle_path("pretrained") == embedded.PRETRAINED_FILE
+    assert "not ./pretrained" in caplog.text
     assert bundle_path("./pretrained") == Path("./pretrained")
     with pytest.raises(BundleError, match="truncated or no safetensors"):
         read_bundle("./pretrained")

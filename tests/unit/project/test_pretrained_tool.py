@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,11 @@ def test_without_a_corpus_it_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_the_folder_of_its_run_is_no_choice(pretrained_tool: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "out.av1part"
-    with pytest.raises(ConfigError, match=r"name=mine: the run is runs/pretrained"):
-        pretrained_tool.main(["--corpus", str(tmp_path), "--out", str(out), "name=mine"])
+    for word in ("name=mine", "++name=mine", "~resume"):
+        with pytest.raises(ConfigError, match=re.escape(f"{word}: the run is runs/pretrained")):
+            pretrained_tool.main(["--corpus", str(tmp_path), "--out", str(out), word])
+    with pytest.raises(ConfigError, match="--multirun: the file holds one network"):
+        pretrained_tool.main(["--corpus", str(tmp_path), "--out", str(out), "--multirun"])
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from av1part import __version__
 from av1part.cli.commands.pipeline import given_checkpoints
 from av1part.config.check import plain
 from av1part.data.build.settings import check_count, check_list, raw_format
@@ -23,16 +24,16 @@ from av1part.encoder.hints import HintsWriter
 from av1part.encoder.policies import Policy
 from av1part.evaluation.attach import Compute
 from av1part.options import PRETRAINED
-from av1part.predictors.bundle import check_domain, read_bundle
+from av1part.predictors.bundle import bundle_path, check_domain, read_bundle
 from av1part.predictors.cascade import load_cascades
-from av1part.predictors.interface import Predictor
+from av1part.predictors.interface import Domain, Predictor
 from av1part.predictors.run import Prediction, predict_source, qindex_of
 from av1part.predictors.superblock import load_superblock
 from av1part.predictors.table import TableWriter, to_table
 from av1part.report.draw.packed import pack_frame
 from av1part.report.render.viewer import FrameChoice, predictions_page
 from av1part.system.errors import ConfigError
-from av1part.system.files import expanded, slug, write_json, write_text
+from av1part.system.files import expanded, sha256_file, slug, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         print(f"predictor: none is given, so {PRETRAINED}, which comes with av1part")
     predictor = _predictor(cfg)
     if settings["hints"]:
-        policy.check_sizes(predictor.domain)
+        _check_policy(policy, predictor.domain)
     check_domain(predictor, (s.reader.bit_depth for s in sources), qindexes)
     out.mkdir(parents=True, exist_ok=True)
     shown = FrameChoice() if settings["page"] else None
@@ -93,7 +94,11 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         hinted = policy if settings["hints"] else None
         _predict(source, predictor, qindexes, out, hinted, settings, shown)
     facts = {
+        "made_by": {"av1part": __version__},
         "predictor": predictor.name,
+        "predictor_files": [
+            {"file": path.name, "sha256": sha256_file(path)} for path in _files(cfg)
+        ],
         "domain": asdict(predictor.domain),
         "sources": {s.sequence: {"file": s.path.name, "sha256": s.sha256} for s in sources},
         "settings": settings,
@@ -138,6 +143,21 @@ def _predictor(cfg: DictConfig) -> Predictor:
         ensemble=cfg.ensemble,
         compute=compute,
     )
+
+
+def _check_policy(policy: Policy, domain: Domain) -> None:
+    policy.check_sizes(domain)
+    if warning := policy.pruned_anyway(domain):
+        log.warning("policy.%s", warning)
+
+
+def _files(cfg: DictConfig) -> list[Path]:
+    """Return the files that the predictor was read from."""
+    if cfg.model is not None:
+        return [bundle_path(cfg.model)]
+    if cfg.superblock is not None:
+        return [expanded(cfg.superblock)]
+    return [path for paths in given_checkpoints(cfg).values() for path in paths]
 
 
 def _predict(

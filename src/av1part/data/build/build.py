@@ -227,7 +227,7 @@ class _Build:
             SourceError: if there is no node.
         """
         tables = [
-            pl.read_parquet(self._table(s, q))
+            pl.read_parquet(self._table(s, q), glob=False)
             for s in self.sources
             for q in self.settings.cq_levels
         ]

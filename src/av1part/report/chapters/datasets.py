@@ -54,6 +54,7 @@ def data_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     if len(set(zip(places, divisions, strict=True))) > len(set(places)):
         # Of other data the division is another one anyway.
         columns["Division"] = [digest[:8] for digest in divisions]
+    columns["Costs"] = [_recorded(run, "costs_sha256")[:8] for run in runs]
     columns["Evaluated on"] = [str(run.metrics.get("split") or EMPTY_CELL) for run in runs]
     return {title: values for title, values in columns.items() if len(set(values)) > 1}
 

@@ -249,11 +249,12 @@ def test_encodes_beside_others_show_work_alone(written: Callable[..., Path]) -> 
 
 
 def test_tables_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
-    stale, other = tmp_path / "tables/cpu9.tex", tmp_path / "tables/mine.md"
-    for file in (stale, other):
-        write_text(file, "")
+    write_latex_tables({name: table("a", ["b"], []) for name in ("cpu1", "cpu9")}, tmp_path)
+    for own in ("mine.tex", "mine.md"):
+        write_text(tmp_path / "tables" / own, "")
     write_latex_tables({"cpu1": table("a", ["b"], [])}, tmp_path)
-    assert sorted(file.name for file in tmp_path.glob("tables/*")) == ["cpu1.tex", "mine.md"]
+    kept = sorted(file.name for file in tmp_path.glob("tables/*"))
+    assert kept == ["cpu1.tex", "mine.md", "mine.tex"]
 
 
 def test_latex_tables_hold_the_figures(claim: ReportFiles) -> None:
