@@ -13,11 +13,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from av1part.data.store.schema import NODE_KEY, NODE_SCHEMA
+from av1part.data.store.schema import NODE_KEY, NODE_SCHEMA, read_table
 from av1part.data.store.store import Store
-from av1part.system.errors import StoreError, first_line
+from av1part.system.errors import StoreError
 from av1part.system.files import atomic_path
-from av1part.system.terminal import printable
 
 COSTS_SCHEMA: Mapping[str, Any] = {
     **{name: NODE_SCHEMA[name] for name in NODE_KEY},
@@ -83,21 +82,7 @@ def _read(path: Path, most: int) -> pl.DataFrame:
     Raises:
         StoreError: if it is no such file, or has a value that none can have.
     """
-    try:
-        with path.open("rb") as file:  # by name, polars would expand `*`, `[x]` and `key=value`
-            schema = pl.read_parquet_schema(file)
-            if schema != COSTS_SCHEMA:
-                columns = printable(", ".join(f"{n} {k}" for n, k in schema.items()), 300)
-                raise StoreError(f"{path} has columns {columns}, not those of a file of costs")
-            rows = pl.scan_parquet(file).select(pl.len()).collect().item()
-            if rows > most:
-                raise StoreError(f"{path} has {rows} rows, its dataset {most} nodes")
-            table = pl.read_parquet(file)
-    # A panic of polars on a damaged file is no subclass of Exception.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise StoreError(f"{path} is not a readable Parquet file ({first_line(error)})") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror or error})") from None
+    table = read_table(path, COSTS_SCHEMA, most, f"its dataset {most}: make it again")
     regret = table["regret"]
     valid = not table.select(pl.exclude("regret")).null_count().sum_horizontal().item()
     valid &= bool((regret.drop_nulls().is_finite() & (regret.drop_nulls() >= 0)).all())

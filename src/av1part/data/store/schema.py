@@ -243,7 +243,7 @@ def read_nodes(file: Path, most: int) -> pl.DataFrame:
 
     Args:
         file: The nodes.parquet.
-        most: Limit on its rows; a few bytes of Parquet can encode any number of rows.
+        most: Limit on its rows.
 
     Returns:
         The table, with the columns of `NODE_SCHEMA`.
@@ -252,24 +252,40 @@ def read_nodes(file: Path, most: int) -> pl.DataFrame:
         StoreError: if it is not Parquet with the columns of `NODE_SCHEMA`, has empty cells, or has
             more rows.
     """
-    try:
-        with file.open("rb") as handle:  # by name, polars would expand `*`, `[x]` and `key=value`
-            schema = pl.read_parquet_schema(handle)
-            if schema != NODE_SCHEMA:
-                raise StoreError(f"{file} has columns {_shown(schema)}, not {_shown(NODE_SCHEMA)}")
-            rows = pl.scan_parquet(handle).select(pl.len()).collect().item()
-            if rows > most:
-                raise StoreError(
-                    f"{file} has {rows} nodes, its planes have room for {most}: restore the file "
-                    "or build the dataset again"
-                )
-            nodes = pl.read_parquet(handle)
-    # A panic of polars on a damaged file is no subclass of Exception.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise StoreError(f"{file} is not a readable Parquet file ({first_line(error)})") from None
+    limit = f"its planes have room for {most}: restore the file or build the dataset again"
+    nodes = read_table(file, NODE_SCHEMA, most, limit)
     if sum(nodes.null_count().row(0)):
         raise StoreError(f"{file} has empty cells")
     return nodes
+
+
+def read_table(file: Path, schema: Mapping[str, Any], most: int, limit: str) -> pl.DataFrame:
+    """Read a table with a row a node, whoever wrote it.
+
+    Args:
+        file: The Parquet file.
+        schema: Its columns.
+        most: Limit on its rows; a few bytes of Parquet can encode any number of rows.
+        limit: Why it has no more, for the error.
+
+    Returns:
+        The table.
+
+    Raises:
+        StoreError: if it cannot be read, or has other columns or more rows.
+    """
+    try:
+        with file.open("rb") as handle:  # by name, polars would expand `*`, `[x]` and `key=value`
+            found = pl.read_parquet_schema(handle)
+            if found != schema:
+                raise StoreError(f"{file} has columns {_shown(found)}, not {_shown(schema)}")
+            rows = pl.scan_parquet(handle).select(pl.len()).collect().item()
+            if rows > most:
+                raise StoreError(f"{file} has {rows} nodes, {limit}")
+            return pl.read_parquet(handle)
+    # A panic of polars on a damaged file is no subclass of Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise StoreError(f"{file} is not a readable Parquet file ({first_line(error)})") from None
 
 
 def _shown(schema: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_refused(store: Store, tmp_path: Path) -> None:
     lacking = table.filter(pl.col("sequence") != first)
     refused(lacking, f"lacks {count:,} of .* 1 sequences, {first} the first.*av1part data costs")
     refused(pl.concat([table[:1], table[:-1]]), "a node twice")
-    refused(pl.concat([table, table[:1]]), "rows")
+    refused(pl.concat([table, table[:1]]), f"has {len(table) + 1} nodes, its dataset {len(table)}")
     for wrong in (-1.0, float("inf"), float("nan")):
         refused(table.with_columns(regret=pl.lit(wrong, pl.Float32)), "not finite")
     # Rows of nodes that are not asked for may be missing.
@@ -63,11 +63,11 @@ def test_what_does_not_fit_is_refused(store: Store, tmp_path: Path) -> None:
 
 def test_another_file_is_refused(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "c.parquet"
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match=r"not a readable Parquet file .*No such file"):
         read_regrets(file, store, np.arange(3))
     file.write_bytes(b"PAR1 or not")
     with pytest.raises(StoreError, match="not a readable Parquet"):
         read_regrets(file, store, np.arange(3))
     store.nodes.write_parquet(file)
-    with pytest.raises(StoreError, match="not those of a file of costs"):
+    with pytest.raises(StoreError, match=r"has columns .*, not .*regret"):
         read_regrets(file, store, np.arange(3))
