@@ -192,6 +192,7 @@ def test_runs_of_several_datasets_name_them(
         ({"taxonomy": "v6_1to4"}, "<Taxonomy", "v6_1to4"),
         ({"split": "random_blocks"}, "<Protocol", "random_blocks"),
         ({"split_sha256": "12" * 32}, "<Division", "12121212"),
+        ({"costs_sha256": "34" * 32}, "<Costs", "34343434"),
     ],
 )
 def test_what_else_differs_in_the_data_is_shown(
