@@ -75,6 +75,9 @@ def av1part(
     """Run `av1part WORDS...` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(forest_cache, "default_folder", lambda: tmp_path / "cached-trees")
+    # What processes of a training meet by: Lightning and torch leave it in the one that began it.
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*words: str | Path) -> Ran:
         capsys.readouterr()
