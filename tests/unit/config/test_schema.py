@@ -316,6 +316,6 @@ def test_every_plan_composes_to_points(plan: str) -> None:
     anchors = check_anchors(values["anchors"], points)
     sizes = {points[name].sb_size for name in anchors}
     hinted = [point for point in points.values() if point.has_hints]
-    # Claims are made at equal superblock size, but for those over stock presets.
-    assert plan == "choice_speed0" or all(point.sb_size in sizes for point in hinted)
+    # Claims are made at equal superblock size.
+    assert all(point.sb_size in sizes for point in hinted)
     assert all(point.one_to_four for point in hinted)
