@@ -153,7 +153,13 @@ def coarser(moments: Tensor) -> Tensor:
     bands = torch.stack((a - b + c - d, a + b - c - d, a - b - c + d), dim=1)
     # Of an orthonormal transform, as a quantiser sees it; its rate is about that of its bits.
     rates = torch.log1p(bands.abs() * 2 ** (scale - 1))
-    return torch.cat((functional.avg_pool2d(moments, 2), bands * bands / 4, rates), dim=1)
+    return torch.cat((_pooled(moments), bands * bands / 4, rates), dim=1)
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Return `avg_pool2d(x, 2)`, the same bit for bit, in half its time on a CPU."""
+    upper, lower = x[..., ::2, :], x[..., 1::2, :]
+    return (upper[..., ::2] + upper[..., 1::2] + lower[..., ::2] + lower[..., 1::2]) / 4
 
 
 def log_costs(moments: Tensor) -> Tensor:
@@ -168,20 +174,13 @@ def log_costs(moments: Tensor) -> Tensor:
         quantiser steps, from a floor on; then for each scale those of its bands, and its rates.
     """
     exact = moments.to(torch.promote_types(moments.dtype, torch.float32))
-    mean, square = exact[:, :1], exact[:, 1:2]
-    variance = (square - mean * mean).clamp_min(0)
-    return torch.cat(
-        [
-            _log(torch.cat((variance, exact[:, 2:MOMENTS]), dim=1)),
-            *(
-                part if rate else _log(part)
-                for scale in torch.split(exact[:, MOMENTS:], 2 * BANDS, dim=1)
-                for rate, part in enumerate(torch.split(scale, BANDS, dim=1))
-            ),
-        ],
-        dim=1,
-    )
+    mean, costs = exact[:, :1], exact[:, 1:].clone()
+    costs[:, :1].sub_(mean * mean).clamp_min_(0)  # the variance
+    _to_log(costs[:, :ENERGIES])
+    for first in range(ENERGIES, costs.shape[1], 2 * BANDS):
+        _to_log(costs[:, first : first + BANDS])
+    return costs
 
 
-def _log(energies: Tensor) -> Tensor:
-    return 0.3 * torch.log(energies + _FLOOR)
+def _to_log(energies: Tensor) -> None:
+    energies.add_(_FLOOR).log_().mul_(0.3)

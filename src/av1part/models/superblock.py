@@ -104,7 +104,7 @@ class Merged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of the shape of `x`, (b, c, h, w)."""
-        return torch.relu(x + convolve(self.conv, self.bn, torch.relu(x)))
+        return convolve(self.conv, self.bn, torch.relu(x)).add_(x).relu_()
 
 
 class SuperblockNetwork(Network):

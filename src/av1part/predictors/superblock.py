@@ -57,6 +57,10 @@ class SuperblockPredictor:
     pass_side: int = PASS_SIDE
     name: str = "superblock"
 
+    def __post_init__(self) -> None:
+        """Freeze the network, so that it is folded once and not again for each frame."""
+        self.module.requires_grad_(False)
+
     @property
     def domain(self) -> Domain:
         """See `Predictor`; sizes without a node in training are not predicted."""

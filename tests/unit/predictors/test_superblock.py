@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from av1part.models import folded
 from av1part.models.folded import folded_inference
 from av1part.models.superblock import SuperblockNetwork
+from av1part.models.trunk import Down
 from av1part.partition import SIZES, legal_partitions
 from av1part.predictors.superblock import SuperblockPredictor
 from av1part.stages.choice import CASCADE
@@ -48,13 +50,27 @@ def test_one_pass_gives_all_sizes_without_a_stage_classifier(
     assert sorted(found) == list(SIZES)
     assert calls.count("SuperblockStage") == calls.count("SuperblockNetwork") == 1
     # Every layer once: nothing is computed a size. Those with a BatchNorm are folded, and so are
-    # called by their block.
+    # called by their block, as those of the energies are.
     modules = list(predictor.module.modules())
     for block in ("Down", "FiLMBlock", "Merged"):
         assert calls.count(block) == sum(type(m).__name__ == block for m in modules) > 0
     alone = [m for m in modules if isinstance(m, torch.nn.Conv2d) and m.bias is not None]
-    assert calls.count("Conv2d") == len(alone) > len(SIZES)
+    energies = [m for m in modules if isinstance(m, Down) and m.energies is not None]
+    assert calls.count("Conv2d") == len(alone) - len(energies) > len(SIZES)
+    assert energies
     assert not {cls.__name__ for cls in CASCADE.values()} & set(calls)
+
+
+def test_layers_are_folded_once_for_all_frames(
+    predictor: SuperblockPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    fold = folded._weights
+    monkeypatch.setattr(folded, "_weights", lambda *of: (made.append(of), fold(*of))[1])
+    predictor.predict(luma(128, 192), 8, 128)
+    first = len(made)
+    predictor.predict(luma(128, 192), 8, 90)
+    assert len(made) == first
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 300), (64, 64), (63, 130), (8, 8), (5, 200)])
