@@ -200,6 +200,14 @@ def test_latex_and_csv() -> None:
         assert rule in tex
 
 
+def test_a_thesis_section_compiles(
+    report: ReportFiles, overfull: Callable[[str, Path], list[str]]
+) -> None:
+    wide = overfull(r"\input{thesis}", report.html.parent)
+    # Listings and the names of files may be; tables and figures are not.
+    assert all("in paragraph" in line for line in wide)
+
+
 def test_a_thesis_section_has_the_same_numbers(report: ReportFiles) -> None:
     folder = report.html.parent
     markdown, latex = (file.read_text() for file in report.thesis)

@@ -75,7 +75,7 @@ def table_latex(tab: Table, label: str) -> str:
         label: To refer to it by.
 
     Returns:
-        A `table` environment; it needs the package booktabs.
+        A `table` environment, no wider than the text; it needs booktabs and graphicx.
     """
     spec = "".join("l" if title.startswith("<") else "r" for title in tab.columns)
     head = " & ".join(tex(title.removeprefix("<")) for title in tab.columns)
@@ -90,17 +90,23 @@ def table_latex(tab: Table, label: str) -> str:
         r"  \centering",
         rf"  \caption{{{tex(tab.caption)}}}",
         rf"  \label{{{label}}}",
+        _NO_WIDER_THAN_THE_LINE,
         rf"  \begin{{tabular}}{{{spec}}}",
         r"    \toprule",
         rf"    {head} \\",
         r"    \midrule",
         *body,
         r"    \bottomrule",
-        r"  \end{tabular}",
+        r"  \end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
+
+_NO_WIDER_THAN_THE_LINE = (
+    r"  \setlength{\tabcolsep}{4pt}\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+)
+"""Scales what follows down, where it would run off the page; a narrow table keeps its size."""
 
 _TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
