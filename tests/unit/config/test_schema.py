@@ -311,7 +311,9 @@ def test_which_runs_take_several_processes(words: list[str], several: bool) -> N
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_composes_to_points(plan: str) -> None:
-    values = plain(compose("encode", [f"plan={plan}", "out=a"]))["plan"]
+    cfg = compose("encode", [f"plan={plan}", "out=a"])
+    check_values(cfg, "encode")
+    values = plain(cfg)["plan"]
     points = read_points(values["points"])
     anchors = check_anchors(values["anchors"], points)
     sizes = {points[name].sb_size for name in anchors}
