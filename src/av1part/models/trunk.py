@@ -131,7 +131,7 @@ def _by_cell(conv: nn.Conv2d, x: Tensor) -> Tensor:
     Maps are so too, and the sum of two memory formats takes several times as long.
     """
     y = functional.linear(x.flatten(2).mT, conv.weight.flatten(1), conv.bias)
-    return y.mT.view(len(x), -1, *x.shape[2:])
+    return y.mT.reshape(len(x), -1, *x.shape[2:])
 
 
 def with_moments(x: Tensor, moments: Tensor | None) -> Tensor:
