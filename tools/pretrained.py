@@ -14,8 +14,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from av1part import embedded
-from av1part.predictors.bundle import Bundle, write_bundle
+from av1part.data.store.store import Store
+from av1part.predictors.bundle import Bundle, read_bundle, write_bundle
+from av1part.predictors.interface import Predictor
 from av1part.predictors.superblock import load_superblock
 from av1part.runs.schema import best_checkpoint
 from av1part.system.errors import Av1partError, BundleError, ConfigError
@@ -27,6 +31,9 @@ LICENCE = (
 )
 MOST_BYTES = 2 << 20
 """Of the file, which every wheel carries."""
+
+QINDEXES = (80, 220)
+"""At which the file is compared with the network that it was made from."""
 
 
 def av1part(*words: str | Path) -> int:
@@ -57,6 +64,26 @@ def train(corpus: Path, words: list[str]) -> int:
     return code or av1part("calibrate", best_checkpoint(RUN))
 
 
+def rounding(network: Predictor, file: Predictor) -> str:
+    """Say how far a file's answers are from its network's, on all embedded pictures."""
+    farthest, moved, nodes = 0.0, 0, 0
+    store = Store.open(embedded.STORE)
+    depth = store.bit_depth()
+    for sequence in store.sequences:
+        for qindex in QINDEXES:
+            own = network.predict(store.plane(sequence)[0], depth, qindex)
+            rounded = file.predict(store.plane(sequence)[0], depth, qindex)
+            for size, wanted in own.items():
+                farthest = max(farthest, float(np.abs(rounded[size] - wanted).max(initial=0)))
+                changed = rounded[size].argmax(-1) != wanted.argmax(-1)
+                moved, nodes = moved + int(changed.sum()), nodes + changed.size
+    return (
+        f"no probability is more than {farthest:.4f} from the network's, and the most probable "
+        f"type is another in {moved:,} of {nodes:,} nodes (embedded pictures at qindex "
+        f"{' and '.join(map(str, QINDEXES))})"
+    )
+
+
 def ship(checkpoint: Path, file: Path) -> None:
     """Bundle a network with its calibration, at half precision, in place of a file.
 
@@ -73,6 +100,7 @@ def ship(checkpoint: Path, file: Path) -> None:
                 "most: train a smaller network"
             )
     parameters = sum(own.numel() for own in network.module.parameters())
+    print(f"rounding: {rounding(network, read_bundle(file))}")
     print(
         f"pretrained: {file}, {size:,} bytes, {parameters:,} parameters: bring docs/pretrained.md "
         "up to date"

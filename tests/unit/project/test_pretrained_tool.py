@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from av1part import embedded
 from av1part.data.store.store import Store
@@ -93,3 +96,16 @@ def test_a_failure_leaves_the_file_as_it_was(
     monkeypatch.setattr(pretrained_tool, "MOST_BYTES", 1000)
     monkeypatch.setattr(pretrained_tool, "load_superblock", lambda *_, **__: small_superblock())
     refused(BundleError, ["--checkpoint", str(checkpoint)], "a wheel takes 1,000 at most")
+
+
+def test_it_says_what_the_rounding_changes(pretrained_tool: ModuleType) -> None:
+    network = small_superblock()
+    assert "more than 0.0000 from" in pretrained_tool.rounding(network, network)
+    assert " another in 0 of " in pretrained_tool.rounding(network, network)
+    module = copy.deepcopy(network.module)
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights.mul_(1.5)
+    said = pretrained_tool.rounding(network, replace(network, module=module))
+    assert "more than 0.0000 from" not in said
+    assert " another in 0 of " not in said
