@@ -209,3 +209,4 @@ def test_a_name_means_the_same_point_in_every_plan() -> None:
             if file.stem != "demo":  # whose cpu1 has superblocks of 64
                 once = replace(point, repeats=1)
                 assert seen.setdefault(name, once) == once, f"{name} of {file.name}"
+    assert points_of("learned").items() <= points_of("claimed").items()
