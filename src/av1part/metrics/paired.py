@@ -120,16 +120,29 @@ class Resampled:
 
     def minus(self, other: Resampled) -> dict[str, PairedDifference]:
         """Return each score less that of another predictor on the same pictures and resamples."""
-        found = {}
+        found, contributions = {}, self.contributions(other)
         for name, value in self.estimate.items():
-            difference = value - other.estimate[name]
             draws = self.draws[name] - other.draws[name]
-            g = self.pictures
-            without = self.without[name] - other.without[name]
-            contributions = g * difference - (g - 1) * without
-            p = paired_p(contributions) if g > 1 else None
+            p = paired_p(contributions[name]) if self.pictures > 1 else None
+            difference = value - other.estimate[name]
             found[name] = PairedDifference(self._interval(difference, name, draws), p)
         return found
+
+    def contributions(self, other: Resampled) -> dict[str, NDArray[np.float64]]:
+        """Return what each picture contributes to a difference, the jackknife's pseudo-values.
+
+        Args:
+            other: The predictor that is subtracted, on the same pictures.
+
+        Returns:
+            Score to its pseudo-values, shape (g,); empty of one picture.
+        """
+        g = self.pictures
+        return {
+            name: g * (value - other.estimate[name])
+            - (g - 1) * (self.without[name] - other.without[name])
+            for name, value in self.estimate.items()
+        }
 
     def _interval(
         self, estimate: float, name: str, draws: NDArray[np.float64] | None = None
