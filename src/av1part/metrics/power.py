@@ -24,16 +24,21 @@ Shapes: g pictures, s seeds.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import optimize, stats
 
 from av1part.metrics.statistics import LEVEL
 
-MOST_PICTURES = 100_000
-"""Beyond which `pictures_needed` gives up."""
+CHANCE = 0.8
+"""Of finding a true difference, where nothing else is said."""
+
+MOST = 100_000
+"""Pictures or seeds beyond which it is given up to look for enough."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def power(difference: float, components: Components, *, pictures: int, seeds: in
 
 
 def pictures_needed(
-    difference: float, components: Components, *, seeds: int, chance: float = 0.8
+    difference: float, components: Components, *, seeds: int, chance: float = CHANCE
 ) -> int | None:
     """Return how many pictures find a true difference.
 
@@ -160,23 +165,55 @@ def pictures_needed(
         chance: Of finding it.
 
     Returns:
-        The least number; None if more than `MOST_PICTURES` would not do, since seeds differ by
-        too much.
+        The least number; None if even `MOST` would not do, since seeds differ by too much.
 
     Raises:
         ValueError: if there are fewer than two seeds.
     """
+    return _least(lambda n: power(difference, components, pictures=n, seeds=seeds) >= chance)
 
-    def enough(pictures: int) -> bool:
-        return power(difference, components, pictures=pictures, seeds=seeds) >= chance
 
-    if not enough(MOST_PICTURES):
+def seeds_needed(
+    difference: float, components: Components, *, pictures: int, chance: float = CHANCE
+) -> int | None:
+    """Return how many seeds find a true difference; as `pictures_needed`, for given pictures."""
+    return _least(lambda n: power(difference, components, pictures=pictures, seeds=n) >= chance)
+
+
+def detectable(
+    components: Components, *, pictures: int, seeds: int, chance: float = CHANCE
+) -> float:
+    """Return the least true difference that `crossed_test` finds with a given chance.
+
+    Args:
+        components: Variances of the observations.
+        pictures: Pictures of the comparison, at least 2.
+        seeds: Seeds of the comparison, at least 2.
+        chance: Of finding it, above 1 - `LEVEL`.
+
+    Returns:
+        A difference, at least 0, in the unit of the observations.
+
+    Raises:
+        ValueError: if there are fewer than two pictures or seeds.
+    """
+
+    def missing(difference: float) -> float:
+        return power(difference, components, pictures=pictures, seeds=seeds) - chance
+
+    high = float(sum(components.mean_squares(pictures, seeds)) ** 0.5)
+    if high == 0:
+        return 0.0
+    while missing(high) < 0:
+        high *= 2
+    return float(optimize.brentq(missing, 0.0, high))
+
+
+def _least(enough: Callable[[int], bool]) -> int | None:
+    """Return the least number of pictures or seeds that is enough, None above `MOST`."""
+    if not enough(MOST):
         return None
-    low, high = 1, MOST_PICTURES  # enough at high; not at low, which is no test
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return bisect_left(range(MOST), True, lo=2, key=enough)
 
 
 def _checked(observed: ArrayLike) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

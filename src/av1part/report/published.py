@@ -2,7 +2,8 @@
 
 `sweep.json`; `runs.jsonl`, a line a run with commit, hashes of configuration and dataset, and the
 content of its small files; `predictions.parquet`, true and predicted class of every node, so that
-each score can be computed again. No checkpoint and no picture; of private paths the last part.
+each score can be computed again, or instead of it in each line a confusion matrix a picture. No
+checkpoint and no picture; of private paths the last part.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import yaml
-from numpy.typing import NDArray
 
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.read import StageRun, check_counts
@@ -46,12 +46,13 @@ def publish(folder: Path, runs: Mapping[str, StageRun], out: Path, *, prediction
         runs: Its finished runs by their places below it.
         out: Folder to write to; made if needed.
         predictions: Whether predictions.parquet may be published; without it the confusion matrices
-            are the only record of the predictions.
+            of the pictures are the only record of the predictions.
 
     Raises:
         OSError: if a file cannot be written.
     """
-    lines = [json.dumps(_line(place, run), ensure_ascii=False) for place, run in runs.items()]
+    records = [_line(place, run, pictures=not predictions) for place, run in runs.items()]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
     out.mkdir(parents=True, exist_ok=True)
     if predictions:
         with atomic_path(out / PREDICTIONS) as part:
@@ -66,7 +67,7 @@ def publish(folder: Path, runs: Mapping[str, StageRun], out: Path, *, prediction
             (out / name).unlink(missing_ok=True)
 
 
-def _line(place: str, run: StageRun) -> dict[str, Any]:
+def _line(place: str, run: StageRun, *, pictures: bool) -> dict[str, Any]:
     environment = _without_places(run.environment.data)
     config = yaml.safe_load(run.config)
     return {
@@ -75,6 +76,7 @@ def _line(place: str, run: StageRun) -> dict[str, Any]:
         "config_sha256": config_sha256(run.path, config),
         "dataset_sha256": environment["dataset"]["manifest_sha256"],
         "sequences": run.predictions.sequences,
+        **({"pictures": _picture_counts(run)} if pictures else {}),
         "metrics": dict(run.metrics.data),
         "history": run.history.to_dict(as_series=False),
         "verified": {stem: dict(record.data) for stem, record in run.verified.items()},
@@ -82,6 +84,11 @@ def _line(place: str, run: StageRun) -> dict[str, Any]:
         "environment": environment,
         "config": _without_places(config),
     }
+
+
+def _picture_counts(run: StageRun) -> dict[str, Any]:
+    names, counts = run.picture_confusions
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _without_places(config: Any) -> Any:
@@ -157,9 +164,13 @@ def _run(folder: Path, fields: Fields, tables: dict[str, pl.DataFrame] | None) -
     )
     confusion = np.asarray(metrics.get("confusion_matrix"), dtype=np.int64)
     sequences = fields.integer("sequences")
-    predictions = (
-        _counted(confusion, sequences) if tables is None else _of_nodes(tables[place], sequences)
-    )
+    if tables is not None:
+        predictions = _of_nodes(tables[place], sequences)
+    elif fields.get("pictures") is None:  # as releases before wrote it
+        predictions = _counted({"": confusion}, sequences)
+    else:
+        counts = dict(fields.child("pictures").data)
+        predictions = _counted(counts, len(counts))
     check_counts(folder / place, metrics, predictions, confusion)
     history = check_history(fields.file, pl.DataFrame(dict(fields.child("history").data)))
     verified = fields.children("verified")
@@ -205,18 +216,21 @@ def _of_nodes(table: pl.DataFrame, sequences: int) -> Predictions:
     )
 
 
-def _counted(confusion: NDArray[np.int64], sequences: int) -> Predictions:
-    """Return a confusion matrix as nodes whose position and qindex are not known.
+def _counted(confusions: Mapping[str, Any], sequences: int) -> Predictions:
+    """Return confusion matrices, one a picture, as nodes whose position and qindex are not known.
 
     Raises:
-        ValueError: if it is no square.
+        ValueError: if one is no square, or counts below zero.
     """
-    k = len(confusion)
-    if confusion.shape != (k, k):
-        raise ValueError(f"a confusion matrix of shape {confusion.shape}")
-    label, prediction = np.repeat(
-        np.indices((k, k)).reshape(2, -1), confusion.ravel(), axis=1
-    ).astype(np.int64)
+    pairs, names = [], []
+    for name, counts in confusions.items():
+        matrix = np.asarray(counts, dtype=np.int64)
+        k = len(matrix)
+        if matrix.shape != (k, k) or matrix.min(initial=0) < 0:
+            raise ValueError(f"a confusion matrix of shape {matrix.shape}, or of less than nothing")
+        pairs.append(np.repeat(np.indices((k, k)).reshape(2, -1), matrix.ravel(), axis=1))
+        names.append(np.full(pairs[-1].shape[1], name, dtype=object))
+    label, prediction = np.concatenate(pairs, axis=1).astype(np.int64)
     return Predictions(
         label=label,
         prediction=prediction,
@@ -224,5 +238,5 @@ def _counted(confusion: NDArray[np.int64], sequences: int) -> Predictions:
         qindex=np.full(len(label), -1),
         sequences=sequences,
         node=np.full(len(label), -1),
-        sequence=np.full(len(label), "", dtype=object),
+        sequence=np.concatenate(names),
     )

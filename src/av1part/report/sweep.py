@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from av1part.metrics.intervals import Bootstrap
+from av1part.metrics.paired import Resampled
+from av1part.metrics.power import Components, Crossed, crossed_test
 from av1part.metrics.scores import (
     best_constant,
     constant_confusion,
     f1_from_confusion,
     guesser_class_f1,
+    macro_f1_from_confusion,
     prior_confusion,
 )
-from av1part.metrics.statistics import Difference, Mean, against_baseline, mean_of
+from av1part.metrics.statistics import Difference, Mean, against_baseline, holm, mean_of
 from av1part.report.published import is_published, publish, read_published
 from av1part.runs.fields import REMEDY, Fields
 from av1part.runs.read import Run, StageRun, load_run
@@ -27,6 +31,8 @@ from av1part.runs.sweeps import START, SWEEP_FILE, TEST_FILE, read_test, sweep_p
 from av1part.runs.tables import by_epoch
 from av1part.system.errors import ReportError
 from av1part.system.files import slug
+
+MACRO_F1 = "macro_f1"
 
 TREES = "trees"
 """Key of boosted trees among the baselines of metrics.json."""
@@ -148,11 +154,36 @@ class Member:
         counts = support if guesser == "constant" else self.train_counts
         return None if counts is None else guesser_class_f1(guesser, support, counts)
 
+    @cached_property
+    def of_pictures(self) -> Resampled:
+        """Macro-F1 without each picture that was validated on."""
+        _, counts = self.run.picture_confusions
+        return Resampled.of(counts, {MACRO_F1: macro_f1_from_confusion}, Bootstrap(resamples=1))
+
     @property
     def reload_delta(self) -> float | None:
         """Largest difference between live and reloaded macro-F1, points; None if none is known."""
         deltas = (record.optional("delta_pp") for record in self.run.verified.values())
         return max((abs(delta) for delta in deltas if delta is not None), default=None)
+
+
+@dataclass(frozen=True)
+class OverBoth:
+    """The difference of a variant to the baseline, with pictures and seeds taken as samples.
+
+    Attributes:
+        pictures: Pictures validated on.
+        seeds: Members that both have.
+        test: The difference in macro-F1, as a fraction, and its test.
+        components: What its variance is made of.
+        p_holm: The p value, corrected for all variants of the sweep.
+    """
+
+    pictures: int
+    seeds: int
+    test: Crossed
+    components: Components
+    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -266,12 +297,49 @@ class Sweep:
         """Each variant against the baseline, in macro-F1; empty without a baseline."""
         return self._against({v.name: {m.name: m.best for m in v.members} for v in self.variants})
 
+    @cached_property
+    def over_both(self) -> Mapping[str, OverBoth]:
+        """Each variant against the baseline over pictures and seeds, in macro-F1.
+
+        Empty without a baseline. Without variants that share fewer than two members with it, or
+        whose members were validated on fewer than two pictures or not all on the same.
+        """
+        by_name = {variant.name: variant for variant in self.variants}
+        base = by_name.get(self.baseline or "")
+        if base is None:
+            return {}
+        found: dict[str, tuple[int, int, Crossed, Components]] = {}
+        for name, variant in by_name.items():
+            if name == base.name:
+                continue
+            observed = _observed(variant, base)
+            if observed is not None:
+                shape = observed.shape
+                found[name] = (*shape, crossed_test(observed), Components.of(observed))
+        corrected = holm([test.p for _, _, test, _ in found.values()])
+        return {
+            name: OverBoth(*result, p_holm)
+            for (name, result), p_holm in zip(found.items(), corrected, strict=True)
+        }
+
     def _against(self, scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, Difference]:
         return {} if self.baseline is None else against_baseline(scores, self.baseline)
 
     def is_better(self, difference: Difference) -> bool:
         """Return whether one of `differences` is in favour of its variant."""
         return (difference.mean < 0) == self.by_log_loss
+
+
+def _observed(variant: Variant, base: Variant) -> NDArray[np.float64] | None:
+    """Return what each picture and seed contributes to a difference in macro-F1, shape (g, s)."""
+    of_base = {member.name: member for member in base.members}
+    pairs = [(member, of_base[member.name]) for member in variant.members if member.name in of_base]
+    pictures = {each.run.picture_confusions[0] for pair in pairs for each in pair}
+    if len(pairs) < 2 or len(pictures) != 1 or len(next(iter(pictures))) < 2:
+        return None
+    return np.stack(
+        [own.of_pictures.contributions(other.of_pictures)[MACRO_F1] for own, other in pairs], axis=1
+    )
 
 
 def _by_log_loss(variants: Sequence[Variant]) -> bool:

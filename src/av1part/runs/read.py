@@ -80,6 +80,14 @@ class Run:
         """The configuration as flat keys (`model.width`) to values."""
         return flat_settings(self.config, self.path / CONFIG_FILE)
 
+    @cached_property
+    def picture_confusions(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """The pictures in sorted order, and their counts, shape (g, k, k)."""
+        nodes = self.predictions
+        names, codes = np.unique(nodes.sequence, return_inverse=True)
+        counts = confusion_matrix(nodes.prediction, nodes.label, len(self.class_names), codes)
+        return tuple(map(str, names)), counts
+
 
 @dataclass(frozen=True)
 class StageRun(Run):

@@ -15,7 +15,14 @@ from av1part import embedded
 from av1part.data.store.store import Store
 from av1part.metrics.intervals import Bootstrap
 from av1part.metrics.paired import Resampled
-from av1part.metrics.power import Components, crossed_test, pictures_needed, power
+from av1part.metrics.power import (
+    Components,
+    crossed_test,
+    detectable,
+    pictures_needed,
+    power,
+    seeds_needed,
+)
 from av1part.metrics.scores import confusion_matrix, macro_f1_from_confusion
 from av1part.partition import taxonomy
 
@@ -119,6 +126,23 @@ def test_pictures_needed_are_the_least() -> None:
 
 def test_where_seeds_differ_by_more_no_number_of_pictures_does() -> None:
     assert pictures_needed(0.5, Components(1.0, 1.0, 1.0), seeds=3) is None
+
+
+def test_seeds_needed_are_the_least() -> None:
+    components = Components(1.0, 3.0, 2.0)
+    needed = seeds_needed(1.5, components, pictures=41)
+    assert needed is not None
+    chances = [power(1.5, components, pictures=41, seeds=n) for n in (needed - 1, needed)]
+    assert chances[0] < 0.8 <= chances[1]
+    assert seeds_needed(0.5, Components(9.0, 0.1, 1.0), pictures=5) is None
+    assert seeds_needed(9.0, Components(0.1, 0.1, 0.1), pictures=41) == 2
+
+
+def test_what_is_detectable_is_found_with_the_chance() -> None:
+    components = Components(9.0, 0.3, 6.0)
+    least = detectable(components, pictures=41, seeds=5)
+    assert power(least, components, pictures=41, seeds=5) == pytest.approx(0.8)
+    assert detectable(Components(0.0, 0.0, 0.0), pictures=3, seeds=2) == 0
 
 
 def test_seeds_that_differ_are_not_taken_for_evidence() -> None:

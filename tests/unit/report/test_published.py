@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import f1_score
 
 from av1part.report import publish_sweep, write_report
 from av1part.report.chapters.sweep import sweep_tables
@@ -52,7 +56,53 @@ def told(folder: Path) -> dict[str, str]:
 
 def test_every_table_is_that_of_the_runs(sweep: Path, published: Path) -> None:
     assert told(published) == told(sweep)
-    assert {"comparison", "criteria", "pictures", "course", "classes", "cost"} <= set(told(sweep))
+    expected = {"comparison", "criteria", "pictures", "course", "classes", "cost"}
+    assert expected | {"pictures-seeds"} <= set(told(sweep))
+
+
+def test_the_difference_over_pictures_and_seeds_is_that_of_the_predictions(sweep: Path) -> None:
+    """Pseudo-values by scikit-learn's macro-F1, from the files of the runs."""
+    (row,) = csv.DictReader(told(sweep)["pictures-seeds"].splitlines())
+    values = []
+    for seed in SEEDS:
+        runs = [
+            pl.read_parquet(sweep / variant / f"seed-{seed}" / "predictions.parquet")
+            for variant in ("adapter", "frozen")
+        ]
+        pictures = sorted(runs[0]["sequence"].unique())
+        whole, *without = (
+            np.subtract(*(f1_score(r["label"], r["prediction"], average="macro") for r in kept))
+            for kept in (
+                [r.filter(pl.col("sequence") != picture) for r in runs]
+                for picture in ["", *pictures]
+            )
+        )
+        g = len(pictures)
+        values.append([g * whole - (g - 1) * each for each in without])
+    assert (row["Seeds"], row["Pictures"]) == ("3", "4")
+    assert float(row["Difference"]) == pytest.approx(100 * np.mean(values), abs=0.0051)
+    over_pictures = np.mean(values, axis=0)
+    assert float(row["s.d. rest"]) == pytest.approx(
+        100
+        * np.std(
+            np.array(values)
+            - over_pictures
+            - np.mean(values, axis=1, keepdims=True)
+            + np.mean(values)
+        )
+        * (12 / 6) ** 0.5,
+        abs=0.0051,
+    )
+
+
+def test_members_of_other_pictures_are_not_compared_over_pictures(
+    sweep: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sweep, tmp_path / "exp")
+    sample = tmp_path / "exp" / "adapter" / "seed-0" / "predictions.parquet"
+    renamed = pl.col("sequence").str.replace("picture0", "another")
+    pl.read_parquet(sample).with_columns(renamed).write_parquet(sample)
+    assert "pictures-seeds" not in told(tmp_path / "exp")
 
 
 def test_without_predictions_what_counts_say_is_left(sweep: Path, published: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from av1part.metrics.power import CHANCE, detectable, pictures_needed, seeds_needed
 from av1part.metrics.scores import (
     confusion_matrix,
     f1_from_confusion,
@@ -20,7 +21,15 @@ from av1part.report.chapters.sweep_tables import (
     guess_cells,
     guess_rows,
 )
-from av1part.report.render.tables import EMPTY_CELL, Table, percent, points, table
+from av1part.report.render.tables import (
+    EMPTY_CELL,
+    Table,
+    count,
+    p_text,
+    percent,
+    points,
+    table,
+)
 from av1part.report.study import CITATION
 from av1part.report.sweep import TREES, Member, Sweep, Variant
 
@@ -41,6 +50,9 @@ class Criteria:
 
 
 CRITERIA = Criteria(macro_f1=0.50, class_f1=0.40, reload_pp=1.0)
+
+SOUGHT = 0.015
+"""A difference in macro-F1 that a comparison should be able to find, a fraction."""
 
 EARLY = (1, 5, 10)
 """Epochs, counted from 1, whose scores are compared with the end, as in the study."""
@@ -228,6 +240,51 @@ def by_picture(sweep: Sweep) -> Table:
         (
             *("<Variant", "<Run", "Macro-F1", "95% interval"),
             *("Over constant", "95% interval", "Over prior", "95% interval", *trees, "Pictures"),
+        ),
+        rows,
+    )
+
+
+def over_both(sweep: Sweep) -> Table | None:
+    """Tabulate the differences to the baseline over pictures and seeds; None if there are none."""
+    found = {} if sweep.by_log_loss else sweep.over_both
+    if not found:
+        return None
+    rows = []
+    for name, result in found.items():
+        test, of = result.test, result.components
+        least = detectable(of, pictures=result.pictures, seeds=result.seeds)
+        needed = (
+            pictures_needed(SOUGHT, of, seeds=result.seeds),
+            seeds_needed(SOUGHT, of, pictures=result.pictures),
+        )
+        rows.append(
+            [
+                name,
+                str(result.seeds),
+                str(result.pictures),
+                points(test.mean),
+                f"[{points(test.low)}, {points(test.high)}]",
+                p_text(test.p),
+                p_text(result.p_holm),
+                *(percent(variance**0.5) for variance in (of.picture, of.seed, of.rest)),
+                percent(least),
+                *(EMPTY_CELL if number is None else count(number) for number in needed),
+            ]
+        )
+    sought = percent(SOUGHT)
+    return table(
+        f"Differences to `{sweep.baseline}` in macro-F1, with pictures and seeds both taken as "
+        "samples: mean of the jackknife's pseudo-values in points, its interval, and the p of "
+        "Satterthwaite's test, corrected by Holm for all rows; standard deviations between "
+        "pictures, between seeds and of the rest, in points. Detectable: the least true difference "
+        f"that such a test finds with a chance of {CHANCE:.0%}. For {sought}: how many pictures, "
+        f"with these seeds, and how many seeds, with these pictures, would find {sought} points; "
+        f"{EMPTY_CELL}: no number of them.",
+        (
+            *("<Variant", "Seeds", "Pictures", "Difference", "95% interval", "p", "p (Holm)"),
+            *("s.d. pictures", "s.d. seeds", "s.d. rest", "Detectable"),
+            *(f"Pictures for {sought}", f"Seeds for {sought}"),
         ),
         rows,
     )
