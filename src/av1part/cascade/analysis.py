@@ -19,7 +19,7 @@ Shapes: n nodes, k classes of a stage, t types of the taxonomy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,13 @@ from av1part.metrics.scores import (
     macro_f1_from_confusion,
 )
 from av1part.options import Ensemble, Objective
-from av1part.partition import IGNORED, Stage
+from av1part.partition import IGNORED, Partition, Stage
 
 TOP_K = (1, 2, 3, 4, 5)
+
+STUDY_ORDER = np.arange(len(Partition))
+"""The id that the study's cascade wrote for each type, int64 of shape (10,)."""
+STUDY_ORDER[[Partition.SPLIT, Partition.HORZ, Partition.VERT]] = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,27 @@ class _Scored:
         nodes: The nodes.
         probabilities: Of every stage.
         threshold: Of the root, shape (n,).
+        read_as: The id that each predicted id is compared as, int64 of shape (10,).
     """
 
     nodes: Nodes
     probabilities: StageProbabilities
     threshold: NDArray[np.float64]
+    read_as: NDArray[np.int64]
 
     def routed(self, *replaced: str) -> Routing:
         """Route with the true classes of some stages in place of their predictions."""
         tree, truth, scores = self.nodes.taxonomy, self.nodes.partition, self.probabilities.deciding
-        return route(tree, scores, self.threshold, truth=truth, replaced=replaced)
+        routing = route(tree, scores, self.threshold, truth=truth, replaced=replaced)
+        return replace(routing, prediction=self.read_as[routing.prediction])
 
 
-def _score(nodes: Nodes, choices: Mapping[str, Choices], ensemble: Ensemble) -> _Scored:
+def _score(
+    nodes: Nodes,
+    choices: Mapping[str, Choices],
+    ensemble: Ensemble,
+    read_as: NDArray[np.int64],
+) -> _Scored:
     """Apply to each node the choices of its sequence."""
     names, code = np.unique(nodes.sequence, return_inverse=True)
     by_sequence = [choices[name] for name in names]
@@ -106,7 +118,8 @@ def _score(nodes: Nodes, choices: Mapping[str, Choices], ensemble: Ensemble) -> 
         for stage in nodes.logits
     }
     probabilities = stage_probabilities(nodes.taxonomy, nodes.logits, temperatures, ensemble)
-    return _Scored(nodes, probabilities, np.array([c.threshold for c in by_sequence])[code])
+    threshold = np.array([c.threshold for c in by_sequence])[code]
+    return _Scored(nodes, probabilities, threshold, read_as)
 
 
 def analyse(
@@ -121,6 +134,7 @@ def analyse(
     cross_fitted: Mapping[str, Choices] | None = None,
     bootstrap: Bootstrap | None = None,
     peer: PeerAnswers | None = None,
+    two_orders: bool = False,
 ) -> CascadeResult:
     """Run the cascade on nodes and report on it.
 
@@ -142,6 +156,8 @@ def analyse(
             the choices fitted on the others.
         bootstrap: How to resample for the intervals.
         peer: What boosted trees answer for the nodes, classes in the taxonomy's order of types.
+        two_orders: The study's defect of this name: what hard routing answers is read by
+            `STUDY_ORDER`. Stages and the flat distribution are scored by their classes, as ever.
 
     Returns:
         Predictions, choices and the report on all nodes.
@@ -154,7 +170,10 @@ def analyse(
         cross_fitted = cross_fit_choices(nodes, objective, ensemble)
         choices = fit_choices(nodes, objective, ensemble)
     scored = _score(
-        nodes, cross_fitted or dict.fromkeys(nodes.sequence.tolist(), choices), ensemble
+        nodes,
+        cross_fitted or dict.fromkeys(nodes.sequence.tolist(), choices),
+        ensemble,
+        STUDY_ORDER if two_orders else np.arange(len(Partition)),
     )
     routing = scored.routed()
     truth, prediction = index[nodes.partition], index[routing.prediction]

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from av1part.cascade.routing import Nodes
 from av1part.checkpoints.load import load_block_stage
+from av1part.config.defects import check_members
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.defects import SCALED_TWICE, SCALED_TWICE_EVAL
 from av1part.evaluation.attach import CPU, SHARED_FACTS, Compute
 from av1part.evaluation.evaluate import Evaluation, evaluate_together
 from av1part.evaluation.nodes import node_columns
+from av1part.models.defective import scale_twice
 from av1part.models.freeze import state_sha256
 from av1part.stages.blocks import BlockStage
 from av1part.system.errors import CheckpointError
@@ -25,25 +28,33 @@ Members = Mapping[str, Sequence[BlockStage]]
 """Stage name to its ensemble, one module or several."""
 
 
-def load_members(checkpoints: Checkpoints) -> dict[str, list[BlockStage]]:
+def load_members(
+    checkpoints: Checkpoints, defects: Sequence[str] = ()
+) -> dict[str, list[BlockStage]]:
     """Load the stages of a cascade.
 
     Args:
         checkpoints: Stage name to the files of its ensemble.
+        defects: The study's defects that the cascade has on purpose.
 
     Returns:
         Stage name to its members, on the CPU in eval mode, in the order of the cascade.
 
     Raises:
         CheckpointError: if a file is refused, the stages are not those of their taxonomy, they
-            were trained on different data, block sizes or splits, or an ensemble holds the same
-            model twice.
+            were trained on different data, block sizes or splits, an ensemble holds the same
+            model twice, or they have other defects than `defects`.
     """
     files = {stage: paths for stage, paths in checkpoints.items() if paths}
     members = {
-        stage: [load_block_stage(path, stage=stage) for path in paths]
+        stage: [load_block_stage(path, stage=stage, defects=defects) for path in paths]
         for stage, paths in files.items()
     }
+    loaded = [module for modules in members.values() for module in modules]
+    check_members(defects, [module.defects for module in loaded])
+    if {SCALED_TWICE, SCALED_TWICE_EVAL} & set(defects):
+        for module in loaded:  # the study's cascade had one loader for all stages
+            scale_twice(module.classifier, module.hparams["data"]["bit_depth"])
     tree = next(iter(members.values()))[0].taxonomy
     wanted = [stage.name for stage in tree.stages]
     missing = [f"{stage}=CKPT" for stage in wanted if stage not in members]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from av1part.cascade.choices import Choices, fit_choices
 from av1part.cascade.members import Checkpoints, evaluate_members, load_members
 from av1part.cascade.routing import type_index
 from av1part.cascade.stored import StoredChoices, stored_choices
+from av1part.config.defects import check_cascade
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.defects import CHOSEN_ON_SCORED, TWO_ORDERS, banner
 from av1part.evaluation.attach import (
     CPU,
     RECORDED,
@@ -62,6 +64,7 @@ def run_pipeline(
     calibration: CalibrationSource = "auto",
     compute: Compute = CPU,
     trees: Boosting | None = None,
+    defects: Sequence[str] = (),
 ) -> CascadeResult:
     """Evaluate a cascade on a split and write its result folder.
 
@@ -79,6 +82,8 @@ def run_pipeline(
             that suits, else fitted; `none`, threshold 0.5 and temperatures 1.
         compute: Device and precision.
         trees: How to train boosted trees on Stage 1's training nodes, as a further baseline.
+        defects: The study's defects that the cascade has on purpose, those of its checkpoints
+            among them.
 
     Returns:
         Predictions, choices and report, as written.
@@ -87,19 +92,25 @@ def run_pipeline(
         CheckpointError: as `load_members`, or if a stored calibration is damaged or of another
             file, or does not suit and `stored` is asked for.
         StoreError: if the data is missing or does not fit.
-        ConfigError: if trees are asked for and LightGBM is not installed.
+        ConfigError: if trees are asked for and LightGBM is not installed, or a defect does not go
+            with the other settings.
     """
+    check_cascade(defects, split=split, calibration=calibration)
+    if defects:
+        log.warning("%s", banner(defects))
     started = time.perf_counter()
     if trees is not None:
         check_library()
     device_of(compute.device)
-    members = load_members(checkpoints)
+    members = load_members(checkpoints, defects)
     paths = {stage: checkpoints[stage] for stage in members}
     root = next(iter(members))
     first = members[root][0]
     data = attach_data(first, source)
     check_pixels(first, data, split)
-    stored, record = _stored(calibration, paths, root, data, split, ensemble)
+    stored, record = _stored(
+        "fit" if CHOSEN_ON_SCORED in defects else calibration, paths, root, data, split, ensemble
+    )
     nodes, evaluation = evaluate_members(members, data, split, compute)
     choices = None if stored is None else stored.fitted
     if calibration == "none":
@@ -107,6 +118,8 @@ def run_pipeline(
     elif stored is None and split != "val":
         fitted_on = evaluate_members(members, data, "val", compute)[0]
         choices = fit_choices(fitted_on, ensemble=ensemble)
+    elif CHOSEN_ON_SCORED in defects:
+        choices = fit_choices(nodes, ensemble=ensemble)
     result = analyse(
         nodes,
         train_counts=np.array(first.hparams["data"]["type_counts"]),
@@ -117,6 +130,7 @@ def run_pipeline(
         choices=choices,
         cross_fitted=None if stored is None else stored.cross_fitted,
         peer=None if trees is None else _peer(trees, first, source, data, evaluation),
+        two_orders=TWO_ORDERS in defects,
     )
     files = {
         stage: [{"path": str(path), "sha256": sha256_file(path)} for path in ensemble_paths]
@@ -127,6 +141,8 @@ def run_pipeline(
     speed = {"seconds": seconds, "blocks_per_second": len(evaluation.node) / seconds}
     write_timing(folder, speed)
     report = {**result.to_json(), "calibration": record, "checkpoints": files}
+    if defects:
+        report["defects"] = list(defects)
     _write(folder, result, data, evaluation, report)
     return result
 
@@ -204,5 +220,6 @@ def _write(
 
 def _scores(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the cascade's scores under the keys that metrics.json has for a stage."""
-    keys = ("baselines", "intervals", "class_names", "taxonomy", "split", "protocol")
+    keys = ["baselines", "intervals", "class_names", "taxonomy", "split", "protocol"]
+    keys += ["defects"] if "defects" in report else []
     return {**report["overall"], **{key: report[key] for key in keys}}

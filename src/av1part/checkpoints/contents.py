@@ -65,6 +65,7 @@ def contents(path: str | Path) -> dict[str, dict[str, Any]]:
             "file_sha256": sha256_file(path),
             "state_sha256": entry["state_sha256"],
             "format": entry["format"],
+            **({"DEFECTIVE ON PURPOSE": entry["defects"]} if entry.get("defects") else {}),
             **_pick(checkpoint, ("epoch", "global_step")),
             "lightning": checkpoint.get("pytorch-lightning_version", NOT_STORED),
         },

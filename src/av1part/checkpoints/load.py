@@ -7,7 +7,7 @@ names the stage and hashes the tensors. Beside a checkpoint that training verifi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from av1part.config.defects import refuse_defective
+from av1part.defects import NOT_STRICT
+from av1part.models.defective import make_reloaded
 from av1part.models.freeze import state_sha256
 from av1part.models.node_trunk import NodeTrunk
-from av1part.models.weights import check_names
+from av1part.models.weights import check_names, is_torchvisions
 from av1part.options import MOST
 from av1part.partition import SUPERBLOCK_STAGE, Partition
 from av1part.runs.schema import sidecar_path
@@ -78,7 +81,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_stage(
-    path: str | Path, *, stage: str | None = None, cls: type[StageModule] | None = None
+    path: str | Path,
+    *,
+    stage: str | None = None,
+    cls: type[StageModule] | None = None,
+    defects: Collection[str] = (),
 ) -> StageModule:
     """Rebuild a stage from its checkpoint alone, in eval mode on the CPU.
 
@@ -86,13 +93,14 @@ def load_stage(
         path: The file.
         stage: The stage it must be of; None is any.
         cls: Class to build instead of the stage's own.
+        defects: The study's defects that it may have on purpose; by default none.
 
     Returns:
         The stage, frozen parts included, with exactly the file's tensors.
 
     Raises:
-        CheckpointError: as `read_checkpoint`, or if it is of another stage or its tensors do not
-            fit the module that its hyper-parameters describe.
+        CheckpointError: as `read_checkpoint`, or if it is of another stage, is defective, or its
+            tensors do not fit the module that its hyper-parameters describe.
     """
     checkpoint = read_checkpoint(path)
     entry = checkpoint["av1part"]
@@ -105,15 +113,17 @@ def load_stage(
         entry["classes"],
         checkpoint["state_dict"],
         cls=cls,
+        defects=defects,
     )
 
 
-def load_block_stage(path: str | Path, *, stage: str) -> BlockStage:
+def load_block_stage(path: str | Path, *, stage: str, defects: Collection[str] = ()) -> BlockStage:
     """Rebuild a stage of the cascade; see `load_stage`.
 
     Args:
         path: The file.
         stage: The stage it must be of.
+        defects: As for `load_stage`.
 
     Returns:
         The stage.
@@ -121,7 +131,7 @@ def load_block_stage(path: str | Path, *, stage: str) -> BlockStage:
     Raises:
         CheckpointError: as `load_stage`, or if the stage is none of the cascade's.
     """
-    module = load_stage(path, stage=stage)
+    module = load_stage(path, stage=stage, defects=defects)
     if not isinstance(module, BlockStage):
         raise CheckpointError(f"checkpoint {path} is of {stage}, which is no stage of a cascade")
     return module
@@ -135,6 +145,7 @@ def build_stage(
     state: Mapping[str, Tensor],
     *,
     cls: type[StageModule] | None = None,
+    defects: Collection[str] = (),
 ) -> StageModule:
     """Build a stage from the contents of a file, which need not be what they claim.
 
@@ -145,14 +156,17 @@ def build_stage(
         classes: Class to names of its types, as the file has them.
         state: Tensors by name.
         cls: Class to build instead of the stage's own.
+        defects: As for `load_stage`.
 
     Returns:
-        The stage in eval mode on the CPU, with exactly these tensors.
+        The stage in eval mode on the CPU, with exactly these tensors; with defects of reloading if
+        it has some, see `make_reloaded`.
 
     Raises:
         CheckpointError: if the hyper-parameters describe no stage, or one of other classes or
-            tensors.
+            tensors, or with other defects.
     """
+    refuse_defective(what, _defects(hyper_parameters), defects)
     try:
         build = partial(cls or stage_class(stage), **hyper_parameters)
         with torch.device("meta"):  # no memory, since the module described may be of any size
@@ -174,7 +188,16 @@ def build_stage(
                 f"{what} has {key} that do not count {length} classes: restore it or train again"
             )
     _load_strict(module, state, what)
+    if isinstance(module, BlockStage) and module.defects:
+        seed = int(state_sha256(state)[:8], 16)  # another head for another checkpoint
+        make_reloaded(module.classifier, module.defects, facts["bit_depth"], seed)
     return module.eval()
+
+
+def _defects(hyper_parameters: Mapping[str, Any]) -> list[str]:
+    """Return the defects that hyper-parameters name, as text whatever they are."""
+    named = hyper_parameters.get("defects") or []
+    return list(map(str, named)) if isinstance(named, list) else [str(named)]
 
 
 def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
@@ -194,7 +217,7 @@ def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if the file is not a complete checkpoint of these stages, was made for
             another bit depth, other planes or conditioning or with another split of the same data,
-            or its backbone has other names or shapes.
+            has a defect that the stage has not, or its backbone has other names or shapes.
     """
     checkpoint = read_checkpoint(path)
     stage, backbone = checkpoint["av1part"]["stage"], module.classifier.backbone
@@ -207,6 +230,8 @@ def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
     depth, own = (h["data"]["bit_depth"] for h in (checkpoint["hyper_parameters"], module.hparams))
     if depth != own:
         raise CheckpointError(f"stage1={path} was trained on {depth}-bit blocks, these have {own}")
+    own_defects = _defects(checkpoint["hyper_parameters"])
+    refuse_defective(f"stage1={path}", own_defects, module.defects)
     _check_inputs(f"stage1={path}", stage, checkpoint["hyper_parameters"], module)
     theirs, ours = checkpoint["hyper_parameters"]["data"], module.hparams["data"]
     same_nodes = stage != SUPERBLOCK_STAGE and theirs["size"] == ours["size"]
@@ -228,7 +253,14 @@ def load_backbone(module: BlockStage, path: str | Path) -> dict[str, Any]:
         assert isinstance(backbone, NodeTrunk)
         record["trunk_sha256"] = state_sha256(state)
         state = backbone.of_superblock(state)
-    _load_strict(backbone, state, f"backbone of {path}")
+    what = f"backbone of {path}"
+    if NOT_STRICT in module.defects:
+        _check_state(backbone, state, what)
+        known = {name: tensor for name, tensor in state.items() if is_torchvisions(name)}
+        backbone.load_state_dict(known, strict=False)
+        state = backbone.state_dict()
+    else:
+        _load_strict(backbone, state, what)
     return {**record, "sha256": state_sha256(state)}
 
 
@@ -354,6 +386,10 @@ def _check_ours(path: Path, checkpoint: Any) -> None:
     complete = all(isinstance(entry.get(key), str) for key in ("stage", "taxonomy", "state_sha256"))
     if not complete or not isinstance(entry.get("classes"), dict):
         raise CheckpointError(f"checkpoint {path} does not say its stage, taxonomy and classes")
+    if entry.get("defects", []) != (checkpoint["hyper_parameters"].get("defects") or []):
+        raise CheckpointError(
+            f"checkpoint {path} names two different lists of defects: restore it or train again"
+        )
     check_facts(f"checkpoint {path}", checkpoint["hyper_parameters"].get("data"))
     if not all(_is_name(name) and _is_plain(tensor) for name, tensor in state.items()):
         raise CheckpointError(f"checkpoint {path} holds a state that is not of plain tensors")

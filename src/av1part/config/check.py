@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from av1part import embedded
+from av1part.config.defects import check_defects
 from av1part.config.limits import check_limits
 from av1part.config.schema import GROUPS, Option, options_of
 from av1part.config.unknown import no_such_key
@@ -93,6 +94,8 @@ def check_values(cfg: DictConfig, config: str) -> None:
             _check_value(key, value, known)
     if config == "train":
         check_limits(cfg.trainer)
+        if cfg.defects:
+            check_defects(plain(cfg))
     if config == "train" and cfg.data.split_seed != defaults["data.split_seed"]:
         _check_split_seed(cfg.data)
 

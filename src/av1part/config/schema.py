@@ -581,6 +581,7 @@ class Train:
     )
     name: str = option("${stage.name}-${method.name}-seed${seed}", "of the folder, runs/<name>")
     resume: bool = option(False, "go on with the run in that folder, to the same result")
+    defects: list[str] = option([], "the study's, on purpose; the run is marked: docs/forensics.md")
     baselines: str = option("none", "trees: beside constant and prior", choices=PEERS)
     trees: Trees = field(default_factory=Trees)
 
@@ -625,6 +626,7 @@ class Pipeline:
     data: OtherData = field(default_factory=OtherData)
     split: str = option("val", "val | test; test is only used when asked for")
     name: str = option("pipeline", "of the result folder, runs/<name>")
+    defects: list[str] = option([], "those of its checkpoints and of the cascade; marks the result")
     baselines: str = option("none", "trees: beside constant and prior", choices=PEERS)
     trees: Trees = field(default_factory=Trees)
     device: str = option("cpu", "or cuda")

@@ -185,7 +185,7 @@ class Classifier(Network):
                 "scale": float(self.normalise.scale),
             }
         else:
-            planes = {"bit_depth_peak": float(self.normalise.peak)}
+            planes = self.normalise.facts
         return {**planes, **self.backbone.facts}
 
     def trunk(self, block: Tensor, qindex: Tensor, cut: int) -> Tensor:

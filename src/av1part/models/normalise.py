@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,4 +40,13 @@ class PixelNormalise(nn.Module):
         """
         if block.is_floating_point() or block.dtype == torch.bool:
             raise TypeError(f"blocks are integers until this layer, got {block.dtype}")
-        return (block.to(self.peak.dtype) / self.peak - MEAN) / STD
+        return (self.scale(block) - MEAN) / STD
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the scaling depends on, as JSON values."""
+        return {"bit_depth_peak": float(self.peak)}
+
+    def scale(self, block: Tensor) -> Tensor:
+        """Scale integer samples to 0 .. 1, float32."""
+        return block.to(self.peak.dtype) / self.peak

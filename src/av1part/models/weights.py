@@ -45,11 +45,15 @@ def load_pretrained(backbone: ResNet18, weights: str | Path) -> None:
     expected = {
         name
         for name in own
-        if not name.startswith(_OWN_PARTS)
-        and (name in state or not name.endswith("num_batches_tracked"))
+        if is_torchvisions(name) and (name in state or not name.endswith("num_batches_tracked"))
     }
     check_names(f"weights {weights}", expected, state, own)
     backbone.load_state_dict({**own, **state}, strict=True)
+
+
+def is_torchvisions(name: str) -> bool:
+    """Return whether torchvision's ResNet-18 has a tensor of this name too."""
+    return not name.startswith(_OWN_PARTS)
 
 
 def check_names(

@@ -88,6 +88,11 @@ class Run:
         counts = confusion_matrix(nodes.prediction, nodes.label, len(self.class_names), codes)
         return tuple(map(str, names)), counts
 
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """The study's defects that it has on purpose; of a normal run none."""
+        return () if self.metrics.get("defects") is None else self.metrics.texts("defects")
+
 
 @dataclass(frozen=True)
 class StageRun(Run):

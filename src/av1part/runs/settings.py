@@ -16,8 +16,12 @@ from av1part.system.files import write_text
 
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write config.yaml, the composed configuration; a run writes it before anything else."""
-    write_text(folder / CONFIG_FILE, yaml.safe_dump(dict(settings), sort_keys=False))
+    """Write config.yaml, the composed configuration; a run writes it before anything else.
+
+    Keys of `_UNSAID` are left out at their default, as they are in runs from before there were any.
+    """
+    said = {key: value for key, value in settings.items() if not _is_unsaid(key, value)}
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(said, sort_keys=False))
 
 
 def changed_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
@@ -54,8 +58,15 @@ _IRRELEVANT = (
 _ADDED = {"data.levels": False}
 """Keys that runs of av1part 0.1 may lack, and what they did without."""
 
+_UNSAID: Mapping[str, Any] = {"defects": []}
+"""Keys that a normal run does not write, and the default by which it is one."""
+
 _GONE = ("stage.lr_backbone",)
 """Keys of av1part 0.1 that only gave another key its default."""
+
+
+def _is_unsaid(key: str, value: Any) -> bool:
+    return key in _UNSAID and value == _UNSAID[key]
 
 
 def relevant_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +79,7 @@ def _flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tu
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _flat_settings(value, f"{name}.")
-        elif name not in (*_IRRELEVANT, *_GONE):
+        elif name not in (*_IRRELEVANT, *_GONE) and not _is_unsaid(name, value):
             yield RENAMED_KEYS.get(name, name), value
 
 

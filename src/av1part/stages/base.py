@@ -43,6 +43,9 @@ class StageModule(pl.LightningModule):
     mode: ClassVar[str] = "max"
     """Whether it is to be great, `max`, or small, `min`."""
 
+    defects: tuple[str, ...] = ()
+    """The study's defects that it has on purpose; a normal one has none."""
+
     classifier: Network
     taxonomy: Taxonomy
     stage: Stage
@@ -192,4 +195,5 @@ class StageModule(pl.LightningModule):
             },
             "state_sha256": state_sha256(checkpoint["state_dict"]),
             "backbone_sha256": state_sha256(self.classifier.backbone_state()),
+            **({"defects": list(self.defects)} if self.defects else {}),
         }

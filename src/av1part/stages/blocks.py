@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from av1part.config.defects import check_names
 from av1part.data.serve.blocks import Batch
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
+from av1part.models.defective import make_defective
 from av1part.models.freeze import check_layers, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
@@ -41,6 +43,7 @@ class BlockStage(StageModule):
         method_options: Mapping[str, Any] | None = None,
         seed: int = 42,
         start: Mapping[str, Any] | None = None,
+        defects: Sequence[str] | None = None,
     ) -> None:
         """Build the network, loss and metrics.
 
@@ -58,12 +61,14 @@ class BlockStage(StageModule):
             method_options: Of the method, see `freeze.thaw_epochs`.
             seed: Of the random numbers of every step.
             start: Source of the backbone's first weights, with their SHA-256.
+            defects: The study's defects that the run has on purpose, names of `DEFECTS`; a normal
+                checkpoint has no such hyper-parameter.
 
         Raises:
             ConfigError: if an option does not exist or does not fit the others.
         """
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=[] if defects else ["defects"])
         if (method == "adapter") != (adapter is not None):
             raise ConfigError("method=adapter needs an adapter, and only that method has one")
         try:
@@ -84,6 +89,10 @@ class BlockStage(StageModule):
             side = data["size"] + 2 * data["context"]
             check_adapter_maps(built, self.classifier.adapters, side)
             self.loss = build_loss(data["class_counts"], **loss)
+            if defects:
+                check_names(defects)
+                self.defects = tuple(defects)
+                make_defective(self.classifier, defects, data["bit_depth"])
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.stage_name}: {error}") from None
 

@@ -16,6 +16,7 @@ import yaml
 from filelock import Timeout
 
 from av1part.checkpoints.load import load_stage
+from av1part.defects import DEFECTS
 from av1part.evaluation.attach import attach_data, check_pixels, device_of
 from av1part.evaluation.scores import split_scores
 from av1part.evaluation.trees import train_peers
@@ -110,7 +111,7 @@ def _settings(run: Path) -> dict[str, Any]:
 
 def _scores(run: Path, device: str, precision: str) -> dict[str, Any]:
     """Score a run's best checkpoint, beside trees where it was trained beside them."""
-    module = load_stage(best_checkpoint(run)).to(device_of(device))
+    module = load_stage(best_checkpoint(run), defects=DEFECTS).to(device_of(device))
     data, config, peers = attach_data(module), _settings(run), None
     check_pixels(module, data, "test")
     if config.get("baselines") == "trees":
@@ -121,6 +122,7 @@ def _scores(run: Path, device: str, precision: str) -> dict[str, Any]:
         "config_sha256": config_sha256(run, config),
         "dataset_sha256": data.store.manifest_sha256,
         **scores,
+        **({"defects": list(module.defects)} if module.defects else {}),
     }
 
 

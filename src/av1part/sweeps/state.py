@@ -25,6 +25,7 @@ from av1part.system.files import expanded, read_json, sha256_file, write_json
 from av1part.system.locks import HOLDER, LOCK
 
 _ROOMS = (
+    "defects.py",
     "partition.py",
     "quantiser.py",
     "metrics",

@@ -13,6 +13,7 @@ from av1part.config.schema import Data
 from av1part.data.serve.costs import CostWeights
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
+from av1part.defects import BALANCED_TWICE, RANDOM_BLOCKS, listed
 from av1part.models.backbone import ResNet18
 from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
@@ -49,13 +50,24 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
     crops = ("crop", "levels", "costs")
     _refuse_changed(settings["data"], crops, f"stage={settings['stage']['name']}")
     arguments = {
-        **{key: value for key, value in settings["data"].items() if key not in crops},
+        **{key: value for key, value in _data_options(settings).items() if key not in crops},
         "stage": settings["stage"]["name"],
         "taxonomy": settings["taxonomy"],
         "seed": settings["seed"],
+        "defects": settings["defects"],
     }
     injection = build_injection(settings["injection"], arguments)
     return BlockDataModule(**arguments, injection=injection)
+
+
+def _data_options(settings: Settings) -> dict[str, Any]:
+    """Return the group `data`, as the run's defects change it."""
+    data, defects = dict(settings["data"]), settings["defects"]
+    if RANDOM_BLOCKS in defects:
+        data |= {"protocol": "random_blocks", "split_list": None}
+    if BALANCED_TWICE in defects:
+        data["sampling"] = "balanced"
+    return data
 
 
 def _build_superblock_data(settings: Settings) -> SuperblockDataModule:
@@ -205,6 +217,7 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
         conditioning=settings["conditioning"],
         method_options=method_options,
         seed=settings["seed"],
+        defects=settings["defects"] or None,
     )
     _check_rates(module, settings["optimizer"]["lr"])
     start: dict[str, Any] = {"weights": str(weights)}
@@ -350,7 +363,13 @@ def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:
         balances = build_loss(facts["class_counts"], **settings["loss"]).balances
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if balances and settings["data"]["sampling"] == "balanced":
+    if BALANCED_TWICE in settings["defects"]:
+        if not balances:
+            raise ConfigError(
+                f"{listed(settings['defects'])}: {BALANCED_TWICE} balances in the sampler what "
+                "the loss balances too: use a loss that does, such as loss=cb_focal"
+            )
+    elif balances and settings["data"]["sampling"] == "balanced":
         raise ConfigError(
             "data.sampling=balanced with a loss that balances classes balances twice: use "
             "loss=focal or loss=cross_entropy, or data.sampling=natural"

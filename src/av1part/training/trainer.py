@@ -23,6 +23,7 @@ from rich.console import Console
 
 from av1part.config.limits import max_steps, max_time
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.defects import LATE_THAW
 from av1part.runs.schema import CHECKPOINTS, HISTORY_FILE
 from av1part.stages.base import StageModule
 from av1part.stages.choice import stage_class
@@ -30,6 +31,7 @@ from av1part.system.errors import ConfigError
 from av1part.training.callbacks.data_guard import DataGuard
 from av1part.training.callbacks.freeze_guard import FreezeGuard
 from av1part.training.callbacks.history import BestEpochWarning, History
+from av1part.training.callbacks.late_thaw import LateThaw
 from av1part.training.callbacks.live import LivePredictions
 from av1part.training.callbacks.preemption import Preemption
 from av1part.training.callbacks.rank_watch import RankWatch
@@ -81,7 +83,8 @@ def build_trainer(settings: Settings, folder: Path, timing: Timing) -> pl.Traine
     """
     live = LivePredictions(settings["callbacks"]["verify_batches"])
     history = History(folder / HISTORY_FILE)
-    callbacks: list[Callback] = [live, history, timing, BestEpochWarning(history), FreezeGuard()]
+    callbacks: list[Callback] = [LateThaw()] if LATE_THAW in settings["defects"] else []
+    callbacks += [live, history, timing, BestEpochWarning(history), FreezeGuard()]
     callbacks += [DataGuard(), RankWatch(folder)]
     callbacks += _stopping_and_progress(settings)
     checkpoints = _checkpoints(settings, folder / CHECKPOINTS, live)

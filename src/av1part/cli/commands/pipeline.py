@@ -12,6 +12,8 @@ from rich.table import Table
 
 from av1part.cascade.run import run_pipeline
 from av1part.config.check import plain
+from av1part.config.defects import check_cascade
+from av1part.defects import banner
 from av1part.evaluation.attach import Compute, DataSource
 from av1part.report.chapters.guessers import score_table, scores_of, trees_table
 from av1part.report.render.terminal import terminal_table
@@ -40,7 +42,8 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
         raise ConfigError("av1part pipeline needs stage1=CKPT, and one of each further stage")
     if cfg.split not in ("val", "test"):
         raise ConfigError(f"split must be val or test, got {cfg.split!r}: train is what was learnt")
-    checkpoints = given_checkpoints(cfg)
+    checkpoints, defects = given_checkpoints(cfg), list(cfg.defects)
+    check_cascade(defects, split=cfg.split, calibration=cfg.calibration)
     folder = Path("runs") / check_run_name(str(cfg.name))
     if (folder / METRICS_FILE).exists():
         raise ConfigError(f"{folder} already holds a result: choose another name=...")
@@ -59,8 +62,11 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
             calibration=cfg.calibration,
             compute=Compute(cfg.device, cfg.precision),
             trees=Boosting(**cfg.trees) if cfg.baselines == "trees" else None,
+            defects=defects,
         )
-    console = Console()
+    console = Console(markup=False)
+    if defects:
+        console.print(banner(defects), soft_wrap=True, highlight=False)
     console.print(cascade_table(result.report))
     scores = scores_of(result.report["overall"], result.report, ("accuracy", "macro_f1"))
     if (trees := trees_table("beside boosted trees, in percent", {"cascade": scores})) is not None:

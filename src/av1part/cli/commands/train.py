@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from av1part.config.check import plain
+from av1part.defects import banner
 from av1part.metrics.scores import Scores
 from av1part.report import write_run_plots
 from av1part.runs.schema import (
@@ -91,6 +92,8 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
         if rank == 0 and cfg.resume:
             adopt_records(folder / CHECKPOINTS)
             remove_parts(folder, below=True)
+        if cfg.defects:
+            log.warning("%s", banner(cfg.defects))
         result = train_stage(plain(cfg), folder, draw)
         if result is not None:
             _log_result(result)
@@ -108,6 +111,8 @@ def _log_result(result: TrainResult) -> None:
                 *(verification[key] for key in ("delta_pp", "tolerance_pp")),
             )
     scores = result.metrics
+    if scores.get("defects"):
+        log.warning("%s", banner(scores["defects"]))
     baselines = scores["baselines"]
     log.info(
         "%s on val: macro-F1 %.2f %% (best constant %.2f %%, class prior %.2f %%), "

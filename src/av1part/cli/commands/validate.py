@@ -16,6 +16,7 @@ from av1part.checkpoints.load import load_stage
 from av1part.cli.commands.pipeline import data_source
 from av1part.cli.commands.show import show
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.defects import DEFECTS, banner
 from av1part.evaluation.attach import RECORDED, attach_data, check_pixels, device_of
 from av1part.evaluation.scores import split_scores
 from av1part.evaluation.trees import Peers, train_peers
@@ -57,12 +58,15 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     if cfg.show:
         show(path, cfg.out)
         return
-    module = load_stage(path).to(device_of(cfg.device))
+    module = load_stage(path, defects=DEFECTS).to(device_of(cfg.device))
     data = attach_data(module, data_source(cfg))
     check_pixels(module, data, cfg.split)
     peers = _peers(cfg, module, data)
     scores, _ = split_scores(module, data, cfg.split, precision=cfg.precision, peers=peers)
     console = Console(markup=False, emoji=False)  # a path may look like markup
+    if module.defects:
+        scores["defects"] = list(module.defects)
+        console.print(banner(module.defects), soft_wrap=True, highlight=False)
     console.print(_scores_table(module.stage_name, scores, f"on {cfg.split} of {data.path}"))
     for tab in (*_trees_table({module.stage_name: scores_of(scores)}), *_size_tables(scores)):
         console.print(tab)

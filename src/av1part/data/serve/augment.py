@@ -7,7 +7,8 @@ Shapes: b blocks, s luma samples a side, k classes of the stage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,11 +18,32 @@ from torch.nn import functional
 
 from av1part.data.serve.blocks import Batch
 from av1part.data.serve.draws import NodeDraws
+from av1part.defects import MIRROR_LABELS, TURN_LABELS
 from av1part.options import InjectionLabels
-from av1part.partition import IGNORED, SYMMETRIES, Stage
+from av1part.partition import IGNORED, SYMMETRIES, Stage, Symmetry
 
-_TABLES = torch.from_numpy(np.stack([s.table for s in SYMMETRIES]))
-"""Partition id after each symmetry, int64 of shape (8, 10)."""
+
+@lru_cache
+def label_tables(defects: tuple[str, ...] = ()) -> Tensor:
+    """Return the partition id after each symmetry, int64 of shape (8, 10).
+
+    Args:
+        defects: With `mirror_labels` a mirror has the map of the other mirror, with `turn_labels` a
+            transpose has none.
+
+    Returns:
+        The table; rows in the order of `SYMMETRIES`.
+    """
+    tables = []
+    for symmetry in SYMMETRIES:
+        mapped = symmetry
+        if MIRROR_LABELS in defects:
+            mapped = Symmetry(mapped.transpose, mapped.left_right, mapped.top_bottom)
+        if TURN_LABELS in defects:
+            mapped = replace(mapped, transpose=False)
+        tables.append(mapped.table)
+    return torch.from_numpy(np.stack(tables))
+
 
 _MIXUP = 1
 """Stream of mixup's random numbers; see `draws` for the others."""
@@ -41,6 +63,7 @@ class Augmenter:
         noise: Standard deviation of the noise as a share of the block's own; 0 for no noise.
         mixup: Alpha of the Beta distribution of mixup's weights; 0 for no mixup.
         foreign: Labels of blocks of other stages; None if the batches have none.
+        defects: The study's defects that the run has on purpose, see `label_tables`.
     """
 
     stage: Stage
@@ -52,6 +75,7 @@ class Augmenter:
     noise: float = 0.0
     mixup: float = 0.0
     foreign: InjectionLabels | None = None
+    defects: tuple[str, ...] = ()
 
     def __call__(self, batch: Batch, *, epoch: int, step: int, rank: int = 0) -> Batch:
         """Augment a batch.
@@ -68,7 +92,7 @@ class Augmenter:
         """
         draws = NodeDraws(self.nodes, self.seed, epoch)
         if self.symmetries:
-            batch = apply_symmetries(batch, draws.symmetries(batch["node"]))
+            batch = apply_symmetries(batch, draws.symmetries(batch["node"]), self.defects)
         if self.noise:
             limits = {"bit_depth": self.bit_depth, "context": self.context}
             batch = add_noise(batch, self.noise, draws, **limits)
@@ -101,18 +125,19 @@ def turned_positions(
     return positions
 
 
-def apply_symmetries(batch: Batch, symmetry: Tensor) -> Batch:
+def apply_symmetries(batch: Batch, symmetry: Tensor, defects: tuple[str, ...] = ()) -> Batch:
     """Transform each block and its partition type by a symmetry.
 
     Args:
         batch: As `BlockReader` gives it; not changed. If it has features instead of blocks, they
             are those of the transformed blocks already, and only the types change.
         symmetry: Index into `SYMMETRIES` for each block, int64, shape (b,).
+        defects: As for `label_tables`.
 
     Returns:
         A new batch.
     """
-    partition = _TABLES.to(symmetry.device)[symmetry, batch["partition"]]
+    partition = label_tables(defects).to(symmetry.device)[symmetry, batch["partition"]]
     if "features" in batch:
         return {**batch, "partition": partition}
     block = batch["block"].clone()

@@ -76,6 +76,7 @@ class BlockDataModule(pl.LightningDataModule):
         mixup: float = 0.0,
         injection: ForeignBlocks | None = None,
         seed: int = 42,
+        defects: Iterable[str] = (),
     ) -> None:
         """Check the options; nothing is opened before `setup`.
 
@@ -99,6 +100,8 @@ class BlockDataModule(pl.LightningDataModule):
             mixup: Alpha of the Beta distribution of mixup's weights; 0 for no mixup.
             injection: Foreign blocks among the training blocks of a Stage 3.
             seed: Seed of order and augmentation.
+            defects: The study's defects that the run has on purpose; of these the wrong label maps
+                are made here.
 
         Raises:
             ConfigError: if a value is not allowed, or does not fit another option.
@@ -121,6 +124,7 @@ class BlockDataModule(pl.LightningDataModule):
         self.num_workers, self.planes = num_workers, planes
         self.sampling, self.augment, self.seed = sampling, augment, seed
         self.noise, self.mixup, self.injection = noise, mixup, injection
+        self.defects = tuple(defects)
         self.readers: dict[str, BlockReader] = {}
         self.features: dict[str, torch.Tensor] = {}
         self._on_device: dict[bool, DeviceBlocks] = {}
@@ -342,6 +346,7 @@ class BlockDataModule(pl.LightningDataModule):
             noise=self.noise,
             mixup=self.mixup,
             foreign=None if self.injection is None else self.injection.labels,
+            defects=self.defects,
         )
 
     def _share(self) -> dict[str, int]:

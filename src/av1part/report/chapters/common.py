@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from av1part.defects import banner
 from av1part.options import PROTOCOLS
 from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import run_scores
@@ -195,11 +196,22 @@ def lead(
         sentence = headline(scores["macro_f1"], nodes, sequences)
         margins = run_margins(scores, prefix)
     return joined(
+        defect_notice(run),
         Prose("The frame of this run is at the top of the page.") if above else frame,
         frame_viewer(run) if alone else None,
         Headline(sentence),
         margins if alone else None,
     )
+
+
+def defect_notice(run: Run) -> Prose | None:
+    """Return what must be said first of a run that is defective on purpose, None of any other."""
+    return Prose(banner(run.defects), warns=True) if run.defects else None
+
+
+def marked(title: str, run: Run) -> str:
+    """Return a title that says whether its run is defective."""
+    return f"{title} (DEFECTIVE ON PURPOSE)" if run.defects else title
 
 
 def joined(*items: Item | None) -> tuple[Item, ...]:

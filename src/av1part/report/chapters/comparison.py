@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from av1part.defects import banner
 from av1part.options import INPUT_KEYS
-from av1part.report.chapters.common import joined
+from av1part.report.chapters.common import joined, marked
 from av1part.report.chapters.datasets import data_table, dataset_names, datasets_caveat
 from av1part.report.chapters.frame import frame_viewer
 from av1part.report.chapters.guessers import (
@@ -60,7 +61,9 @@ def comparison_chapter(
     """
     pipelines = [run for run in runs if isinstance(run, PipelineRun)]
     stages = sorted({run.stage for run in runs if isinstance(run, StageRun)})
-    notes: list[Item] = []
+    notes: list[Item] = [
+        Prose(f"`{run.name}`: {banner(run.defects)}", warns=True) for run in runs if run.defects
+    ]
     if caveat := datasets_caveat(runs):
         notes.append(Prose(caveat, warns=True))
     if unfinished:
@@ -88,7 +91,7 @@ def _headline(run: Run) -> str:
 
 
 def _title(run: Run) -> str:
-    return f"{run.stage} · {run.name}" if isinstance(run, StageRun) else run.name
+    return marked(f"{run.stage} · {run.name}" if isinstance(run, StageRun) else run.name, run)
 
 
 def _margins(runs: Sequence[Run]) -> Picture:

@@ -20,6 +20,7 @@ from av1part.report.chapters.common import (
     gallery,
     joined,
     lead,
+    marked,
     missing_frame,
     protocol_facts,
     provenance,
@@ -77,7 +78,7 @@ def pipeline_chapter(
     sections.append(provenance(run))
     return Chapter(
         anchor,
-        f"Pipeline: {run.name}",
+        marked(f"Pipeline: {run.name}", run),
         tuple(section for section in sections if section.items),
         lead(run, prefix, frame, above=above, alone=alone),
     )

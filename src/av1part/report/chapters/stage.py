@@ -14,6 +14,7 @@ from av1part.report.chapters.common import (
     gallery,
     joined,
     lead,
+    marked,
     missing_frame,
     protocol_facts,
     provenance,
@@ -71,7 +72,7 @@ def stage_chapter(
     sections.append(provenance(run))
     return Chapter(
         anchor,
-        f"{run.stage}: {run.name}",
+        marked(f"{run.stage}: {run.name}", run),
         tuple(section for section in sections if section.items),
         lead(run, prefix, frame, above=above, alone=alone),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from av1part.defects import banner
 from av1part.metrics.intervals import Interval
 from av1part.metrics.statistics import mean_of
 from av1part.report.chapters import sweep_findings as findings
@@ -119,7 +120,7 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
     }
     confusions = [drawn[name] for name in drawn if name.startswith("confusion-")]
     grid = [drawn["grid"]] if "grid" in drawn else []
-    first: list[Item] = []
+    first: list[Item] = defective_variants(sweep)
     if sweep.missing:
         names = ", ".join(f"`{name}`" for name in sweep.missing[:8])
         first.append(
@@ -151,6 +152,19 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
         ),
         _lead(sweep, prefix),
     )
+
+
+def defective_variants(sweep: Sweep) -> list[Item]:
+    """Return a paragraph for each variant that is defective on purpose."""
+    found = {
+        variant.name: tuple({name: None for m in variant.members for name in m.run.defects})
+        for variant in sweep.variants
+    }
+    return [
+        Prose(f"`{name}`: {banner(defects)}", warns=True)
+        for name, defects in sorted(found.items())
+        if defects
+    ]
 
 
 def _lead(sweep: Sweep, prefix: str) -> tuple[Item, ...]:

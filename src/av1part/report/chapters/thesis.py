@@ -10,7 +10,13 @@ from typing import Any
 from av1part.metrics.statistics import LEVEL
 from av1part.report.chapters.common import protocol_facts
 from av1part.report.chapters.comparison import differing_settings
-from av1part.report.chapters.sweep import caveats, sweep_figures, sweep_tables, sweep_verdict
+from av1part.report.chapters.sweep import (
+    caveats,
+    defective_variants,
+    sweep_figures,
+    sweep_tables,
+    sweep_verdict,
+)
 from av1part.report.render.document import (
     Chapter,
     Document,
@@ -72,7 +78,13 @@ def thesis_chapter(sweep: Sweep) -> Chapter:
         "thesis",
         sweep.experiment,
         (
-            Section("Method", (Prose(_method(sweep)), _settings(sweep), _variants(sweep))),
+            Section(
+                "Method",
+                (
+                    *defective_variants(sweep),
+                    *(Prose(_method(sweep)), _settings(sweep), _variants(sweep)),
+                ),
+            ),
             Section("Protocol", (Prose(_protocol(sweep)), _data(sweep))),
             Section(
                 "Results",

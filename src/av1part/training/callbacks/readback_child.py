@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from av1part.checkpoints.load import load_stage
+from av1part.defects import DEFECTS
 from av1part.evaluation.attach import attach_data, device_of
 from av1part.system.errors import Av1partError
 from av1part.system.files import sha256_file
@@ -40,7 +41,7 @@ def read_back(
         StoreError: if its data is missing or has changed.
     """
     file_sha256 = sha256_file(path)
-    module = load_stage(path)
+    module = load_stage(path, defects=DEFECTS)
     shares = attach_data(module).batches("val", ranks=ranks)
     module.to(device_of(device))
     return ReadBack.of(module, file_sha256, shares, limit=batches, precision=precision)

@@ -26,6 +26,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from av1part.checkpoints.load import load_stage
+from av1part.defects import NOT_STRICT, RELOADED, listed
 from av1part.metrics.scores import Scores
 from av1part.models.freeze import differing, state_sha256, tensor_hashes
 from av1part.options import Verification
@@ -40,6 +41,9 @@ from av1part.training.callbacks.readback import ReadBack, read_back_in_new_proce
 log = logging.getLogger(__name__)
 
 CheckLevel = Literal["full", "tensors"]
+
+_HEAD = "classifier.head."
+"""Begins the names of the tensors that the defect `not_strict` does not load."""
 
 
 class VerifiedCheckpoint(ModelCheckpoint):
@@ -213,6 +217,8 @@ class VerifiedCheckpoint(ModelCheckpoint):
         live_state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
         file_sha256 = sha256_file(part)
         moved = differing(tensor_hashes(live_state), back.tensors)
+        if NOT_STRICT in module.defects:
+            moved = [name for name in moved if not name.startswith(_HEAD)]
         if moved:
             raise CheckpointMismatchError(
                 f"{final} reads back with other tensors than the live model's: "
@@ -234,7 +240,9 @@ class VerifiedCheckpoint(ModelCheckpoint):
         }
         if back.macro_f1 is not None:
             record |= self._compare_scores(trainer, module, back.macro_f1, final)
-            record |= self._compare_log_loss(back.log_loss, final)
+            record |= self._compare_log_loss(module, back.log_loss, final)
+        if module.defects:
+            record["defects"] = list(module.defects)
         return {**record, "versions": versions()}
 
     def _in_new_process(self, level: CheckLevel) -> bool:
@@ -256,7 +264,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         file_sha256 = sha256_file(part)
         # Building a module draws initial weights, which must not disturb the training.
         with isolate_rng():
-            fresh = load_stage(part, cls=type(live))
+            fresh = load_stage(part, cls=type(live), defects=live.defects)
         batches = None
         if level == "full":
             # Blocks, where training may have used features: a stale cache would show here.
@@ -277,10 +285,12 @@ class VerifiedCheckpoint(ModelCheckpoint):
         delta = 100 * (reloaded - live_f1)
         # `not <=` also refuses a difference that is not a number.
         if not abs(delta) <= self.tolerance_pp:
-            raise CheckpointMismatchError(
+            _mismatch(
+                live,
+                final,
                 f"{final} scores macro-F1 {100 * reloaded:.2f} % when reloaded, the live model "
                 f"{100 * live_f1:.2f} % on the same batches: {delta:+.2f} pp, tolerance "
-                f"{self.tolerance_pp} pp; the file is kept as {final.stem}.corrupt"
+                f"{self.tolerance_pp} pp",
             )
         return {
             "macro_f1_live": live_f1,
@@ -290,18 +300,17 @@ class VerifiedCheckpoint(ModelCheckpoint):
             **self._validated(trainer, live.val_result),
         }
 
-    def _compare_log_loss(self, reloaded: float | None, final: Path) -> dict[str, Any]:
-        """Compare the log loss, which moves where probabilities do and the best class does not.
-
-        Raises:
-            CheckpointMismatchError: if it differs by more than the tolerance.
-        """
+    def _compare_log_loss(
+        self, module: StageModule, reloaded: float | None, final: Path
+    ) -> dict[str, Any]:
+        """Compare the log loss, which moves where probabilities do and the best class does not."""
         live = self.live.log_loss()
         if reloaded is None or not 100 * abs(reloaded - live) <= self.tolerance_pp:
-            raise CheckpointMismatchError(
+            _mismatch(
+                module,
+                final,
                 f"{final} has log loss {reloaded} when reloaded, the live model {live} on the same "
-                f"batches, tolerance {self.tolerance_pp / 100:g}; the file is kept as "
-                f"{final.stem}.corrupt"
+                f"batches, tolerance {self.tolerance_pp / 100:g}",
             )
         return {"log_loss_live": live, "log_loss_reloaded": reloaded}
 
@@ -320,6 +329,19 @@ class VerifiedCheckpoint(ModelCheckpoint):
             "nodes_limited": nodes,
             "batches": self.live.seen,
         }
+
+
+def _mismatch(module: StageModule, final: Path, message: str) -> None:
+    """Refuse a checkpoint that scores otherwise than the live model.
+
+    One that has a defect of reloading on purpose is kept: the difference is what it is for.
+
+    Raises:
+        CheckpointMismatchError: with the message, and where the file is.
+    """
+    if not set(module.defects) & set(RELOADED):
+        raise CheckpointMismatchError(f"{message}; the file is kept as {final.stem}.corrupt")
+    log.warning("DEFECTIVE ON PURPOSE, %s: %s; recorded", listed(module.defects), message)
 
 
 def _pending_record(checkpoint: Path) -> Path:
