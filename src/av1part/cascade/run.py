@@ -96,8 +96,6 @@ def run_pipeline(
             with the other settings.
     """
     check_cascade(defects, split=split, calibration=calibration)
-    if defects:
-        log.warning("%s", banner(defects))
     started = time.perf_counter()
     if trees is not None:
         check_library()
@@ -111,6 +109,8 @@ def run_pipeline(
     stored, record = _stored(
         "fit" if CHOSEN_ON_SCORED in defects else calibration, paths, root, data, split, ensemble
     )
+    if defects:
+        log.warning("%s", banner(defects))
     nodes, evaluation = evaluate_members(members, data, split, compute)
     choices = None if stored is None else stored.fitted
     if calibration == "none":

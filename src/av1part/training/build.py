@@ -13,7 +13,7 @@ from av1part.config.schema import Data
 from av1part.data.serve.costs import CostWeights
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
-from av1part.defects import BALANCED_TWICE, RANDOM_BLOCKS, listed
+from av1part.defects import BALANCED_TWICE, RANDOM_BLOCKS, banner, listed
 from av1part.models.backbone import ResNet18
 from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
@@ -232,7 +232,9 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
 
 
 def log_summary(module: StageModule, side: int) -> None:
-    """Log the layers with their spatial size and parameters, trained and frozen."""
+    """Log the layers with their spatial size and parameters, and what is defective on purpose."""
+    if module.defects:
+        log.warning("%s", banner(module.defects))
     total, trainable = count_parameters(module.classifier), count_trainable(module.classifier)
     log.info(
         "%s, method %s: %s of %s parameters are trained (%.2f %%), frozen: %s",

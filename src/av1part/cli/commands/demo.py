@@ -246,6 +246,11 @@ def plan_configs(plan: Mapping[str, Sequence[str]], common: Sequence[str]) -> di
             words = shared_words(common) if superblock else common
             cfg = compose("train", [*overrides, *words, *own])
         check_values(cfg, "train")
+        if cfg.defects:
+            raise ConfigError(
+                "av1part demo bundles what it trains, which nothing defective may be: leave out "
+                "defects="
+            )
         tree = taxonomy(cfg.taxonomy).at(cfg.data.size)
         if cfg.stage.name in [SUPERBLOCK_STAGE, *(stage.name for stage in tree.stages)]:
             configs[name] = cfg

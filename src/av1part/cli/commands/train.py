@@ -92,8 +92,6 @@ def train_in(cfg: DictConfig, folder: Path) -> TrainResult | None:
         if rank == 0 and cfg.resume:
             adopt_records(folder / CHECKPOINTS)
             remove_parts(folder, below=True)
-        if cfg.defects:
-            log.warning("%s", banner(cfg.defects))
         result = train_stage(plain(cfg), folder, draw)
         if result is not None:
             _log_result(result)

@@ -42,13 +42,11 @@ class LateThaw(Callback):
         rates = pl_module.hparams["optimizer"]["lr"]
         assert trainer.max_epochs is not None
         for group in optimizer.param_groups:
-            is_left = group["name"] == "adapters" and epoch >= THAW_EPOCH
-            least = _LEAST_SHARE * rates["backbone"]
-            group["lr"] = (
-                0.0
-                if is_left
-                else late_rate(rates[group["name"]], least, epoch, trainer.max_epochs)
+            rate = late_rate(
+                rates[group["name"]], _LEAST_SHARE * rates["backbone"], epoch, trainer.max_epochs
             )
+            untrained = "adapters" if epoch >= THAW_EPOCH else "backbone"
+            group["lr"] = 0.0 if group["name"] == untrained else rate
 
 
 def late_rate(rate: float, least: float, epoch: int, epochs: int) -> float:

@@ -18,7 +18,7 @@ from av1part.data.serve.augment import (
 )
 from av1part.data.serve.blocks import Batch
 from av1part.data.serve.draws import MOST_DEVIATIONS, NodeDraws
-from av1part.partition import RECTANGLES, Partition, Stage, taxonomy
+from av1part.partition import RECTANGLES, SYMMETRIES, Partition, Stage, Symmetry, taxonomy
 
 AB = taxonomy("v6").stage("stage3_ab")
 RECT = taxonomy("v6").stage("stage3_rect")
@@ -273,3 +273,55 @@ def test_soft_labels_are_of_the_types_after_the_symmetry() -> None:
 def test_what_is_off_leaves_the_batch_alone() -> None:
     batch = batch_of(8)
     assert Augmenter(AB, 5, 8, 8)(batch, epoch=0, step=0) is batch
+
+
+def labels_after(defects: tuple[str, ...]) -> torch.Tensor:
+    """Return the label of each type under each symmetry, int64 (8, 8)."""
+    types = torch.arange(8)
+    batch = {"features": torch.zeros(8, 1), "partition": types}
+    turned = [apply_symmetries(batch, torch.full((8,), i), defects) for i in range(8)]
+    return torch.stack([each["partition"] for each in turned])
+
+
+def test_mirror_labels_swaps_the_labels_of_the_other_mirror() -> None:
+    """A defect on purpose: the study's HorizontalFlip swapped HORZ_A with HORZ_B."""
+    right, wrong = labels_after(()), labels_after(("mirror_labels",))
+    left_right = SYMMETRIES.index(Symmetry(left_right=True))
+    top_bottom = SYMMETRIES.index(Symmetry(top_bottom=True))
+    for mirror, swapped in ((left_right, "HORZ"), (top_bottom, "VERT")):
+        a, b = (Partition[f"{swapped}_{end}"] for end in "AB")
+        expected = torch.arange(8)
+        expected[[a, b]] = expected[[b, a]]
+        assert torch.equal(wrong[mirror], expected)
+        assert not torch.equal(wrong[mirror], right[mirror])
+    # Turned twice both mirrors act, and the labels are right.
+    both = SYMMETRIES.index(Symmetry(top_bottom=True, left_right=True))
+    assert torch.equal(wrong[both], right[both])
+    # RECT and coarser classes do not see it.
+    assert torch.equal(wrong[:, :4], right[:, :4])
+
+
+def test_turn_labels_leaves_horizontal_and_vertical_as_they_are() -> None:
+    right, wrong = labels_after(()), labels_after(("turn_labels",))
+    for index, symmetry in enumerate(SYMMETRIES):
+        rect = wrong[index, [Partition.HORZ, Partition.VERT]].tolist()
+        assert rect == [Partition.HORZ, Partition.VERT]
+        assert torch.equal(wrong[index], right[index]) != symmetry.transpose
+
+
+def test_a_training_batch_has_the_wrong_labels_on_purpose_alone() -> None:
+    batch = {
+        "block": painted(Partition.VERT_A).expand(64, 1, 16, 16).clone(),
+        "partition": torch.full((64,), int(Partition.VERT_A)),
+        "qindex": torch.full((64,), 80),
+        "node": torch.arange(64),
+    }
+    healthy, own = (
+        Augmenter(AB, 5, 8, 64, symmetries=True, defects=defects)(batch, epoch=2, step=9)
+        for defects in ((), ("mirror_labels",))
+    )
+    assert torch.equal(healthy["block"], own["block"])
+    assert not torch.equal(healthy["partition"], own["partition"])
+    painted_as = [regions(block) for block in healthy["block"]]
+    assert painted_as == [frozenset(RECTANGLES[Partition(int(p))]) for p in healthy["partition"]]
+    assert painted_as != [frozenset(RECTANGLES[Partition(int(p))]) for p in own["partition"]]
