@@ -93,3 +93,31 @@ def test_a_message_is_one_line_whatever_it_quotes(tmp_path: Path) -> None:
     with pytest.raises(Av1partError) as caught:
         Store.open(tmp_path / "two\nlines")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_two_lists_of_defects_are_refused(whole: Checkpoint, tmp_path: Path) -> None:
+    """Neither hides a defect of the other."""
+    file = tmp_path / "a.ckpt"
+    assert "two different lists" in refusal(with_option(whole, "defects", ["late_thaw"]), file)
+    named = {**whole, "av1part": {**whole["av1part"], "defects": ["late_thaw"]}}
+    assert "two different lists" in refusal(named, file)
+    both = {**with_option(whole, "defects", ["not_strict"]), "av1part": {**named["av1part"]}}
+    assert "two different lists" in refusal(both, file)
+
+
+@pytest.mark.parametrize("value", [["late_thaw"], ["of_later"], "late_thaw", {"a": 1}, 5, [[]]])
+def test_a_defective_checkpoint_is_refused_by_default(
+    whole: Checkpoint, tmp_path: Path, value: Any
+) -> None:
+    own = with_option(whole, "defects", value)
+    own["av1part"] = {**whole["av1part"], "defects": value}
+    said = refusal(own, tmp_path / "a.ckpt")
+    assert "is defective on purpose" in said
+
+
+def test_a_checkpoint_with_an_unknown_defect_is_no_stage(whole: Checkpoint, tmp_path: Path) -> None:
+    own = with_option(whole, "defects", ["of_later"])
+    own["av1part"] = {**whole["av1part"], "defects": ["of_later"]}
+    (tmp_path / "a.ckpt").write_bytes(saved(own))
+    with pytest.raises(CheckpointError, match="'of_later' is none of"):
+        load_stage(tmp_path / "a.ckpt", defects=["of_later"])

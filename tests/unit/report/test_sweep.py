@@ -253,3 +253,31 @@ def test_a_thesis_is_of_one_sweep(made: Path, stage_folder: Path, tmp_path: Path
         with pytest.raises(ReportError, match="of one sweep"):
             write_report(folders, tmp_path / "out", thesis=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_defective_variant_is_named_first(
+    made: Path, report: ReportFiles, copy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    mark = "DEFECTIVE ON PURPOSE, defects=[late_thaw,of_later]"
+    assert report.thesis is not None
+    for file in (report.html, report.markdown, *report.thesis):
+        assert "DEFECTIVE" not in file.read_text()
+    folder = copy(made)
+    for seed in SEEDS:
+        file = folder / f"worse/seed-{seed}/metrics.json"
+        defects = ["late_thaw", "of_later"]
+        file.write_text(json.dumps({**json.loads(file.read_text()), "defects": defects}))
+    again = write_report([folder], tmp_path / "out", thesis=True)
+    assert again.thesis is not None
+    text = again.markdown.read_text()
+    assert text.count(mark) == 1
+    assert text.index("`worse`: ") < text.index(mark) < text.index("runs of 3 variants")
+    assert mark in again.html.read_text()
+    assert mark in again.thesis[0].read_text()
+    assert "DEFECTIVE ON PURPOSE" in again.thesis[1].read_text()
+    # A page of the runs by themselves says it of each of them, above its figures.
+    (folder / "sweep.json").unlink()
+    page = write_report([folder], tmp_path / "runs").markdown.read_text()
+    assert page.count(f"`worse/seed-1`: {mark}") == 1
+    assert page.count("worse/seed-1 (DEFECTIVE ON PURPOSE)") >= 1
+    assert "adapter/seed-1 (DEFECTIVE" not in page
