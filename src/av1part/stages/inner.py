@@ -1,0 +1,209 @@
+"""Adapting a stage to a few labelled blocks: steps of SGD on what lies above its frozen trunk.
+
+    support -> frozen trunk, once -> features -> k steps on copies of adapters, conditioning, head
+                                                                   |
+    other blocks -> frozen trunk  -> features ------------------> logits
+
+The stage itself is not changed: adapted values stand beside it, by the names of its state dict. All
+is computed in eval mode and float32: no dropout, no BatchNorm statistic, no random number.
+
+Shapes: b blocks, k classes of the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from av1part.data.serve.blocks import Batch
+from av1part.models.classifier import POOLED, Classifier
+from av1part.stages.blocks import BlockStage
+
+Values = dict[str, Tensor]
+"""Parameter of a stage, by its name in the state dict, to a value of it."""
+
+_BATCH = 1024
+"""Blocks whose features are computed at once."""
+
+
+def descend(
+    values: Mapping[str, Tensor], loss: Callable[[Values, int], Tensor], *, steps: int, lr: float
+) -> Values:
+    """Take steps of plain SGD, w <- w - lr dL/dw, on copies.
+
+    Args:
+        values: Where to start; not changed.
+        loss: Values and number of the step, from 0 on, to a scalar.
+        steps: How many; 0 returns copies of the start.
+        lr: Learning rate of all values.
+
+    Returns:
+        The values after the steps, without a graph.
+    """
+    now = {name: value.detach().clone() for name, value in values.items()}
+    for step in range(steps):
+        leaves = {name: value.requires_grad_() for name, value in now.items()}
+        gradients = torch.autograd.grad(loss(leaves, step), list(leaves.values()))
+        now = {
+            name: value.detach() - lr * gradient
+            for (name, value), gradient in zip(leaves.items(), gradients, strict=True)
+        }
+    return now
+
+
+def adaptable(module: BlockStage) -> Values:
+    """Return what is adapted of a stage, as it is: adapters, conditioning, head (not copies)."""
+    return {
+        f"classifier.{name}": parameter.detach()
+        for name, parameter in module.classifier.named_parameters()
+        if not name.startswith("backbone.")
+    }
+
+
+def trunk_features(module: BlockStage, batch: Batch) -> Tensor:
+    """Compute what does not change while a stage is adapted.
+
+    Args:
+        module: The stage.
+        batch: `block` (b, 1, s, s) and `qindex` (b,), on the stage's device.
+
+    Returns:
+        Features of the last place before the first adapter, float32, with b rows.
+    """
+    classifier = module.classifier
+    cut = _cut(classifier)
+    with _plainly(module), torch.no_grad():
+        parts = [
+            classifier.trunk(block, qindex, cut)
+            for block, qindex in zip(
+                *(torch.split(batch[key], _BATCH) for key in ("block", "qindex")), strict=True
+            )
+        ]
+        return torch.cat(parts)
+
+
+def logits_with(
+    module: BlockStage, values: Mapping[str, Tensor], features: Tensor, qindex: Tensor
+) -> Tensor:
+    """Classify with other values of what is adapted.
+
+    Args:
+        module: The stage; not changed.
+        values: As `adaptable` or `adapt` returns them; gradients flow to those that ask for one.
+        features: As `trunk_features` returns them.
+        qindex: int64, shape (b,).
+
+    Returns:
+        Logits, float32, shape (b, k).
+    """
+    with _plainly(module):
+        above = _Above(module.classifier)
+        logits: Tensor = functional_call(above, dict(values), (features, qindex))
+        return logits
+
+
+def adapt(
+    module: BlockStage,
+    support: Batch,
+    *,
+    steps: int,
+    lr: float,
+    values: Mapping[str, Tensor] | None = None,
+    picks: Sequence[Tensor] | None = None,
+) -> Values:
+    """Adapt a stage to labelled blocks by steps of SGD on its own loss.
+
+    Args:
+        module: The stage, on any device; not changed.
+        support: `qindex` and `partition` (b,), with `block` (b, 1, s, s) or `features`, as
+            `trunk_features` returns them; on that device.
+        steps: How many.
+        lr: Learning rate of the steps.
+        values: Where to start; None is the stage as it is.
+        picks: Positions in the support, int64, for each step; None is all of it in each.
+
+    Returns:
+        The adapted values. They are not finite if `lr` is far too great.
+
+    Raises:
+        ValueError: if a block of the support does not belong to the stage.
+    """
+    # Inference tensors, as an evaluation makes them, have no gradient.
+    with torch.inference_mode(False), torch.enable_grad(), _plainly(module):
+        given = support["features"] if "features" in support else trunk_features(module, support)
+        features, qindex, labels = (
+            tensor.clone() for tensor in (given.float(), support["qindex"], module.labels(support))
+        )
+
+        def loss(own: Values, step: int) -> Tensor:
+            pick = slice(None) if picks is None else picks[step]
+            mean: Tensor = module.loss(
+                logits_with(module, own, features[pick], qindex[pick]), labels[pick]
+            )
+            return mean
+
+        start = adaptable(module) if values is None else values
+        return descend({n: v.clone() for n, v in start.items()}, loss, steps=steps, lr=lr)
+
+
+@contextmanager
+def adapted(module: BlockStage, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put adapted values in place inside the context; the stage's own come back after it.
+
+    Args:
+        module: The stage.
+        values: As `adapt` returns them.
+
+    Yields:
+        Nothing.
+    """
+    own = {f"classifier.{name}": p for name, p in module.classifier.named_parameters()}
+    before = {name: own[name].detach().clone() for name in values}
+
+    def put(state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    put(values)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+class _Above(nn.Module):
+    """A classifier from its cut on, so that `functional_call` reaches its parameters."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, features: Tensor, qindex: Tensor) -> Tensor:
+        return self.classifier.from_cut(features, qindex, _cut(self.classifier))
+
+
+def _cut(classifier: Classifier) -> int:
+    """Return the last place before the first adapter, as `Classifier.trunk` counts."""
+    if not len(classifier.adapters):  # whatever a method trains below the head is not adapted
+        return POOLED
+    assert classifier.cut is not None
+    return classifier.cut
+
+
+@contextmanager
+def _plainly(module: BlockStage) -> Iterator[None]:
+    """Compute in eval mode and float32, whatever surrounds it."""
+    training = module.training
+    if training:
+        module.eval()
+    try:
+        with torch.autocast(module.device.type, enabled=False):
+            yield
+    finally:
+        if training:
+            module.train()
