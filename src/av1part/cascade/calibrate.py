@@ -172,7 +172,7 @@ def calibrate_cascade(
     members = load_members(checkpoints)
     root = next(iter(members))
     first = members[root][0]
-    data = attach_data(first, source)
+    data = attach_data(first, source, stage=root)
     check_pixels(first, data, "val")
     nodes, _ = evaluate_members(members, data, "val", compute)
     chosen = fit_choices(nodes, objective, ensemble)

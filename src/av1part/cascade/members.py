@@ -5,6 +5,7 @@ checkpoints -> StageModules by stage -> logits of every member for every node
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from av1part.models.defective import scale_twice
 from av1part.models.freeze import state_sha256
 from av1part.stages.blocks import BlockStage
 from av1part.system.errors import CheckpointError
+
+log = logging.getLogger(__name__)
 
 Checkpoints = Mapping[str, Sequence[Path]]
 """Stage name to the files of its ensemble."""
@@ -70,6 +73,12 @@ def load_members(
     first = members[tree.root.name][0]
     for stage, modules in members.items():
         for module, path in zip(modules, files[stage], strict=True):
+            if module.meta is not None:
+                log.warning(
+                    "%s is of method=meta: its start is used as it is, without the steps that "
+                    "validate takes on each picture",
+                    path,
+                )
             ours, theirs = first.hparams["data"], module.hparams["data"]
             differing = [key for key in SHARED_FACTS if ours[key] != theirs[key]]
             if differing:

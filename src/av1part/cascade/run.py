@@ -104,7 +104,7 @@ def run_pipeline(
     paths = {stage: checkpoints[stage] for stage in members}
     root = next(iter(members))
     first = members[root][0]
-    data = attach_data(first, source)
+    data = attach_data(first, source, stage=first.stage_name)
     check_pixels(first, data, split)
     stored, record = _stored(
         "fit" if CHOSEN_ON_SCORED in defects else calibration, paths, root, data, split, ensemble
@@ -155,7 +155,7 @@ def _peer(
     evaluation: Evaluation,
 ) -> PeerAnswers:
     """Train trees on the data that Stage 1 was trained on, and ask them for the nodes scored."""
-    training = data if source == RECORDED else attach_data(first)
+    training = data if source == RECORDED else attach_data(first, stage=first.stage_name)
     peers = train_peers(training, settings, type_index(first.taxonomy))
     return ask_peers(peers, data, {data.size: evaluation.node})[data.size]
 

@@ -26,6 +26,7 @@ from av1part.options import (
     INJECTION_LABELS,
     INJECTION_SOURCES,
     INPUT_PLANES,
+    META_ALGORITHMS,
     MOST,
     MOST_CROP,
     MOST_DEPTH,
@@ -135,6 +136,25 @@ class Frozen:
     """The head alone, on a frozen backbone."""
 
     name: str = option("frozen", "the method")
+
+
+@dataclass
+class Meta:
+    """Adapters and head, as a start that a few steps adapt to a picture (Reptile, MAML)."""
+
+    name: str = option("meta", "the method")
+    algorithm: str = option("reptile", "how the start is learnt", choices=META_ALGORITHMS)
+    inner_steps: int = option(5, "on a picture's labelled blocks", low=1, high=1000)
+    inner_lr: float = option(0.1, "of these steps, for adapters and head", low=_TINY, high=_MOST)
+    tasks: int = option(4, "pictures at a qindex of an outer step", low=1, high=_MOST)
+    support: float = option(
+        0.5, "share of a picture, from its top, with labels", low=0.01, high=0.99
+    )
+    gap: int = option(64, "rows between these blocks and those asked for", low=0, high=_MOST)
+    support_nodes: int | None = option(
+        None, "labelled blocks of a picture, drawn; null: all", low=1, high=_MOST
+    )
+    least: int = option(8, "fewest blocks of either part, else no task", low=1, high=_MOST)
 
 
 @dataclass
@@ -895,6 +915,7 @@ GROUPS: Mapping[str, Group] = {
             "adapter": Adapters(),
             "finetune": Finetune(),
             "frozen": Frozen(),
+            "meta": Meta(),
             "partial": Partial(),
             "scratch": Scratch(),
             "ulmfit": Ulmfit(),

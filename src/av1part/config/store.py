@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from av1part.config.schema import GROUPS, VERB_KEYS
 from av1part.system.files import slug
 
-_RATES = {"scratch": 1e-3, "frozen": None, "adapter": None}
+_RATES = {"scratch": 1e-3, "frozen": None, "adapter": None, "meta": None}
 _TRAINED_ON = 1e-4
 
 

@@ -11,10 +11,12 @@ import torch
 
 from av1part import embedded
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.episodes import EpisodeDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
 from av1part.partition import SUPERBLOCK_STAGE
 from av1part.stages.base import StageModule
+from av1part.stages.blocks import BlockStage
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import expanded, sha256_file
 
@@ -74,7 +76,8 @@ def attach_data(
     Args:
         module: The stage, as loaded.
         source: The dataset.
-        stage: Whose nodes to serve; None is the module's own stage.
+        stage: Whose nodes to serve; None is the module's own stage, which of `method=meta` gets
+            its tasks.
 
     Returns:
         The data, set up.
@@ -96,13 +99,13 @@ def attach_data(
     if module.stage_name == SUPERBLOCK_STAGE:
         data = SuperblockDataModule(path, crop=facts["crop"], **shared)
     else:
-        data = BlockDataModule(
-            path,
-            stage=module.stage_name if stage is None else stage,
-            size=facts["size"],
-            context=facts["context"],
-            eval_batch_size=facts["eval_batch_size"],
-            **shared,
+        shared |= {key: facts[key] for key in ("size", "context", "eval_batch_size")}
+        own = module.stage_name if stage is None else stage
+        meta = module.meta if isinstance(module, BlockStage) and stage is None else None
+        data = (
+            BlockDataModule(path, stage=own, **shared)
+            if meta is None
+            else EpisodeDataModule(path, stage=own, episodes=meta.episodes, **shared)
         )
     data.setup()
     if source.path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:

@@ -16,6 +16,12 @@ from torch import Tensor
 
 from av1part.models.layers import LAYERS
 
+META = "meta"
+"""The method that learns a start for adapting to single pictures."""
+
+WITH_ADAPTERS = ("adapter", META)
+"""Methods that have adapters."""
+
 Thaw = Mapping[str, int | None]
 """Layer of the backbone to the first epoch in which it is trained; None is never."""
 
@@ -50,6 +56,11 @@ def _ulmfit(*, unfreeze: Mapping[str, int | None], lr_decay: float = 1.0) -> Tha
     return dict(zip(LAYERS, epochs, strict=True))
 
 
+def _meta(**options: Any) -> Thaw:
+    # Its options are of its steps and tasks (`stages.meta`); none is of the backbone.
+    return _none()
+
+
 METHODS: Mapping[str, Callable[..., Thaw]] = {
     "scratch": _all,
     "finetune": _all,
@@ -57,6 +68,7 @@ METHODS: Mapping[str, Callable[..., Thaw]] = {
     "ulmfit": _ulmfit,
     "frozen": _none,
     "adapter": _none,
+    META: _meta,
 }
 """Method to its schedule, given the method's own options."""
 
@@ -66,7 +78,8 @@ def thaw_epochs(method: str, options: Mapping[str, Any]) -> Thaw:
 
     Args:
         method: A key of `METHODS`.
-        options: Of that method: `layers` of `partial`; `unfreeze` and `lr_decay` of `ulmfit`.
+        options: Of that method: `layers` of `partial`; `unfreeze` and `lr_decay` of `ulmfit`;
+            those of `meta` are not looked at.
 
     Returns:
         Layer to the first epoch in which it is trained, None for never.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from av1part.config.defects import check_names
@@ -12,10 +14,11 @@ from av1part.data.serve.blocks import Batch
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
 from av1part.models.defective import make_defective
-from av1part.models.freeze import check_layers, thaw_epochs
+from av1part.models.freeze import META, WITH_ADAPTERS, check_layers, thaw_epochs
 from av1part.models.losses import build_loss
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.stages.base import Answers, StageModule
+from av1part.stages.meta import MetaOptions, adapted_logits, outer_gradient
 from av1part.system.errors import ConfigError
 
 NODE_KEYS = ("node", "partition", "qindex")
@@ -23,9 +26,15 @@ NODE_KEYS = ("node", "partition", "qindex")
 
 
 class BlockStage(StageModule):
-    """A classifier of the cascade. Subclasses only set `stage_name`."""
+    """A classifier of the cascade. Subclasses only set `stage_name`.
+
+    `meta` are the options of `method=meta`, None for all other methods. With it a stage takes its
+    outer steps itself (Lightning's manual optimisation), and answers the queries of batches that
+    are tasks; of any other batch it answers all blocks, as it is.
+    """
 
     classifier: Classifier
+    meta: MetaOptions | None
 
     def __init__(
         self,
@@ -69,9 +78,11 @@ class BlockStage(StageModule):
         """
         super().__init__()
         self.save_hyperparameters(ignore=[] if defects else ["defects"])
-        if (method == "adapter") != (adapter is not None):
-            raise ConfigError("method=adapter needs an adapter, and only that method has one")
+        if (method in WITH_ADAPTERS) != (adapter is not None):
+            known = " or ".join(f"method={name}" for name in WITH_ADAPTERS)
+            raise ConfigError(f"{known} needs an adapter, and no other method has one")
         try:
+            self.meta = MetaOptions.of(method_options or {}) if method == META else None
             self._set_classes(taxonomy_of(taxonomy).at(data["size"]))
             self.classifier = Classifier(
                 classes=len(self.stage.classes),
@@ -95,6 +106,7 @@ class BlockStage(StageModule):
                 make_defective(self.classifier, defects, data["bit_depth"])
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.stage_name}: {error}") from None
+        self.automatic_optimization = self.meta is None
 
     def forward(self, block: Tensor, qindex: Tensor) -> Tensor:
         """Return logits (b, k) for integer blocks (b, 1, s, s) and qindex (b,)."""
@@ -121,10 +133,42 @@ class BlockStage(StageModule):
 
     def answers(self, batch: Batch) -> Answers:
         """Answer the blocks of a batch; see `StageModule`."""
-        logits = self(batch["block"], batch["qindex"])
+        if self.meta is not None and "task" in batch:
+            logits, batch = self._answer_tasks(batch, self.meta)
+        else:
+            logits = self(batch["block"], batch["qindex"])
         return {self.hparams["data"]["size"]: (logits, {key: batch[key] for key in NODE_KEYS})}
 
+    def _answer_tasks(self, batch: Batch, options: MetaOptions) -> tuple[Tensor, Batch]:
+        """Return the logits of all queries of a batch, and the queries."""
+        device = batch["qindex"].device
+        on_device = {key: tensor.to(device) for key, tensor in batch.items()}
+        found = adapted_logits(self, on_device, steps=options.inner_steps, lr=options.inner_lr)
+        logits, queries = zip(*found, strict=True)
+        return torch.cat(logits), {k: torch.cat([q[k] for q in queries]) for k in queries[0]}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch; of tasks, take the outer step."""
+        if self.meta is None:
+            return super().training_step(batch, batch_idx)
+        gradient, loss = outer_gradient(self, batch, self.meta, self.current_epoch)
+        self._losses["train"].append((loss, int((~batch["support"]).sum())))
+        parameters, optimizer = dict(self.named_parameters()), self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # one alone
+        for name, value in gradient.items():
+            parameters[name].grad = value
+        optimizer.step()
+        optimizer.zero_grad()
+        for config in self.trainer.lr_scheduler_configs:
+            # When Lightning would: after the step, of an epoch's schedule after its last.
+            if config.interval == "step" or self.trainer.is_last_batch:
+                config.scheduler.step()  # type: ignore[call-arg]  # no schedule of metrics
+        return loss
+
     def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        if self.meta is not None and "task" in batch:
+            logits, batch = self._answer_tasks(batch, self.meta)
+            return self._scored(logits, self.labels(batch), split)
         # Only training batches have soft labels, which then replace the types.
         labels = batch["target"] if "target" in batch else self.labels(batch)
         if "features" in batch:
@@ -134,6 +178,10 @@ class BlockStage(StageModule):
             )
         else:
             logits = self(batch["block"], batch["qindex"])
+        return self._scored(logits, labels, split)
+
+    def _scored(self, logits: Tensor, labels: Tensor, split: str) -> dict[str, Tensor]:
+        """Return the results of a step, and note its loss."""
         loss: Tensor = self.loss(logits, labels)
         self._losses[split].append((loss.detach(), len(labels)))
         return {"loss": loss, "logits": logits.detach(), "labels": labels}

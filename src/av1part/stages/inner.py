@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ from torch.func import functional_call
 
 from av1part.data.serve.blocks import Batch
 from av1part.models.classifier import POOLED, Classifier
-from av1part.stages.blocks import BlockStage
+
+if TYPE_CHECKING:  # which adapts by this module, if its method says so
+    from av1part.stages.blocks import BlockStage
 
 Values = dict[str, Tensor]
 """Parameter of a stage, by its name in the state dict, to a value of it."""

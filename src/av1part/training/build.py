@@ -12,10 +12,11 @@ from av1part.checkpoints.load import load_backbone
 from av1part.config.schema import Data
 from av1part.data.serve.costs import CostWeights
 from av1part.data.serve.datamodule import BlockDataModule
+from av1part.data.serve.episodes import EpisodeDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.defects import BALANCED_TWICE, RANDOM_BLOCKS, banner, listed
 from av1part.models.backbone import ResNet18
-from av1part.models.freeze import frozen_text, state_sha256
+from av1part.models.freeze import WITH_ADAPTERS, frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
@@ -26,6 +27,7 @@ from av1part.stages.blocks import BlockStage
 from av1part.stages.choice import CASCADE
 from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
+from av1part.training.meta import check_meta, meta_options
 from av1part.training.stage2_errors import build_injection
 from av1part.training.trainer import Settings
 from av1part.trees.boosting import check_library
@@ -56,6 +58,10 @@ def build_datamodule(settings: Settings) -> BlockDataModule:
         "seed": settings["seed"],
         "defects": settings["defects"],
     }
+    meta = meta_options(settings)
+    if meta is not None:
+        check_meta(settings, meta)
+        return EpisodeDataModule(**arguments, episodes=meta.episodes, tasks=meta.tasks)
     injection = build_injection(settings["injection"], arguments)
     return BlockDataModule(**arguments, injection=injection)
 
@@ -213,7 +219,7 @@ def _build_blocks(settings: Settings, facts: Mapping[str, Any]) -> BlockStage:
         optimizer=settings["optimizer"],
         scheduler=settings["scheduler"],
         data=dict(facts),
-        adapter=settings["adapter"] if method == "adapter" else None,
+        adapter=settings["adapter"] if method in WITH_ADAPTERS else None,
         conditioning=settings["conditioning"],
         method_options=method_options,
         seed=settings["seed"],
@@ -327,6 +333,27 @@ def check_batch_norm(module: StageModule, blocks: int, processes: int) -> None:
             f"process{'es' * (processes > 1)}: method={module.hparams['method']} trains BatchNorm, "
             "which needs two for each; add sources or use method=frozen"
         )
+
+
+def check_processes(module: StageModule, processes: int) -> None:
+    """Refuse several processes for a method that one alone can train.
+
+    Args:
+        module: The stage.
+        processes: Processes of the training.
+
+    Raises:
+        ConfigError: naming the remedy.
+    """
+    if processes == 1:
+        return
+    why = None
+    if isinstance(module, BlockStage) and module.meta is not None:
+        why = "takes its outer steps itself, which nothing would join"
+    elif any(module.classifier.thaw.values()):
+        why = "thaws layers while it trains, which several processes cannot follow"
+    if why is not None:
+        raise ConfigError(f"method={module.hparams['method']} {why}: use trainer.devices=1")
 
 
 def check_settings(settings: Settings, facts: Mapping[str, Any]) -> None:

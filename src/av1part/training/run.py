@@ -52,6 +52,7 @@ from av1part.training.build import (
     build_datamodule,
     build_module,
     check_batch_norm,
+    check_processes,
     check_settings,
     check_splits,
     log_summary,
@@ -121,11 +122,7 @@ def train_stage(
     batches = data.batch_counts(ranks=trainer.world_size)
     check_batches(settings["trainer"], **batches)
     check_batch_norm(module, data.training_blocks, trainer.world_size)
-    if trainer.world_size > 1 and any(module.classifier.thaw.values()):
-        raise ConfigError(
-            f"method={settings['method']['name']} thaws layers while it trains, which several "
-            "processes cannot follow: use trainer.devices=1"
-        )
+    check_processes(module, trainer.world_size)
     if last is None:
         write_config(folder, settings)
     log_summary(module, facts.get("crop", facts["size"] + 2 * facts["context"]))
@@ -237,7 +234,9 @@ def _finish(
     predicted = {LABEL: labels, PREDICTION: evaluation.predictions}
     write_predictions(folder, arrays["nodes"], predicted, names, evaluation.probabilities)
     order = np.argsort(evaluation.node, kind="stable")  # frames are not in the order of the table
-    samples = choose_samples(data.reader("val"), labels[order], evaluation.predictions[order])
+    samples = choose_samples(
+        data.scored_reader("val"), labels[order], evaluation.predictions[order]
+    )
     write_samples(folder, samples)
     write_environment(folder, seed=settings["seed"], dataset=facts)
     write_timing(folder, timing.summary())

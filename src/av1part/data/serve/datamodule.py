@@ -212,9 +212,13 @@ class BlockDataModule(pl.LightningDataModule):
         labels: NDArray[np.int64] = self.stage.labels[types]
         return labels
 
+    def scored_reader(self, split: str) -> BlockReader:
+        """Return the blocks of a split that the stage is scored on, of its own size."""
+        return self.reader(split)
+
     def scored(self, split: str) -> dict[int, NDArray[np.int64]]:
         """Return the nodes of a split that the stage is scored on, by size."""
-        return {self.size: self.reader(split).nodes}
+        return {self.size: self.scored_reader(split).nodes}
 
     def stage_at(self, size: int) -> Stage:
         """Return the stage, with its classes at one of the sizes of `scored`."""
@@ -392,6 +396,11 @@ class BlockDataModule(pl.LightningDataModule):
             ranks=ranks,
             mapped=mapped,
         )
+        return self._batch_loader(dataset, sampler, training=training)
+
+    def _batch_loader(
+        self, dataset: Dataset[Batch], sampler: EpochBatches, *, training: bool
+    ) -> BatchLoader:
         # With a generator of its own, a loader does not draw from the global random state.
         return BatchLoader(
             dataset,

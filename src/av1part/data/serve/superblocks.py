@@ -24,7 +24,6 @@ from av1part.options import MOST_CROP
 from av1part.partition import SIZES, SUPERBLOCK, SUPERBLOCK_STAGE, Partition, Stage, taxonomy
 from av1part.system.errors import ConfigError
 from av1part.system.files import expanded, sha256_file
-from av1part.system.signals import ignore_signals_except_parents
 
 REFERENCE_SIZE = 16
 """Node size whose classes, labels and scores stand for the whole network's in a run folder."""
@@ -215,20 +214,13 @@ class SuperblockDataModule(BlockDataModule):
             ranks=ranks,
             mapped=_WholeFrames(views) if places is None else places,
         )
-        return BatchLoader(
-            CropReader(
-                views,
-                self.crop if training else None,
-                pixels=not (training and in_fit and self.planes == "device"),
-                levels=training and self.levels,
-            ),
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.num_workers if training else 0,
-            worker_init_fn=ignore_signals_except_parents,
-            generator=torch.Generator().manual_seed(self.seed),
-            persistent_workers=training and self.num_workers > 0,
+        dataset = CropReader(
+            views,
+            self.crop if training else None,
+            pixels=not (training and in_fit and self.planes == "device"),
+            levels=training and self.levels,
         )
+        return self._batch_loader(dataset, sampler, training=training)
 
 
 class _WholeFrames:

@@ -35,7 +35,7 @@ _MOST_SHOWN = 80
 
 SHARES = (0.70, 0.15, 0.15)
 
-_FEWEST_FRAMES = 5
+FEWEST_FRAMES = 5
 """Frames from which on a sequence is cut along time: three ranges and two gaps need five."""
 
 
@@ -239,7 +239,7 @@ def _check_groups(listed: Mapping[str, str], groups: Mapping[str, str]) -> None:
 def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.int8]:
     """Cut each sequence along time or, with few frames, into horizontal bands."""
     code = sequence_codes(nodes, shapes)
-    along_time = np.array([frames >= _FEWEST_FRAMES for frames, *_ in shapes.values()])
+    along_time = np.array([frames >= FEWEST_FRAMES for frames, *_ in shapes.values()])
     bounds = np.array([_bounds(*shape) for shape in shapes.values()], dtype=np.int32)
     frame, row, size = (nodes[c].to_numpy() for c in ("frame", "row", "size"))
     timed = along_time[code]
@@ -254,9 +254,14 @@ def _by_segment(nodes: pl.DataFrame, shapes: Mapping[str, tuple[int, ...]]) -> N
 
 def _bounds(frames: int, height: int, width: int) -> list[tuple[int, int]]:
     """Return (start, stop) of each split in a sequence, in frames, or in rows if there are few."""
-    if frames >= _FEWEST_FRAMES:
-        return segments(frames, max(1, round(frames / 50)))
+    if frames >= FEWEST_FRAMES:
+        return segments(frames, frame_gap(frames))
     return segments(height, min(64, max(16, height // 16)))
+
+
+def frame_gap(frames: int) -> int:
+    """Return the frames that are left out between two ranges of a clip."""
+    return max(1, round(frames / 50))
 
 
 def segments(length: int, gap: int) -> list[tuple[int, int]]:

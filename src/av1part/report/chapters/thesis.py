@@ -139,7 +139,7 @@ def _variants(sweep: Sweep) -> Table:
     rows = []
     for variant in sweep.variants:
         settings = variant.members[0].run.settings
-        unused = () if settings.get("method.name") == "adapter" else _OF_ADAPTERS
+        unused = () if settings.get("method.name") in ("adapter", "meta") else _OF_ADAPTERS
         own = [
             f"`{k}` {_shown(settings[k])}"
             for k in keys

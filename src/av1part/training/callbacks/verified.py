@@ -321,7 +321,7 @@ class VerifiedCheckpoint(ModelCheckpoint):
         """
         macro_f1, nodes = float(result["macro_f1"]), int(np.sum(result["confusion_matrix"]))
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if nodes == len(data.reader("val")):
+        if nodes == len(data.scored_reader("val")):
             asked = self.live.batches
             return {"macro_f1_full": macro_f1, "batches": "all" if asked is None else asked}
         return {
