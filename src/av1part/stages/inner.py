@@ -29,18 +29,19 @@ if TYPE_CHECKING:  # which adapts by this module, if its method says so
 Values = dict[str, Tensor]
 """Parameter of a stage, by its name in the state dict, to a value of it."""
 
+Loss = Callable[[Values, int], Tensor]
+"""Computes a scalar from values and the number of the step, from 0 on."""
+
 _BATCH = 1024
 """Blocks whose features are computed at once."""
 
 
-def descend(
-    values: Mapping[str, Tensor], loss: Callable[[Values, int], Tensor], *, steps: int, lr: float
-) -> Values:
+def descend(values: Mapping[str, Tensor], loss: Loss, *, steps: int, lr: float) -> Values:
     """Take steps of plain SGD, w <- w - lr dL/dw, on copies.
 
     Args:
         values: Where to start; not changed.
-        loss: Values and number of the step, from 0 on, to a scalar.
+        loss: What is made smaller.
         steps: How many; 0 returns copies of the start.
         lr: Learning rate of all values.
 
@@ -135,22 +136,41 @@ def adapt(
     Raises:
         ValueError: if a block of the support does not belong to the stage.
     """
-    # Inference tensors, as an evaluation makes them, have no gradient.
     with torch.inference_mode(False), torch.enable_grad(), _plainly(module):
-        given = support["features"] if "features" in support else trunk_features(module, support)
+        start = adaptable(module) if values is None else values
+        own = {name: value.clone() for name, value in start.items()}
+        return descend(own, block_loss(module, support, picks), steps=steps, lr=lr)
+
+
+def block_loss(module: BlockStage, batch: Batch, picks: Sequence[Tensor] | None = None) -> Loss:
+    """Return a stage's loss on labelled blocks as a function of what is adapted.
+
+    Args:
+        module: The stage.
+        batch: As for `adapt`.
+        picks: Likewise.
+
+    Returns:
+        Values and number of the step to the mean loss of its blocks.
+
+    Raises:
+        ValueError: if a block does not belong to the stage.
+    """
+    given = batch["features"] if "features" in batch else trunk_features(module, batch)
+    with torch.inference_mode(False):
+        # Copies: inference tensors, as an evaluation makes them, have no gradient.
         features, qindex, labels = (
-            tensor.clone() for tensor in (given.float(), support["qindex"], module.labels(support))
+            tensor.clone() for tensor in (given.float(), batch["qindex"], module.labels(batch))
         )
 
-        def loss(own: Values, step: int) -> Tensor:
-            pick = slice(None) if picks is None else picks[step]
-            mean: Tensor = module.loss(
-                logits_with(module, own, features[pick], qindex[pick]), labels[pick]
-            )
-            return mean
+    def loss(values: Values, step: int) -> Tensor:
+        pick = slice(None) if picks is None else picks[step]
+        with _plainly(module):
+            logits = logits_with(module, values, features[pick], qindex[pick])
+            mean: Tensor = module.loss(logits, labels[pick])
+        return mean
 
-        start = adaptable(module) if values is None else values
-        return descend({n: v.clone() for n, v in start.items()}, loss, steps=steps, lr=lr)
+    return loss
 
 
 @contextmanager

@@ -26,7 +26,16 @@ from torch import Tensor
 from av1part.data.serve.blocks import Batch
 from av1part.data.serve.episodes import Episodes
 from av1part.options import META_ALGORITHMS
-from av1part.stages.inner import Values, adapt, adaptable, logits_with, trunk_features
+from av1part.stages.inner import (
+    Loss,
+    Values,
+    adapt,
+    adaptable,
+    block_loss,
+    descend,
+    logits_with,
+    trunk_features,
+)
 
 if TYPE_CHECKING:
     from av1part.stages.blocks import BlockStage
@@ -119,28 +128,72 @@ def outer_gradient(
         the inner steps, over all nodes, a scalar.
     """
     theta = adaptable(module)
-    total = {name: torch.zeros_like(value) for name, value in theta.items()}
-    losses, counts = [], []
+    steps, lr = options.inner_steps, options.inner_lr
+    gradients, losses, counts = [], [], []
     for task in _tasks(module, batch):
-        support, query = _part(task, asked=False), _part(task, asked=True)
+        query = _part(task, asked=True)
+        asked = block_loss(module, query)
         if options.algorithm == "reptile":
             picks = _picks(task, options, (module.hparams["seed"], epoch))
-            phi = adapt(module, task, steps=options.inner_steps, lr=options.inner_lr, picks=picks)
-            gradient = {name: (theta[name] - phi[name]) / options.inner_lr for name in theta}
-            with torch.no_grad():
-                loss = _loss(module, phi, query)
+            drawn = block_loss(module, task, picks)
+            gradient, loss = reptile(theta, drawn, asked, steps=steps, lr=lr)
         else:
-            phi = adapt(module, support, steps=options.inner_steps, lr=options.inner_lr)
-            leaves = {name: value.requires_grad_() for name, value in phi.items()}
-            loss = _loss(module, leaves, query)
-            found = torch.autograd.grad(loss, list(leaves.values()))
-            gradient = dict(zip(leaves, found, strict=True))
-        for name, value in gradient.items():
-            total[name] += value
-        losses.append(loss.detach() * len(query["qindex"]))
+            labelled = block_loss(module, _part(task, asked=False))
+            gradient, loss = fomaml(theta, labelled, asked, steps=steps, lr=lr)
+        gradients.append(gradient)
+        losses.append(loss * len(query["qindex"]))
         counts.append(len(query["qindex"]))
-    mean = {name: value / len(losses) for name, value in total.items()}
+    mean = {name: torch.stack([own[name] for own in gradients]).mean(0) for name in theta}
     return mean, torch.stack(losses).sum() / sum(counts)
+
+
+def fomaml(
+    theta: Mapping[str, Tensor], support: Loss, query: Loss, *, steps: int, lr: float
+) -> tuple[Values, Tensor]:
+    """Compute first-order MAML's gradient of a start, on one task.
+
+    Args:
+        theta: The start.
+        support: Loss of the inner steps.
+        query: Loss that the start is for.
+        steps: Inner steps.
+        lr: Their learning rate.
+
+    Returns:
+        The gradient of the query's loss after the steps, as if it were that of the start; and this
+        loss, a scalar.
+
+    Reference: Finn, Abbeel and Levine 2017, section 5.2.
+    """
+    phi = descend(theta, support, steps=steps, lr=lr)
+    leaves = {name: value.requires_grad_() for name, value in phi.items()}
+    loss = query(leaves, steps)
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    return dict(zip(leaves, gradients, strict=True)), loss.detach()
+
+
+def reptile(
+    theta: Mapping[str, Tensor], task: Loss, query: Loss, *, steps: int, lr: float
+) -> tuple[Values, Tensor]:
+    """Compute Reptile's gradient of a start, on one task.
+
+    Args:
+        theta: The start.
+        task: Loss of the inner steps.
+        query: Loss that is reported.
+        steps: Inner steps.
+        lr: Their learning rate.
+
+    Returns:
+        The way that the steps went, back and by their rate; and the query's loss after them, a
+        scalar.
+
+    Reference: Nichol, Achiam and Schulman 2018, section 3.
+    """
+    phi = descend(theta, task, steps=steps, lr=lr)
+    with torch.no_grad():
+        loss = query(phi, steps)
+    return {name: (value - phi[name]) / lr for name, value in theta.items()}, loss
 
 
 def adapted_logits(
@@ -188,9 +241,3 @@ def _picks(task: Batch, options: MetaOptions, seed: tuple[int, int]) -> list[Ten
         torch.from_numpy(np.sort(rng.choice(nodes, drawn, replace=False))).to(device)
         for _ in range(options.inner_steps)
     ]
-
-
-def _loss(module: BlockStage, values: Mapping[str, Tensor], query: Batch) -> Tensor:
-    logits = logits_with(module, values, query["features"], query["qindex"])
-    loss: Tensor = module.loss(logits, module.labels(query))
-    return loss

@@ -218,12 +218,12 @@ class EpisodeDataModule(BlockDataModule):
                 log.info("%s: %d tasks; %s", split, len(found[0]), self._left_out_text(split))
 
     def _left_out_text(self, split: str) -> str:
-        few = f"fewer than {self.episodes.least} nodes in query"
-        nodes = self.episodes.support_nodes or self.episodes.least
-        left_out = self.left_out[split]
+        least, left_out = self.episodes.least, self.left_out[split]
+        few = f"fewer than {self.episodes.support_nodes or least} nodes in support"
+        few += f" or {least} in query"
         return (
-            f"left out are {left_out[FEW]} pictures at a qindex with fewer than {nodes} nodes in "
-            f"support or {few}, and {left_out[ONE_CLASS]} with a single class in support"
+            f"left out of the pictures at a qindex: {left_out[FEW]} with {few}, "
+            f"{left_out[ONE_CLASS]} with one class alone in support"
         )
 
     def reader(self, split: str) -> BlockReader:
