@@ -26,6 +26,9 @@ TINY = (
 )
 """Overrides that train in less than a second."""
 
+META = ("stage=stage2", "method=meta", "method.gap=16", "method.least=4", "method.tasks=2")
+"""Tasks of the small dataset; `data.batch_size` is none of their options."""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -99,6 +102,13 @@ def av1part(
 def on_small(small_store: Path) -> tuple[str, ...]:
     """Overrides that train on the small dataset, tiny."""
     return (*TINY, f"data.path={small_store}", f"data.split_list={embedded.SPLIT_LIST}")
+
+
+@pytest.fixture(scope="session")
+def meta_words(on_small: tuple[str, ...], stage1: Path) -> tuple[str, ...]:
+    """Overrides that train `method=meta` on the small dataset, tiny."""
+    own = [word for word in on_small if not word.startswith("data.batch_size")]
+    return (*own, *META, f"stage1={stage1}")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from av1part.cli.main import config_folder
 from av1part.config.check import leaves
 from av1part.config.schema import groups_of
 
-from .conftest import TINY, Command
+from .conftest import META, TINY, Command
 
 CONF = config_folder()
 FILES = {
@@ -44,6 +44,7 @@ RUNS = [
     "stage=stage2 method=finetune loss=cross_entropy",
     f"stage=stage2 {SCRATCH} loss=balanced",
     "stage=stage2 method=partial",
+    "stage=stage2 method=meta",
     "stage=stage2 method=ulmfit",
     f"{ADAPTER} adapter=bitfit",
     f"{ADAPTER} adapter=block",
@@ -88,6 +89,8 @@ def test_an_epoch_with_these_options(
     groups = [word.partition("=")[0] for word in words]
     more = ["name=tried", "trainer.max_epochs=1", "cache.folder=features"]
     more += [word for word in TINY if word.partition("=")[0] not in (*groups, "trainer.max_epochs")]
+    if "method=meta" in words:
+        more = [*META, *(word for word in more if not word.startswith("data.batch_size"))]
     if "trainer=ddp" in words:
         more += ["trainer.accelerator=cpu", "trainer.devices=1"]
     if "injection=confusion" in words:

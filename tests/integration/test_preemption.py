@@ -90,6 +90,8 @@ KINDS = {
         "callbacks.verify_batches=8",
     ),
     "steps": ("stage=stage1", "trainer.max_steps=8", "trainer.check_val_every_n_epoch=2"),
+    "reptile": ("method.algorithm=reptile",),
+    "fomaml": ("method.algorithm=fomaml", "scheduler=onecycle"),
 }
 
 FAST = {
@@ -97,16 +99,22 @@ FAST = {
     "intervals": ("inside an epoch",),
     "superblock": ("inside an epoch", "validation"),
     "steps": ("epoch's end",),
+    "reptile": ("inside an epoch", "epoch's end"),
+    "fomaml": ("inside an epoch", "validation"),
 }
 
 
 @pytest.fixture(scope="module")
 def whole(
-    kind: str, on_small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+    kind: str,
+    on_small: tuple[str, ...],
+    meta_words: tuple[str, ...],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[tuple[str, ...], Path]:
     """The words of a training, and the folder of one that nothing has stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    words = ("train", *on_small, *KINDS[kind], "trainer.max_epochs=3")
+    shared = meta_words if kind in ("reptile", "fomaml") else on_small
+    words = ("train", *shared, *KINDS[kind], "trainer.max_epochs=3")
     words += ("callbacks.patience=null", "callbacks.verify_every=epoch")
     with contextlib.chdir(folder):
         assert main([*words, "name=whole"]) == 0

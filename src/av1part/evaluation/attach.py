@@ -108,6 +108,8 @@ def attach_data(
             else EpisodeDataModule(path, stage=own, episodes=meta.episodes, **shared)
         )
     data.setup()
+    if isinstance(data, EpisodeDataModule):
+        data.log_tasks()
     if source.path is None and data.store.manifest_sha256 != facts["manifest_sha256"]:
         raise StoreError(
             f"{data.path} has changed since this checkpoint was trained (its manifest has another "

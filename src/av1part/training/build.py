@@ -297,6 +297,12 @@ def check_splits(data: BlockDataModule) -> None:
         data.reader(split)
 
 
+def log_tasks(data: BlockDataModule) -> None:
+    """Log how many pictures are tasks, of a method that has any."""
+    if isinstance(data, EpisodeDataModule):
+        data.log_tasks()
+
+
 def warn_of_missing_classes(data: BlockDataModule) -> None:
     """Warn of classes that have no node in train or val."""
     consequences = {"train": "it cannot be learnt", "val": "scores on val leave it out"}

@@ -56,6 +56,7 @@ from av1part.training.build import (
     check_settings,
     check_splits,
     log_summary,
+    log_tasks,
     warn_of_late_thaw,
     warn_of_missing_classes,
 )
@@ -126,6 +127,7 @@ def train_stage(
     if last is None:
         write_config(folder, settings)
     log_summary(module, facts.get("crop", facts["size"] + 2 * facts["context"]))
+    log_tasks(data)
     warn_of_missing_classes(data)
     warn_of_late_thaw(module, planned_epochs(settings["trainer"], batches["train"]))
     started = time.perf_counter()

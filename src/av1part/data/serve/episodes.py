@@ -214,8 +214,12 @@ class EpisodeDataModule(BlockDataModule):
             labels = self.stage.labels[types[reader.nodes]]
             found = cut_tasks(reader, labels, self.episodes, self.split_seed)
             self.tasks[split], self.left_out[split] = found
-            if found[1]:
-                log.info("%s: %d tasks; %s", split, len(found[0]), self._left_out_text(split))
+
+    def log_tasks(self) -> None:
+        """Log the tasks of each split that has nodes, and how many pictures are none, and why."""
+        for split in (name for name in SPLITS if len(self.readers[name])):
+            tasks = len(self.tasks[split])
+            log.info("%s: %d tasks; %s", split, tasks, self._left_out_text(split))
 
     def _left_out_text(self, split: str) -> str:
         least, left_out = self.episodes.least, self.left_out[split]
