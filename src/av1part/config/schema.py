@@ -145,7 +145,7 @@ class Meta:
     name: str = option("meta", "the method")
     algorithm: str = option("reptile", "how the start is learnt", choices=META_ALGORITHMS)
     inner_steps: int = option(5, "on a picture's labelled blocks", low=1, high=1000)
-    inner_lr: float = option(0.1, "of these steps, for adapters and head", low=_TINY, high=_MOST)
+    inner_lr: float = option(0.03, "of these steps, for adapters and head", low=_TINY, high=_MOST)
     tasks: int = option(4, "pictures at a qindex of an outer step", low=1, high=_MOST)
     support: float = option(
         0.5, "share of a picture, from its top, with labels", low=0.01, high=0.99

@@ -62,7 +62,7 @@ class MetaOptions:
     episodes: Episodes = field(default_factory=Episodes)
     algorithm: str = META_ALGORITHMS[0]
     inner_steps: int = 5
-    inner_lr: float = 0.1
+    inner_lr: float = 0.03
     tasks: int = 4
 
     def __post_init__(self) -> None:
