@@ -52,7 +52,7 @@ def ridge_classes(
     root = np.sqrt(weight)[:, None]
     x, y = root * (x - centre), root * (y - mean)
     gram = x @ x.T  # the dual form, since there are fewer labels than features
-    scale = max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
+    scale = float(np.trace(gram)) / len(gram) or 1.0  # 0 where no feature differs
     others = np.asarray(asked, dtype=np.float64) - centre
     found = {}
     for strength in strengths:

@@ -23,12 +23,14 @@ from av1part.data.serve.augment import Augmenter
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.encoder.points import check_anchors, read_points
+from av1part.models.freeze import WITH_ADAPTERS
 from av1part.models.losses import LOSSES, build_loss
 from av1part.models.summary import count_parameters, count_trainable
 from av1part.options import COST_SENSITIVE, RENAMED_KEYS
 from av1part.partition import SIZES, SUPERBLOCK_STAGE
 from av1part.stages.base import StageModule
 from av1part.stages.choice import stage_class
+from av1part.stages.meta import MetaOptions
 from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import ConfigError
 from av1part.training.build import build_datamodule
@@ -86,7 +88,7 @@ def module(values: dict[str, Any], *, width: int = 8) -> StageModule:
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
         data={**DATA, "class_counts": [5] * classes[stage]},
-        adapter=values["adapter"] if name == "adapter" else None,
+        adapter=values["adapter"] if name in WITH_ADAPTERS else None,
         conditioning=values["conditioning"],
     )
 
@@ -188,6 +190,15 @@ def test_loss_options_are_all_used(kind: str) -> None:
     build_loss([4, 5], **options)
     parameters = list(inspect.signature(LOSSES[kind]).parameters.values())[1:]
     assert options == {"kind": kind, **{p.name: p.default for p in parameters}}
+
+
+def test_options_of_meta_are_all_used() -> None:
+    """The schema has every option of the method, at its default."""
+    options = settings("stage=stage2", "method=meta")["method"]
+    assert options.pop("name") == "meta"
+    assert MetaOptions.of(options) == MetaOptions()
+    own = vars(MetaOptions()).keys() - {"episodes"}
+    assert options.keys() == own | vars(MetaOptions().episodes).keys()
 
 
 def test_data_options_are_those_of_the_data_module() -> None:

@@ -11,6 +11,7 @@ from av1part.models.backbone import layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import (
     METHODS,
+    WITH_ADAPTERS,
     frozen_text,
     layer_rates,
     moved_tensors,
@@ -23,6 +24,7 @@ ADAPTER = {"layers": [1, 2, 3, 4], "bottleneck": 8, "dropout": 0.1, "init_std": 
 OPTIONS: dict[str, dict[str, Any]] = {
     "partial": {"layers": ["stem", "layer3"]},
     "ulmfit": {"unfreeze": {"layer4": 0, "layer3": 1, "layer2": 2, "stem": 3}, "lr_decay": 2.6},
+    "meta": {"algorithm": "fomaml", "inner_steps": 5},
 }
 # Typed, not derived: the layers that each method freezes in epoch 1.
 FROZEN = {
@@ -32,6 +34,7 @@ FROZEN = {
     "ulmfit": ["stem", "layer1", "layer2"],
     "frozen": list(LAYERS),
     "adapter": list(LAYERS),
+    "meta": list(LAYERS),
 }
 
 
@@ -41,7 +44,7 @@ def build(method: str, epoch: int = 1) -> Classifier:
         bit_depth=8,
         backbone={"width": 8},
         head={"kind": "mlp"},
-        adapter=ADAPTER if method == "adapter" else None,
+        adapter=ADAPTER if method in WITH_ADAPTERS else None,
         thaw=thaw_epochs(method, OPTIONS.get(method, {})),
     )
     model.set_epoch(epoch)

@@ -257,12 +257,13 @@ class EpisodeDataModule(BlockDataModule):
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint records of its data; see `BlockDataModule`."""
+        facts = super().facts()
         counts = {
             split: {"tasks": len(self.tasks[split]), **dict(self.left_out[split])}
             for split in SPLITS
             if len(self.readers[split])
         }
-        return {**super().facts(), "tasks": counts}
+        return {**facts, "tasks": counts}
 
     def _loader(
         self, split: str, *, training: bool, rank: int, ranks: int, in_fit: bool = False

@@ -1,0 +1,159 @@
+"""The driver of Exp 13B: what it chooses on meta-val, and that it opens meta-test once with it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from av1part import embedded
+from av1part.cli.main import main
+from av1part.metrics.scores import figure
+from av1part.system.errors import ConfigError
+
+from ..conftest import load_file
+
+SCRIPT = Path(__file__).parents[2] / "experiments/exp13b/exp13b.py"
+TEST = ("--data", str(embedded.STORE), "--split-list", str(embedded.SPLIT_LIST), "--split", "all")
+
+
+@pytest.fixture(scope="module")
+def driver() -> ModuleType:
+    return load_file(SCRIPT)
+
+
+@pytest.fixture(scope="module")
+def runs(meta_words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of a learnt start and of an ordinary one."""
+    folder, before = tmp_path_factory.mktemp("exp13b"), Path.cwd()
+    own = [word for word in meta_words if not word.startswith("method")]
+    os.chdir(folder)
+    try:
+        for seed in (0, 1):
+            rates = ("optimizer.lr.head=1e-2", f"seed={seed}")
+            assert main(["train", *meta_words, *rates, f"name=meta-{seed}"]) == 0
+            assert main(["train", *own, "method=adapter", *rates, f"name=plain-{seed}"]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs"
+
+
+@pytest.fixture(scope="module")
+def words(runs: Path) -> list[str]:
+    return [
+        f"{name}=" + ",".join(f"{runs}/{run}-{seed}/checkpoints/best.ckpt" for seed in (0, 1))
+        for name, run in (("reptile", "meta"), ("ordinary", "plain"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def out(driver: ModuleType, words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "out"
+    driver.main(["choose", *words, "--out", str(folder), "--rates", "0.1", "0.03", "0.01"])
+    driver.main(["score", *words, "--out", str(folder), *TEST])
+    return folder
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_the_best_on_meta_val_is_chosen(
+    driver: ModuleType, out: Path, words: list[str], runs: Path, tmp_path: Path
+) -> None:
+    choice, tried = json.loads((out / "choice.json").read_text()), read(out / "choice.csv")
+    assert choice["episodes"] == {"support": 0.5, "gap": 16, "support_nodes": None, "least": 4}
+    for name in ("reptile", "ordinary"):
+        own = {
+            (int(row["steps"]), float(row["rate"])): float(row["macro_f1"])
+            for row in tried
+            if row["predictor"] == name
+        }
+        assert len(own) == 12
+        chosen = choice["chosen"][name]
+        best = {k: own[k, chosen["rates"][str(k)]] for k in (1, 5, 10)}
+        for k, score in best.items():
+            assert score == max(value for (steps, _), value in own.items() if steps == k)
+        assert best[chosen["steps"]] == max(best[5], best[10])
+    ridge = {(r["predictor"], float(r["rate"])): float(r["macro_f1"]) for r in tried[24:]}
+    key = "ridge_balanced" if choice["ridge"]["balanced"] else "ridge"
+    assert ridge[key, choice["ridge"]["strength"]] == max(ridge.values())
+    # At the steps and the rate of training a start scores what training recorded.
+    recorded = [
+        json.loads((runs / f"meta-{seed}" / "metrics.json").read_text())["macro_f1"]
+        for seed in (0, 1)
+    ]
+    wanted = ("reptile", "0.03", "5")
+    (row,) = (r for r in tried if (r["predictor"], r["rate"], r["steps"]) == wanted)
+    assert float(row["macro_f1"]) == figure(sum(recorded) / 2)
+    again = tmp_path / "again"
+    driver.main(["choose", *words, "--out", str(again), "--rates", "0.1", "0.03", "0.01"])
+    for name in ("choice.json", "choice.csv"):
+        assert (again / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_meta_test_is_scored_with_intervals_and_paired_tests(out: Path) -> None:
+    score = json.loads((out / "score.json").read_text())
+    names = {f"{start}@{k}" for start in ("reptile", "ordinary") for k in (0, 1, 5, 10)}
+    names |= {"ridge", "prior", "majority"}
+    assert score["scores"].keys() == names
+    assert score["test"]["splits"] == ["train", "val", "test"]
+    assert score["pictures"] <= 11
+    assert score["tasks"] > score["pictures"]
+    for own in score["scores"].values():
+        assert own["macro_f1"]["low"] <= own["macro_f1"]["estimate"] <= own["macro_f1"]["high"]
+        assert own["macro_f1"]["clusters"] == score["pictures"]
+    steps = json.loads((out / "choice.json").read_text())["chosen"]["reptile"]["steps"]
+    assert score["headline"]["reptile"] == f"reptile@{steps}"
+    assert score["goal"]["reptile"]["reached"] == (
+        score["scores"][f"reptile@{steps}"]["macro_f1"]["estimate"] >= 0.5
+    )
+    against = score["differences"]["ridge"]
+    assert against.keys() == names - {"ridge"}
+    found = against["ordinary@5"]["macro_f1"]
+    both = [score["scores"][name]["macro_f1"]["estimate"] for name in ("ordinary@5", "ridge")]
+    assert found["estimate"] == pytest.approx(both[0] - both[1])
+    assert found["p"] <= found["p_holm"] <= 1
+    rows = {(row["predictor"], row["metric"]): row for row in read(out / "score.csv")}
+    assert rows.keys() == {(name, metric) for name in names for metric in ("accuracy", "macro_f1")}
+
+
+def test_meta_test_is_opened_once(
+    driver: ModuleType, words: list[str], out: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"has opened meta-test already: --reopen"):
+        driver.main(["score", *words, "--out", str(out), *TEST])
+    with pytest.raises(ConfigError, match=r"choice\.json is missing: choose on meta-val first"):
+        driver.main(["score", *words, "--out", str(tmp_path / "new"), *TEST])
+    fewer = [word.partition(",")[0] for word in words]
+    with pytest.raises(ConfigError, match="was chosen for another starts: choose again"):
+        driver.main(["score", *fewer, "--out", str(out), *TEST, "--reopen"])
+    with pytest.raises(ConfigError, match="was chosen for another episodes"):
+        driver.main(["score", *words, "--out", str(out), *TEST, "--reopen", "--nodes", "5"])
+    assert not (tmp_path / "new").exists()
+    assert len(json.loads((out / "score.json").read_text())["opened"]) == 1
+
+
+def test_starts_that_cannot_be_compared_are_refused(
+    driver: ModuleType, words: list[str], runs: Path, stage1: Path, tmp_path: Path
+) -> None:
+    one, other = words[0], words[1].partition(",")[0]
+    asked = ["--out", str(tmp_path / "out")]
+    for starts, message in (
+        (["reptile"], "is no start"),
+        ([one, one], "is no start"),
+        (["ridge=a.ckpt"], "is no start"),
+        ([one, other], "other numbers of seeds"),
+        ([f"plain={stage1}"], "has no frozen trunk"),
+        ([one, "--nodes", "2"], "--nodes must be null or at least method.least=4"),
+        ([one, "--split", "val"], "choose is on meta-val alone"),
+        ([one, "--rates", "0"], "--rates must be above 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            driver.main(["choose", *starts, *asked])
+    assert not (tmp_path / "out").exists()
