@@ -98,6 +98,12 @@ VERBS: dict[str, Verb] = {
         (0, 1),
         {"--show": "show=true"},
     ),
+    "adapt": Verb(
+        "BUNDLE SOURCE out=FILE",
+        "a predictor adapted to a clip, scored on its rest",
+        *("adapt", "adapt"),
+        (2, 2),
+    ),
     "compare": Verb(
         "PREDICTOR... out=DIR",
         "scores of predictors on the same labelled nodes",

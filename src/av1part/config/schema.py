@@ -818,6 +818,43 @@ class Compare:
 
 
 @dataclass
+class Adapt:
+    """Keys of `av1part adapt`."""
+
+    out: str = option(MISSING, "bundle to write", path=True)
+    report: str | None = option(
+        None, "folder for scores and a page; null: beside out, NAME-adapted", path=True
+    )
+    frames: int = option(4, "of the first half to label and adapt to", low=1, high=10**6)
+    scored: int = option(4, "of the second half to label and score on", low=1, high=10**6)
+    gap: int | None = option(
+        None, "frames left out behind the first half; null: a tenth of the clip", low=0, high=10**9
+    )
+    steps: int = option(10, "gradient steps of each head", low=1, high=1000)
+    rate: float = option(1.0, "length of a step; 1 never raises the loss", low=_TINY, high=2)
+    prior: float = option(1000.0, "nodes that the bundle's own head counts as", low=1, high=1e12)
+    labels: str | None = option(
+        None, "folder to keep the labels in, or with them; null: none is kept", path=True
+    )
+    sequence: str | None = option(None, "of SOURCE, where that is a dataset of several")
+    cq_levels: Any = option([20, 32, 43, 55], "aomenc's --cq-level, 0 to 63")
+    cpu_used: Any = option(0, "aomenc's --cpu-used of the full search, 0 to 9")
+    one_to_four: bool | None = option(None, "allow HORZ_4 and VERT_4; null: if the bundle does")
+    jobs: int = option(2, "encoders at a time", low=1, high=1024)
+    licence: str | None = option(None, "a line for who gets the file; null: the bundle's")
+    outside: str | None = option(
+        None, "as of bundle; null: the bundle's own", choices=(None, *OUTSIDES)
+    )
+    width: Any = option(None, "of raw YUV whose name does not say")
+    height: Any = option(None, "likewise")
+    bit_depth: Any = option(None, "likewise")
+    layout: Any = option(None, "likewise: 420, 422, 444, 440, gray, nv12, p010 and others")
+    interlaced: Any = option("refuse", "weave: take both fields as one frame, as coded")
+    device: str = option("cpu", "or cuda")
+    precision: str = option("32-true", "bf16-mixed: faster where there is bf16", choices=PRECISIONS)
+
+
+@dataclass
 class DataBuild:
     """Keys of `av1part data build`."""
 
@@ -982,6 +1019,7 @@ VERB_KEYS: Mapping[str, Any] = {
     "predict": Predict(),
     "encode": Encode(),
     "compare": Compare(),
+    "adapt": Adapt(),
     "data_build": DataBuild(),
     "data_import": DataImport(),
     "data_costs": DataCosts(),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from av1part.quantiser import AC_STEPS
@@ -21,6 +22,13 @@ EMBEDDED = 32
 _NAMES = ("film", "condition")
 
 
+def unit_log_steps() -> NDArray[np.float64]:
+    """Return the log of the quantiser step of each qindex, of mean 0 and deviation 1, (256,)."""
+    logarithm = np.log(np.array(AC_STEPS, dtype=np.float64))
+    unit: NDArray[np.float64] = (logarithm - logarithm.mean()) / logarithm.std()
+    return unit
+
+
 class StepEmbedding(nn.Sequential):
     """An embedding of the quantiser step of a qindex, which all blocks of a network share."""
 
@@ -28,9 +36,8 @@ class StepEmbedding(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(nn.Linear(1, EMBEDDED), nn.SiLU())
-        logarithm = np.log(np.array(AC_STEPS, dtype=np.float64))
-        unit = (logarithm - logarithm.mean()) / logarithm.std()
-        self.register_buffer("log_step", torch.from_numpy(unit).float(), persistent=False)
+        unit = torch.from_numpy(unit_log_steps())
+        self.register_buffer("log_step", unit.float(), persistent=False)
 
     def forward(self, qindex: Tensor) -> Tensor:
         """Embed qindexes, int64 0..255 of shape (b,), as floats of shape (b, e)."""

@@ -185,14 +185,28 @@ class SuperblockNetwork(Network):
             (b, 10, r, q); minus infinity, so probability zero, where AV1 or the taxonomy has no
             such type. Nodes over the edge of the frame have logits, too.
         """
-        planes, moments = self.normalise.apart(_whole_superblocks(block), qindex)
-        maps = self.backbone(planes, moments, qindex)
-        return {size: self._logits(size, maps[size]) for size in SIZES}
+        maps = self.maps(block, qindex)
+        return {size: self.of_all_types(size, self.head[str(size)](maps[size])) for size in SIZES}
 
-    def _logits(self, size: int, x: Tensor) -> Tensor:
-        """Return the logits of all types, (b, 10, r, q), from the map of a size."""
-        logits = self.head[str(size)](x)
-        all_types: Tensor = logits.new_full((len(x), len(Partition), *x.shape[2:]), float("-inf"))
+    def maps(self, block: Tensor, qindex: Tensor) -> dict[int, Tensor]:
+        """Compute what the heads see.
+
+        Args:
+            block: As for `forward`.
+            qindex: As for `forward`.
+
+        Returns:
+            Size to the map of its nodes, float, shape (b, c, r, q).
+        """
+        planes, moments = self.normalise.apart(_whole_superblocks(block), qindex)
+        maps: dict[int, Tensor] = self.backbone(planes, moments, qindex)
+        return maps
+
+    def of_all_types(self, size: int, logits: Tensor) -> Tensor:
+        """Return the logits of all types, (b, 10, r, q), from those of a size's, (b, k, r, q)."""
+        all_types: Tensor = logits.new_full(
+            (len(logits), len(Partition), *logits.shape[2:]), float("-inf")
+        )
         all_types[:, self.types[size]] = logits
         return all_types
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,12 +131,16 @@ def bundle_path(path: str | Path) -> Path:
     return embedded.PRETRAINED_FILE
 
 
-def write_bundle(path: str | Path, bundle: Bundle) -> Path:
+def write_bundle(
+    path: str | Path, bundle: Bundle, check: Callable[[Bundle], None] | None = None
+) -> Path:
     """Write a predictor to a file and read it back; the same predictor gives the same bytes.
 
     Args:
         path: The file, replaced if it exists.
         bundle: The predictor with its licence; sources of a cascade are its checkpoints'.
+        check: Called with the bundle that was read back, before the file gets its name; if it
+            raises, there is no file.
 
     Returns:
         The file written.
@@ -181,7 +185,9 @@ def write_bundle(path: str | Path, bundle: Bundle) -> Path:
         raise BundleError(f"{predictor.name} has values that JSON has not: {error}") from None
     with atomic_path(path) as part:
         part.write_bytes(data)
-        read_bundle(part)
+        read = read_bundle(part)
+        if check is not None:
+            check(read)
     return path
 
 
@@ -232,8 +238,12 @@ def bundle_contents(path: str | Path) -> dict[str, dict[str, Any]]:
     path = bundle_path(path)
     facts, dtypes = read_facts(path)
     _check_facts(path, facts)
-    cascades = facts["content"].get("cascades")
-    parts = cascades if isinstance(cascades, dict) else {facts["kind"]: facts["content"]}
+    content = facts["content"]
+    parts = {facts["kind"]: content}
+    if isinstance(content.get("cascades"), dict):
+        parts = content["cascades"]
+    elif isinstance(content.get("adapted"), dict):
+        parts = {"network": content.get("network"), **content["adapted"]}
     sections: dict[str, Any] = {
         "bundle": {
             "file": str(path.resolve()),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from av1part.evaluation.attach import Compute
+from av1part.predictors.adapted import AdaptedSuperblock
+from av1part.predictors.bundle_adapted import pack_adapted, unpack_adapted
 from av1part.predictors.bundle_cascades import pack_cascades, unpack_cascades
 from av1part.predictors.bundle_file import Arrays, Content, Packed
 from av1part.predictors.bundle_superblock import pack_superblock, unpack_superblock
@@ -48,6 +50,7 @@ KINDS: Mapping[str, Kind] = {
         RandomSets, pack_tables, Tables(RandomSets, {"set_sizes": (None,)}, seeded=True)
     ),
     "superblock": Kind(SuperblockPredictor, pack_superblock, unpack_superblock, half=True),
+    "adapted": Kind(AdaptedSuperblock, pack_adapted, unpack_adapted, half=True),
     "trees": Kind(BoostedTrees, pack_trees, unpack_trees),
 }
 """Name of a kind, as the file has it, to how it is packed."""

@@ -50,6 +50,27 @@ def unpack_superblock(
         CheckpointError: if the network is not what its hyper-parameters describe.
         ValueError: if anything else does not fit; other errors of wrong types and values, too.
     """
+    predictor = unpack_network(content, arrays, compute)
+    if predictor.domain != domain:
+        raise ValueError("its domain is not that of its network")
+    return predictor
+
+
+def unpack_network(content: Content, arrays: Arrays, compute: Compute) -> SuperblockPredictor:
+    """Build a network as `unpack_superblock`, whatever the file's domain.
+
+    Args:
+        content: As `pack_superblock` makes it.
+        arrays: Tensors by name.
+        compute: Device and precision.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        CheckpointError: as `unpack_superblock`.
+        ValueError: likewise.
+    """
     check_keys(content, {"classes", "hyper_parameters", "temperatures"})
     module = build_member(
         "the network", SUPERBLOCK_STAGE, content["hyper_parameters"], content["classes"], arrays
@@ -62,9 +83,6 @@ def unpack_superblock(
         sizes[size]: checked_number(value, low, high)
         for size, value in content["temperatures"].items()
     }
-    predictor = SuperblockPredictor(
+    return SuperblockPredictor(
         module.to(device_of(compute.device)), temperatures, precision=compute.precision
     )
-    if predictor.domain != domain:
-        raise ValueError("its domain is not that of its network")
-    return predictor

@@ -89,12 +89,13 @@ class ClassPrior:
     name: str = "class prior"
 
     @classmethod
-    def fit(cls, store: Store, nodes: pl.DataFrame) -> ClassPrior:
+    def fit(cls, store: Store, nodes: pl.DataFrame, domain: Domain | None = None) -> ClassPrior:
         """Count the types among some nodes of a dataset.
 
         Args:
             store: The dataset.
             nodes: Rows of its table, such as those of its training split.
+            domain: What it is to answer, of sizes that the nodes have; None: what they are of.
 
         Returns:
             The predictor.
@@ -103,7 +104,7 @@ class ClassPrior:
             StoreError: if there are no nodes.
         """
         _check(nodes)
-        domain = domain_of(store, nodes)
+        domain = domain or domain_of(store, nodes)
         shares = {
             (int(size), int(qindex)): _smoothed(
                 _counts(group["partition"].to_numpy()), uniform(int(size), domain)

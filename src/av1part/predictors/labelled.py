@@ -48,39 +48,21 @@ class View:
     types: Mapping[int, NDArray[np.int8]]
 
 
-class LabelledData:
-    """A split of a dataset, or all of it."""
+class LabelledNodes:
+    """Labelled nodes of a dataset, a view at a time."""
 
-    def __init__(self, source: DataSource, split: ScoredSplit, *, split_seed: int = 42) -> None:
-        """Open a dataset and find the nodes of a split.
+    def __init__(self, store: Store, nodes: Mapping[int, NDArray[np.int64]]) -> None:
+        """Find the views.
 
         Args:
-            source: The dataset, None for the embedded one, with its split.
-            split: `val`, `test`, or `all` for every node whatever its split.
-            split_seed: Seed of the split.
+            store: The dataset.
+            nodes: Node size to node numbers, at least one.
 
         Raises:
-            StoreError: if the dataset cannot be opened, is not of whole frames, or has no nodes in
-                the split.
-            ConfigError: if the protocol does not fit the split list.
+            StoreError: if the dataset is not of whole frames.
         """
-        self.source, self.split, self.split_seed = source, split, split_seed
-        self._of_size: dict[int, BlockDataModule] = {}
-        if split == "all":
-            self.store = Store.open(embedded.STORE if source.path is None else source.path)
-            size = self.store.nodes["size"].to_numpy()
-            nodes = {int(s): np.flatnonzero(size == s) for s in np.unique(size)}
-        else:
-            self.store, self._of_size = open_splits(source, split_seed)
-            for data in self._of_size.values():
-                data.setup()
-            found = {size: data.readers[split].nodes for size, data in self._of_size.items()}
-            nodes = {size: own for size, own in found.items() if len(own)}
-        if not nodes:
-            raise StoreError(
-                f"{self.store.path} has no nodes in the {split} split: choose another split="
-            )
-        self.views = Views(self.store, nodes)
+        self.store = store
+        self.views = Views(store, nodes)
 
     @property
     def qindexes(self) -> list[int]:
@@ -90,7 +72,7 @@ class LabelledData:
 
     @property
     def bit_depths(self) -> set[int]:
-        """Bits per sample of its sequences."""
+        """Bits per sample of the dataset's sequences."""
         return {int(facts["bit_depth"]) for facts in self.store.manifest["sequences"].values()}
 
     def type_counts(self) -> dict[int, NDArray[np.int64]]:
@@ -100,6 +82,10 @@ class LabelledData:
             size: np.bincount(types[own].astype(np.int64), minlength=10)
             for size, own in self.views.nodes.items()
         }
+
+    def picture(self, sequence: str, frame: int) -> str:
+        """Return the name of what intervals resample, of a frame of a sequence."""
+        return self.store.groups[sequence]
 
     def __len__(self) -> int:
         """Return the number of views."""
@@ -119,7 +105,7 @@ class LabelledData:
                 types[size] = flat.reshape(shape)
             frame = int(views.frame[index])
             yield View(
-                picture=store.groups[name],
+                picture=self.picture(name, frame),
                 sequence=name,
                 frame=frame,
                 qindex=int(views.qindex[index]),
@@ -127,6 +113,41 @@ class LabelledData:
                 bit_depth=int(store.manifest["sequences"][name]["bit_depth"]),
                 types=types,
             )
+
+
+class LabelledData(LabelledNodes):
+    """A split of a dataset, or all of it."""
+
+    def __init__(self, source: DataSource, split: ScoredSplit, *, split_seed: int = 42) -> None:
+        """Open a dataset and find the nodes of a split.
+
+        Args:
+            source: The dataset, None for the embedded one, with its split.
+            split: `val`, `test`, or `all` for every node whatever its split.
+            split_seed: Seed of the split.
+
+        Raises:
+            StoreError: if the dataset cannot be opened, is not of whole frames, or has no nodes in
+                the split.
+            ConfigError: if the protocol does not fit the split list.
+        """
+        self.source, self.split, self.split_seed = source, split, split_seed
+        self._of_size: dict[int, BlockDataModule] = {}
+        if split == "all":
+            store = Store.open(embedded.STORE if source.path is None else source.path)
+            size = store.nodes["size"].to_numpy()
+            nodes = {int(s): np.flatnonzero(size == s) for s in np.unique(size)}
+        else:
+            store, self._of_size = open_splits(source, split_seed)
+            for data in self._of_size.values():
+                data.setup()
+            found = {size: data.readers[split].nodes for size, data in self._of_size.items()}
+            nodes = {size: own for size, own in found.items() if len(own)}
+        if not nodes:
+            raise StoreError(
+                f"{store.path} has no nodes in the {split} split: choose another split="
+            )
+        super().__init__(store, nodes)
 
     def facts(self) -> dict[str, Any]:
         """Return what a result records of the data, as plain values."""

@@ -24,7 +24,7 @@ from av1part.metrics.distributions import SUMS, distribution_sums, part_of
 from av1part.metrics.scores import confusion_matrix
 from av1part.partition import Partition
 from av1part.predictors.interface import TYPES
-from av1part.predictors.labelled import LabelledData, View
+from av1part.predictors.labelled import LabelledData, LabelledNodes, View
 from av1part.predictors.named import NamedPredictor
 from av1part.runs.compared_scores import PICTURE_SCHEMA, STAGE2, STAGE2_SIZE
 from av1part.system.errors import StoreError
@@ -103,7 +103,7 @@ class Answers:
 
 def score(
     predictors: Sequence[NamedPredictor],
-    data: LabelledData,
+    data: LabelledNodes,
     populations: Mapping[int, Population],
     weights: Mapping[str, ClassWeights] | None = None,
     *,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from av1part.checkpoints.calibration import read_calibration
 from av1part.checkpoints.load import load_stage
@@ -18,7 +20,7 @@ from av1part.evaluation.attach import CPU, Compute, device_of
 from av1part.evaluation.evaluate import inference
 from av1part.options import CalibrationSource
 from av1part.partition import SUPERBLOCK, SUPERBLOCK_STAGE, Partition
-from av1part.predictors.interface import TYPES, Distributions, Domain, at_depth, whole_nodes
+from av1part.predictors.interface import Distributions, Domain, at_depth, whole_nodes
 from av1part.stages.superblock import SuperblockStage
 from av1part.system.errors import CalibrationError, CheckpointError
 from av1part.system.files import expanded
@@ -75,23 +77,69 @@ class SuperblockPredictor:
 
     def predict(self, plane: NDArray[Any], bit_depth: int, qindex: int) -> Distributions:
         """See `Predictor`; samples of another bit depth are shifted to that of the network."""
+
+        def finish(size: int, logits: Tensor) -> Tensor:
+            return (logits.float() / self.temperatures.get(size, 1.0)).softmax(0)
+
+        return self._in_passes(plane, bit_depth, qindex, self._logits, finish)
+
+    def features(
+        self, plane: NDArray[Any], bit_depth: int, qindex: int
+    ) -> Mapping[int, NDArray[np.float32]]:
+        """Compute what the heads see of all nodes; arguments as `predict`.
+
+        Args:
+            plane: Luma samples, integers `[h, w]`.
+            bit_depth: Bits per sample.
+            qindex: Base quantiser index.
+
+        Returns:
+            Size to the features of its whole nodes, `[rows, cols, c]`.
+        """
+        maps = self.module.classifier.maps
+        return self._in_passes(plane, bit_depth, qindex, maps, lambda _, own: own.float())
+
+    def _logits(self, block: Tensor, qindex: Tensor) -> Mapping[int, Tensor]:
+        """Return the logits of all types by size, (1, 10, r, q), of a block and its qindex."""
+        logits: Mapping[int, Tensor] = self.module(block, qindex)
+        return logits
+
+    def _in_passes(
+        self,
+        plane: NDArray[Any],
+        bit_depth: int,
+        qindex: int,
+        compute: Callable[[Tensor, Tensor], Mapping[int, Tensor]],
+        finish: Callable[[int, Tensor], Tensor],
+    ) -> dict[int, NDArray[np.float32]]:
+        """Compute maps of a frame, and put those of its passes together.
+
+        Args:
+            plane: Luma samples, integers `[h, w]`.
+            bit_depth: Bits per sample.
+            qindex: Base quantiser index.
+            compute: From a block and its qindex to maps by size, (1, k, r, q).
+            finish: From a size and a part of its map, (k, r, q), to what is kept of it.
+
+        Returns:
+            Size to what is kept of its whole nodes, float32 `[rows, cols, k]`.
+        """
         scaled = torch.from_numpy(
             at_depth(plane, bit_depth, self.module.hparams["data"]["bit_depth"])
         )
         index = torch.tensor([qindex], device=self.module.device)
-        found = {}
-        for size in self.module.sizes:
-            rows, cols = whole_nodes(plane.shape, size)
-            if rows and cols:
-                found[size] = np.zeros((rows, cols, TYPES), np.float32)
+        found: dict[int, NDArray[np.float32]] = {}
         for shown, kept in self._tiles(plane.shape):
             # A copy: a frame may be a read-only map.
             block = scaled[shown].clone()[None, None].to(self.module.device)
             with inference(self.module.device, self.precision):
-                logits = self.module(block, index)
-            for size, probabilities in found.items():
-                scaled_logits = logits[size][0].float() / self.temperatures.get(size, 1.0)
-                _keep(probabilities, scaled_logits, size, shown, kept)
+                maps = compute(block, index)
+            for size in self.domain.sizes:
+                rows, cols = whole_nodes(plane.shape, size)
+                if rows and cols:
+                    whole = (rows, cols, maps[size].shape[1])
+                    own = found.setdefault(size, np.zeros(whole, np.float32))
+                    _keep(own, maps[size][0], shown, kept, partial(finish, size), size)
         return found
 
     def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[Slices, Slices]]:
@@ -114,22 +162,23 @@ def _widened(part: slice, halo: int, length: int) -> slice:
 
 
 def _keep(
-    probabilities: NDArray[np.float32],
-    logits: torch.Tensor,
-    size: int,
+    whole: NDArray[np.float32],
+    values: Tensor,
     shown: Slices,
     kept: Slices,
+    finish: Callable[[Tensor], Tensor],
+    size: int,
 ) -> None:
-    """Fill in the whole nodes of a tile, [rows, cols, 10], from its logits, (10, r, q)."""
+    """Fill in the whole nodes of a tile, [rows, cols, k], from its map, (k, r, q)."""
     places, own = [], []
     for axis in (0, 1):
         first = kept[axis].start // size
-        last = min(-(-kept[axis].stop // size), probabilities.shape[axis])
+        last = min(-(-kept[axis].stop // size), whole.shape[axis])
         places.append(slice(first, last))
         skipped = shown[axis].start // size
         own.append(slice(first - skipped, last - skipped))
-    distribution = logits[:, own[0], own[1]].softmax(0).permute(1, 2, 0)
-    probabilities[places[0], places[1]] = distribution.cpu().numpy()
+    part = finish(values[:, own[0], own[1]]).permute(1, 2, 0)
+    whole[places[0], places[1]] = part.cpu().numpy()
 
 
 def load_superblock(

@@ -27,6 +27,9 @@ PICTURES_FILE = "pictures.parquet"
 FORMAT = 1
 """Version of both files."""
 
+BASE, ADAPTED = "base", "adapted"
+"""Names of both predictors in a folder of `av1part adapt`, whose record has `adapting`."""
+
 REMEDY = "restore it, or compare again"
 
 _DRAWN = ("low", "high")

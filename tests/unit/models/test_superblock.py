@@ -169,7 +169,7 @@ def logits_of(built: SuperblockNetwork, block: torch.Tensor, qindex: torch.Tenso
     planes, moments = built.normalise.apart(block, qindex)
     assert moments is not None
     maps = built.backbone(planes.double(), moments.double(), qindex)
-    return {size: built._logits(size, x) for size, x in maps.items()}
+    return {s: built.of_all_types(s, built.head[str(s)](x)) for s, x in maps.items()}
 
 
 def test_a_crop_is_the_frame_away_from_its_border() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from av1part.metrics.calibration import Reliability, reliability_of
 from av1part.report.chapters import compared_tables as tables
+from av1part.report.chapters.adapting import adapting_section, summary_table, verdict
 from av1part.report.chapters.common import joined
 from av1part.report.chapters.compared_seeds import seeds_tables, sizes_table
 from av1part.report.chapters.learning_curve import curve_table
@@ -48,6 +49,7 @@ def compared_document(compared: Compared) -> Document:
     lead: list[Item] = [Headline(_verdict(compared))]
     lead += [Prose(text, warns=True) for text in _caveats(compared)]
     sections = [
+        *([adapting_section(compared)] if _is_adapted(compared) else []),
         *(
             Section(
                 f"Nodes of {size}x{size}",
@@ -66,8 +68,14 @@ def compared_document(compared: Compared) -> Document:
     ]
     names = len(compared.predictors)
     title = f"{names} predictor{'' if names == 1 else 's'} on {_pictures(compared)}"
+    if _is_adapted(compared):
+        lead.insert(0, Headline(f"On the rest of this clip, {verdict(compared)}."))
     chapter = Chapter("predictors", "Predictors", tuple(sections), tuple(lead))
     return Document(title, _SUBTITLE, (chapter,), _FOOTER, "av1part compare")
+
+
+def _is_adapted(compared: Compared) -> bool:
+    return compared.record.get("adapting") is not None
 
 
 def _stage2(compared: Compared) -> tuple[Section, ...]:
@@ -90,7 +98,7 @@ def compared_tables(compared: Compared) -> dict[str, Table]:
 
     Returns:
         `sizes`; `scores-SIZE`, `differences-SIZE`, `sets-SIZE` and `qindex-SIZE` of each size;
-        `stage2`, `stage2-differences`, `predictors`, those of `seeds_tables`, and
+        `stage2`, `stage2-differences`, `adapting`, `predictors`, those of `seeds_tables`, and
         `learning-curve`, as far as there are such.
     """
     found: dict[str, Table | None] = {"sizes": sizes_table(compared)}
@@ -102,6 +110,8 @@ def compared_tables(compared: Compared) -> dict[str, Table]:
     if compared.record.get("stage2") is not None:
         found["stage2"] = tables.stage2_table(compared)
         found["stage2-differences"] = tables.stage2_differences(compared)
+    if _is_adapted(compared):
+        found["adapting"] = summary_table(compared)
     found["predictors"] = tables.predictors_table(compared)
     found |= seeds_tables(compared)
     found["learning-curve"] = curve_table(compared)
@@ -167,6 +177,11 @@ def _caveats(compared: Compared) -> Iterator[str]:
             f"{record.number('floor'):g} in the log loss: {'; '.join(floored)}."
         )
     pictures = record.integer("data", "pictures")
+    if (clip := record.get("data", "clip")) is not None:
+        yield (
+            f"Pictures are frames of one clip, `{clip}`: intervals and tests say how far results "
+            "depend on its frames, not what other clips would give."
+        )
     if pictures == 1:
         yield "All nodes are of one picture, hence no intervals: no word on other pictures."
     elif pictures < _FEW_PICTURES:
@@ -203,6 +218,7 @@ def _facts(compared: Compared) -> Facts:
     labels = {
         **{key: key for key in ("dataset", "split", "protocol")},
         **{"split_list": "split list", "split_seed": "split seed", "pictures": "pictures"},
+        "clip": "clip",
         "views": "frames, each at a qindex",
     }
     pairs = [(text, f"`{data.get(k)}`") for k, text in labels.items() if data.get(k) is not None]
