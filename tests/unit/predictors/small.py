@@ -16,6 +16,7 @@ from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
 from av1part.partition import taxonomy
+from av1part.predictors.adapted import AdaptedSuperblock, NodeHead, adapted_domain
 from av1part.predictors.cascade import Cascades
 from av1part.predictors.fitted import ByQindex, ClassPrior, RandomSets, VarianceRule
 from av1part.predictors.interface import Predictor
@@ -68,6 +69,36 @@ def small_superblock() -> SuperblockPredictor:
     return SuperblockPredictor(module, {16: 1.5, 64: 0.8})
 
 
+def small_adapted() -> AdaptedSuperblock:
+    """That network with another head at 16x16, which depends on the qindex by itself."""
+    network, rng = small_superblock(), np.random.default_rng(4)
+    before = NodeHead.of(network.module.classifier.head["16"])
+    head = NodeHead(
+        before.weight + rng.normal(size=before.weight.shape).astype(np.float32),
+        before.bias + rng.normal(size=before.bias.shape).astype(np.float32),
+    )
+    fit = {"nodes": 5, "before": 1.5, "after": 1.25, "kept": True}
+    return AdaptedSuperblock(
+        network.module,
+        {16: 1.25, 64: 0.75},
+        heads={16: head},
+        limits=adapted_domain(network.domain, [80, 200], 8),
+        record={
+            "base": {"file": "base.av1part", "sha256": "0" * 64, "licence": "CC0-1.0"},
+            "clip": {
+                **{"file": "clip.mkv", "sha256": "1" * 64, "frames": 10},
+                **{"width": 90, "height": 70, "bit_depth": 8},
+            },
+            "labels": {
+                **{"dataset": "labelled", "manifest_sha256": "2" * 64, "frames": [1, 3]},
+                **{"qindexes": [80, 200], "nodes": 12, "made_by": None, "arguments": None},
+            },
+            "steps": {"steps": 10, "rate": 1.0, "prior": 1000.0},
+            "sizes": {"16": fit, "8": {**fit, "kept": False}},
+        },
+    )
+
+
 def small_cascade(store: Path, size: int) -> CascadePredictor:
     names = [stage.name for stage in taxonomy("v6").at(size).stages]
     members = {
@@ -106,6 +137,7 @@ def small_predictors(store_16: Path, store_8: Path) -> dict[str, Predictor]:
     sizes = {(16, 80): np.array([0.5, 0.3, 0.2]), (16, 200): np.array([0.25] * 4)}
     return {
         "superblock": small_superblock(),
+        "adapted": small_adapted(),
         "cascade": Cascades.of([small_cascade(store_16, 16), small_cascade(store_8, 8)]),
         "prior": prior,
         "variance": VarianceRule.fit(store, store.nodes),

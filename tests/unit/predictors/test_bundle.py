@@ -108,6 +108,27 @@ def test_the_contents_are_those_of_the_file(files: Path) -> None:
     assert list(cascade["stage3_rect"]["classes"]) == ["HORZ", "VERT"]
 
 
+def test_an_adapted_network_names_its_base_and_its_clip(files: Path) -> None:
+    sections = bundle_contents(files / "adapted")
+    assert sections["adapted base"]["sha256"] == "0" * 64
+    assert sections["trained on 2"]["clip"] == "clip.mkv"
+    assert sections["trained on 2"]["clip_sha256"] == "1" * 64
+    assert sections["trained on 2"]["frames"] == [1, 3]
+    assert sections["domain"]["qindexes"] == [80, 200]
+
+
+def test_what_the_check_refuses_is_not_written(
+    bundled: Mapping[str, Predictor], tmp_path: Path
+) -> None:
+    def refuse(read: Bundle) -> None:
+        assert same(read.predict(PLANE, 8, 80), bundled["adapted"].predict(PLANE, 8, 80))
+        raise BundleError("not this one")
+
+    with pytest.raises(BundleError, match="not this one"):
+        write_bundle(tmp_path / "adapted", Bundle(bundled["adapted"]), refuse)
+    assert not list(tmp_path.iterdir())
+
+
 def test_outside_of_the_domain_it_warns_or_refuses(
     bundled: Mapping[str, Predictor], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +321,23 @@ def renamed(facts: Facts, stored: Stored) -> None:
     tensors["shares/16/300"] = tensors.pop(min(tensors))
 
 
+def head_changed(
+    change: Callable[[NDArray[Any]], NDArray[Any]],
+) -> Callable[[Facts, Stored], None]:
+    """Change an adapted head's weights, and name them by their new hash."""
+
+    def apply(facts: Facts, stored: Stored) -> None:
+        new = change(stored.pop(facts["tensors"]["adapted/16/weight"]).copy())
+        facts["tensors"]["adapted/16/weight"] = sha256_array(new)
+        stored[sha256_array(new)] = new
+
+    return apply
+
+
+def head_renamed(facts: Facts, stored: Stored) -> None:
+    facts["tensors"]["adapted/128/bias"] = facts["tensors"].pop("adapted/16/bias")
+
+
 STAGE = "content.cascades.16.stages.stage1"
 CHANGES: list[tuple[str, Callable[[Facts, Stored], None], str]] = [
     ("prior", facts_changed("format", 2), "has format 2, av1part .* reads 1"),
@@ -329,6 +367,23 @@ CHANGES: list[tuple[str, Callable[[Facts, Stored], None], str]] = [
     ("variance", first_blob(lambda a: a[::-1].copy()), "edges are not in order"),
     ("random", facts_changed("content.seed", -1), "seed"),
     ("random", first_blob(lambda a: a * 0), "do not sum to 1"),
+    ("adapted", facts_changed("domain.qindexes", [80, 220]), "not that of its network and labels"),
+    ("adapted", facts_changed("domain.sizes", [16]), "not that of its network and labels"),
+    ("adapted", facts_changed("content.more", 1), "it has"),
+    ("adapted", facts_changed("content.adapted.base.more", 1), "it has"),
+    ("adapted", facts_changed("content.adapted.clip.frames", 3), "frames or quantisers that"),
+    ("adapted", facts_changed("content.adapted.clip.bit_depth", 7), "bit depth"),
+    ("adapted", facts_changed("content.adapted.labels.frames", []), "no frames or quantisers"),
+    ("adapted", facts_changed("content.adapted.labels.qindexes", [80, 256]), "that there are not"),
+    ("adapted", facts_changed("content.adapted.labels", None), "does not describe"),
+    ("adapted", facts_changed("content.adapted.sizes.128", {}), "sizes that there are not"),
+    ("adapted", facts_changed("content.adapted.sizes.8.kept", True), "heads are not those"),
+    ("adapted", facts_changed("content.adapted.sizes.8.kept", 0), "which heads were kept"),
+    ("adapted", head_changed(lambda a: a[:, :-1].copy()), "head at 16 is of"),
+    ("adapted", head_changed(lambda a: a.astype(np.float64)), "head at 16 is of"),
+    ("adapted", head_changed(with_nan), "not finite"),
+    ("adapted", head_renamed, "no head of a node size"),
+    ("adapted", facts_changed("content.network.temperatures.16", 0.0), "is not in"),
     ("trees", facts_changed("content.features", 0), "features are of version 0"),
     ("trees", facts_changed("content.class_weights", "some"), "class weights"),
     ("trees", facts_changed("content.sizes.16.types", ["NONE"]), "types at 16"),

@@ -52,7 +52,8 @@ def seconds_text(compared: Compared) -> str:
     took = f"adapting {own.number('seconds', 'adapting'):.1f} s"
     if labels is None or scored is None:
         return f"labels were there already; {took}"
-    at_a_time = f"{count(own.integer('jobs'))} encoders at a time"
+    jobs = own.integer("jobs")
+    at_a_time = f"{count(jobs)} encoder{'' if jobs == 1 else 's'} at a time"
     return (
         f"full search of the labelled frames {labels:.1f} s ({at_a_time}), {took}; for the scores "
         f"alone, of the held-back frames {scored:.1f} s"
