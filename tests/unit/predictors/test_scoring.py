@@ -34,7 +34,7 @@ from av1part.system.errors import ConfigError, StoreError
 
 from .small import save_stage, small_predictors, small_superblock
 
-KINDS = ["superblock", "cascade", "prior", "variance", "trees", "random"]
+KINDS = ["superblock", "adapted", "cascade", "prior", "variance", "trees", "random"]
 NONE, HORZ, SPLIT, AB = Partition.NONE, Partition.HORZ, Partition.SPLIT, Partition.HORZ_A
 EMBEDDED = DataSource(None, None, str(embedded.SPLIT_LIST))
 
