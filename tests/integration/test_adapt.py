@@ -273,9 +273,26 @@ def test_a_clip_is_labelled_adapted_to_and_scored(av1part: Command, base: Path) 
     assert other.code == 2
     assert "labels of other frames or settings" in other.err
     # Flat frames have one class; nothing is left of them.
-    write_clip(Path("flat.y4m"), [np.full((64, 64), 90, np.uint8)] * 2)
-    flat = av1part("adapt", base, "flat.y4m", "cq_levels=[50]", "cpu_used=6", "out=flat.av1part")
+    np.full(2 * 64 * 80 * 3 // 2, 90, np.uint8).tofile("flat.yuv")
+    raw = ("width=80", "height=64", "bit_depth=8", "layout=420", "interlaced=weave")
+    few = ("cq_levels=[50]", "cpu_used=6", "out=flat.av1part")
+    flat = av1part("adapt", base, "flat.yuv", *raw, *few)
     assert flat.code == 2
     assert len(flat.error_lines) == 1
     assert "so there is nothing to adapt to" in flat.err
     assert not list(Path.cwd().glob("flat*.av1part"))
+
+
+@pytest.mark.patched
+def test_the_encoder_takes_its_hints(av1part: Command) -> None:
+    write_bundle("mine.av1part", Bundle(small_adapted()))
+    write_clip(Path("rest.y4m"), [corner("coffee", 72, 96)])
+    Path("conf/plan").mkdir(parents=True)
+    points = "points:\n  fast: {cpu_used: 5}\n  mine: {cpu_used: 5, predictor: model, tau: 0.7}\n"
+    Path("conf/plan/few.yaml").write_text(f"{points}anchors: [fast]\n")
+    words = ("plan=few", "--config-dir", "conf", "model=mine.av1part", "out=encoded")
+    ran = av1part("encode", "rest.y4m", *words)
+    assert ran.code == 0, ran.err
+    identity = json.loads(Path("encoded/plan.json").read_text())["predictors"]["model"]
+    assert identity["name"] == "superblock, adapted"
+    assert identity["sha256"] == sha256_file(Path("mine.av1part"))

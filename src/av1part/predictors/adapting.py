@@ -82,6 +82,11 @@ class NodeFeatures:
     labels: NDArray[np.int64]
     fold: NDArray[np.int64]
 
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether a head can be tried on a frame it has not seen, and there is a type to miss."""
+        return len(np.unique(self.fold)) > 1 and len(np.unique(self.labels)) > 1
+
     def only(self, chosen: NDArray[np.bool_]) -> NodeFeatures:
         """Return some of the nodes."""
         return NodeFeatures(self.design[chosen], self.labels[chosen], self.fold[chosen])
@@ -95,7 +100,8 @@ class SizeFit:
         nodes: Labelled nodes it was adapted to.
         before: Log loss of the network on them, nats.
         after: That of heads that have not seen the frame of a node.
-        kept: Whether the new head is used: `after` is below `before`.
+        kept: Whether the new head is used: `after` is below `before`, and the labels are of
+            several types and of several frames, or bands of one.
     """
 
     nodes: int
@@ -188,20 +194,31 @@ def adapt_heads(
     heads, temperatures, fits = {}, dict(network.temperatures), {}
     for size, own in nodes.items():
         start = NodeHead.of(network.module.classifier.head[str(size)]).matrix()
-        before = negative_log_likelihood(
-            own.design @ start.T, own.labels, network.temperatures.get(size, 1.0)
-        )
+        before = network.temperatures.get(size, 1.0)
         logits = _unseen(own, partial(descend, start=start, settings=settings), start)
-        temperature = fit_temperature(logits, own.labels)
-        after = negative_log_likelihood(logits, own.labels, temperature)
-        fits[size] = SizeFit(len(own.labels), before, after, kept=after < before)
-        if fits[size].kept:
+        after = _between(before, fit_temperature(logits, own.labels), own, settings)
+        losses = (
+            negative_log_likelihood(own.design @ start.T, own.labels, before),
+            negative_log_likelihood(logits, own.labels, after),
+        )
+        kept = own.can_be_judged and losses[1] < losses[0]
+        fits[size] = SizeFit(len(own.labels), *losses, kept=kept)
+        if kept:
             heads[size] = NodeHead.of_matrix(descend(own, start, settings))
-            temperatures[size] = temperature
+            temperatures[size] = after
     adapted = AdaptedSuperblock(
         network.module, temperatures, network.precision, network.pass_side, heads=heads
     )
     return adapted, fits
+
+
+def _between(before: float, fitted: float, nodes: NodeFeatures, settings: Steps) -> float:
+    """Return the geometric mean of temperatures, weighed by `prior` and by the nodes.
+
+    A few labels that happen to have no error would else make any answer a certain one.
+    """
+    share = len(nodes.labels) / (len(nodes.labels) + settings.prior)
+    return float(before * (fitted / before) ** share)
 
 
 def ridge_heads(
@@ -227,7 +244,7 @@ def ridge_heads(
         tried = []
         for strength in RIDGES:
             logits = _unseen(own, partial(_ridge, types=types, strength=strength), nothing)
-            temperature = fit_temperature(logits, own.labels)
+            temperature = _smooth_temperature(logits, own.labels)
             loss = negative_log_likelihood(logits, own.labels, temperature)
             tried.append((loss, strength, temperature))
         _, strength, temperatures[size] = min(tried)
@@ -240,6 +257,15 @@ def ridge_heads(
         heads=heads,
         limits=domain,
         name="ridge",
+    )
+
+
+def _smooth_temperature(logits: Matrix, labels: NDArray[np.int64]) -> float:
+    """Fit a temperature as if each type had been seen once more, at the mean of the logits."""
+    types = logits.shape[1]
+    more = np.tile(logits.mean(0), (types, 1))
+    return fit_temperature(
+        np.concatenate([logits, more]), np.concatenate([labels, np.arange(types)])
     )
 
 

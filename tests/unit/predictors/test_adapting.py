@@ -154,6 +154,37 @@ def test_what_is_better_is_kept_and_learnt() -> None:
     assert abs(learnt - wanted).mean() < abs(before - wanted).mean() / 2
 
 
+def test_what_cannot_be_judged_is_not_kept() -> None:
+    network = small_superblock()
+    nodes = labelled(network, small_adapted().heads[16])[16]
+    one_frame = replace(nodes, fold=np.zeros_like(nodes.fold))
+    one_type = replace(nodes, labels=np.full_like(nodes.labels, 3))
+    for bad in (one_frame, one_type):
+        adapted, fits = adapt_heads(network, {16: bad}, Steps())
+        assert not fits[16].kept
+        assert (adapted.heads, adapted.temperatures) == ({}, network.temperatures)
+
+
+def test_few_labels_without_an_error_make_no_answer_certain() -> None:
+    """All but one of a hundred nodes are of one type, and the features say which."""
+    network = small_superblock()
+    channels = network.module.classifier.backbone.channels[16]
+    features = np.ones((100, channels))
+    features[7] = -1
+    columns = design(features, np.full(100, 128))
+    labels = np.where(np.arange(100) == 7, 3, 0)
+    nodes = {16: NodeFeatures(columns, labels, np.arange(100) % 4)}
+    adapted, fits = adapt_heads(network, nodes, Steps(prior=400.0))
+    before = network.temperatures[16]
+    assert fits[16].kept
+    assert before * (0.05 / before) ** 0.21 < adapted.temperatures[16] < before * 20**0.21
+    # The ridge, which has seen one type alone, holds the others to be possible.
+    one = {16: replace(nodes[16], labels=np.zeros_like(labels))}
+    ridge = ridge_heads(network, one, replace(network.domain, sizes=(16,)))
+    logits = columns[:1] @ ridge.heads[16].matrix().T
+    assert softmax(logits, ridge.temperatures[16])[0, 3] > 1e-4
+
+
 def test_the_ridge_is_that_of_scikit_learn() -> None:
     nodes, strength = some_nodes(k=4), 20.0
     ours = adapting._ridge(nodes, 4, strength)

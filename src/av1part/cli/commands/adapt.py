@@ -74,6 +74,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     network = _network(bundle, words[0])
     with ExitStack() as stack:
         clip = _clip(words[1], words[0], plain(cfg), bundle, stack)
+        clip.held_back.check_types(bundle.domain, words[0])
         adapting = _adapt(clip, bundle, network, Steps(cfg.steps, cfg.rate, cfg.prior))
         adapted = replace(
             bundle,
