@@ -69,6 +69,9 @@ MIXED = ("by_segment", "random_blocks", "given")
 DRAWN = ("by_sequence", "random_blocks")
 """Protocols that draw by a seed; `by_sequence` where no list says the split."""
 
+META = "meta"
+"""The method that learns a start for adapting to single pictures."""
+
 COST_SENSITIVE = "cost_sensitive"
 """The loss that weighs nodes by a file of costs."""
 

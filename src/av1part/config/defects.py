@@ -21,7 +21,7 @@ from av1part.defects import (
     WITHOUT_TRAINING,
     listed,
 )
-from av1part.options import RESNET_BACKBONE
+from av1part.options import META, RESNET_BACKBONE
 from av1part.system.errors import CheckpointError, ConfigError
 
 
@@ -44,6 +44,11 @@ def check_defects(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{listed(defects)} are of the study's networks: use backbone=resnet18 with "
             "backbone.planes=null, or leave them out"
+        )
+    if settings["method"]["name"] == META:
+        raise ConfigError(
+            f"{listed(defects)} are of the study's methods: use another than method={META}, or "
+            "leave them out"
         )
     scheduler, optimizer = settings["scheduler"]["kind"], settings["optimizer"].get("kind")
     rules = {

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from av1part.models.layers import LAYERS
-
-META = "meta"
-"""The method that learns a start for adapting to single pictures."""
+from av1part.options import META
 
 WITH_ADAPTERS = ("adapter", META)
 """Methods that have adapters."""

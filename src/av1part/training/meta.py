@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from av1part.config.schema import Data
-from av1part.models.freeze import META
-from av1part.options import PRECISIONS
+from av1part.options import META, PRECISIONS
 from av1part.stages.meta import MetaOptions
 from av1part.system.errors import ConfigError
 

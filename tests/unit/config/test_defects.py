@@ -157,3 +157,9 @@ def test_a_banner_names_each_and_what_it_does() -> None:
     assert all(DEFECTS[name] in said for name in ("late_thaw", "not_strict"))
     assert "of_later: unknown" in said
     assert set(RELOADED) < set(DEFECTS)
+
+
+def test_meta_learning_takes_none() -> None:
+    assert "use another than method=meta" in refused(
+        "stage=stage2", "method=meta", "defects=[scaled_twice]"
+    )
