@@ -23,9 +23,9 @@ def ridge_classes(
 ) -> dict[float, NDArray[np.int64]]:
     """Fit a linear map from features to one-hot classes, and predict the classes of other nodes.
 
-    W minimises sum_i v_i |y_i - m - W' x_i|^2 + s t |W|^2 for features x_i less their mean, classes
-    y_i whose mean is m, and t the mean of v_i |x_i|^2: a strength s means the same for any features
-    and number of labels.
+    The map W minimises the sum over the nodes of v (y - m - W x)^2, plus s t W^2, for features x
+    less their mean, one-hot classes y of mean m, weights v, and t the mean of v x^2: a strength s
+    means the same for features of any scale.
 
     Args:
         features: float, shape (n, c).
@@ -33,8 +33,8 @@ def ridge_classes(
         asked: float, shape (q, c).
         k: Number of classes.
         strengths: Values of s, above 0.
-        balanced: Weights v_i are n / (k' n_class), for the k' classes that occur, instead of 1;
-            means are weighted alike.
+        balanced: Weights v are n over the nodes of the class and over the classes that occur,
+            instead of 1; means are weighted alike.
 
     Returns:
         Strength to the predicted classes, int64, shape (q,).
