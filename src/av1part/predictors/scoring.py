@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from av1part import __version__
 from av1part.data.build.progress import JobProgress
 from av1part.metrics.class_weights import ClassWeights, fit_class_weights, weighted_predictions
-from av1part.metrics.distributions import SUMS, distribution_sums, part_of
-from av1part.metrics.scores import confusion_matrix
+from av1part.metrics.distributions import SUMS, TAUS, distribution_sums, part_of
+from av1part.metrics.intervals import Bootstrap
+from av1part.metrics.scores import LEAST_PROBABILITY, confusion_matrix
 from av1part.partition import Partition
+from av1part.predictors.bundle_stages import without_folders
 from av1part.predictors.interface import TYPES
 from av1part.predictors.labelled import LabelledData, LabelledNodes, View
 from av1part.predictors.named import NamedPredictor
+from av1part.runs.compared import FORMAT
 from av1part.runs.compared_scores import PICTURE_SCHEMA, STAGE2, STAGE2_SIZE
 from av1part.system.errors import StoreError
 
@@ -278,3 +282,51 @@ def _table(rows: Mapping[tuple[str, int, str, int], _Row]) -> pl.DataFrame:
             columns[name].append(value)
     series = [pl.Series(name, columns[name]).cast(d) for name, d in PICTURE_SCHEMA.items()]
     return pl.DataFrame(series)
+
+
+def record_of(
+    predictors: Sequence[NamedPredictor],
+    answers: Answers,
+    data: Mapping[str, Any],
+    populations: Mapping[int, Population],
+    settings: Mapping[str, Any],
+    against: str,
+) -> dict[str, Any]:
+    """Return what scores.json says beside the scores.
+
+    Args:
+        predictors: Those that were scored.
+        answers: What they answered.
+        data: Facts of the data.
+        populations: As `populations_of` returns them.
+        settings: Of the command, plain values.
+        against: The predictor that the others are compared with.
+
+    Returns:
+        JSON values, for `runs.compared.write_compared`; without fitted weights.
+    """
+    return {
+        "format": FORMAT,
+        "av1part": __version__,
+        "settings": without_folders(settings),
+        "data": dict(data),
+        "against": against,
+        "predictors": {
+            p.name: {
+                **p.identity,
+                "domain": asdict(p.predictor.domain),
+                "trained_on": [dict(source) for source in p.sources],
+                "seconds": round(answers.seconds[p.name], 6),
+            }
+            for p in predictors
+        },
+        "left_out": {
+            str(size): {"nodes": dict(own.left_out), "lacking": list(own.lacking)}
+            for size, own in populations.items()
+            if own.left_out
+        },
+        "floor": LEAST_PROBABILITY,
+        "taus": list(TAUS),
+        "bootstrap": asdict(Bootstrap()),
+        "weights": None,
+    }

@@ -17,30 +17,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from av1part import __version__
 from av1part.config.check import plain
 from av1part.config.schema import Adapt
 from av1part.data.build.settings import BuildSettings, raw_format
 from av1part.data.build.sources import find_sources, open_sources
 from av1part.evaluation.attach import Compute
-from av1part.metrics.distributions import TAUS
-from av1part.metrics.intervals import Bootstrap
-from av1part.metrics.scores import LEAST_PROBABILITY
 from av1part.options import PRETRAINED
 from av1part.predictors.adapted import AdaptedSuperblock, adapted_domain
 from av1part.predictors.adapting import Steps, adapt_heads, node_features, ridge_heads
 from av1part.predictors.bundle import Bundle, check_domain, read_bundle, write_bundle
-from av1part.predictors.bundle_stages import without_folders
 from av1part.predictors.clip import PARTS, ClipPart, LabelledClip, clip_of_dataset, label_clip
 from av1part.predictors.fitted import ClassPrior
 from av1part.predictors.named import NamedPredictor
 from av1part.predictors.run import qindex_of
-from av1part.predictors.scoring import populations_of, score
+from av1part.predictors.scoring import populations_of, record_of, score
 from av1part.predictors.superblock import SuperblockPredictor
 from av1part.report import write_compared_report
 from av1part.report.chapters.adapting import seconds_text, summary_table, verdict
 from av1part.report.render.terminal import terminal_table
-from av1part.runs.compared import ADAPTED, BASE, FORMAT, read_compared, write_compared
+from av1part.runs.compared import ADAPTED, BASE, read_compared, write_compared
 from av1part.system.errors import BundleError, ConfigError
 from av1part.system.files import atomic_folder, check_below_folders, expanded, sha256_file
 
@@ -254,39 +249,16 @@ def _score(
     answers = score(predictors, held_back, populations)
     held_back.store.check_unchanged()
     record = adapting.predictor.record
-    write_compared(
-        folder,
-        {
-            "format": FORMAT,
-            "av1part": __version__,
-            "settings": without_folders(plain(cfg)),
-            "data": held_back.facts(),
-            "against": BASE,
-            "predictors": {
-                p.name: {
-                    **p.identity,
-                    "domain": asdict(p.predictor.domain),
-                    "trained_on": [dict(source) for source in p.sources],
-                    "seconds": round(answers.seconds[p.name], 6),
-                }
-                for p in predictors
-            },
-            "left_out": {},
-            "floor": LEAST_PROBABILITY,
-            "taus": list(TAUS),
-            "bootstrap": asdict(Bootstrap()),
-            "weights": None,
-            "adapting": {
-                **record,
-                "jobs": cfg.jobs,
-                "seconds": {
-                    **dict(zip(PARTS, adapting.clip.seconds, strict=True)),
-                    "adapting": round(adapting.seconds, 6),
-                },
-            },
+    scored = record_of(predictors, answers, held_back.facts(), populations, plain(cfg), BASE)
+    adapting_record = {
+        **record,
+        "jobs": cfg.jobs,
+        "seconds": {
+            **dict(zip(PARTS, adapting.clip.seconds, strict=True)),
+            "adapting": round(adapting.seconds, 6),
         },
-        answers.table,
-    )
+    }
+    write_compared(folder, {**scored, "adapting": adapting_record}, answers.table)
     write_compared_report(folder)
 
 

@@ -11,24 +11,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from av1part import __version__
 from av1part.cli.commands.pipeline import data_source
 from av1part.config.check import plain
 from av1part.config.schema import BaselineData, WeightsData
 from av1part.config.words import exists
 from av1part.evaluation.attach import Compute, DataSource
 from av1part.metrics.class_weights import ClassWeights
-from av1part.metrics.distributions import TAUS
-from av1part.metrics.intervals import Bootstrap
-from av1part.metrics.scores import LEAST_PROBABILITY
 from av1part.predictors.bundle import bundle_path, check_domain
-from av1part.predictors.bundle_stages import without_folders
 from av1part.predictors.fit import FITTED, fit_bundle
 from av1part.predictors.labelled import LabelledData
 from av1part.predictors.named import NamedPredictor, fitted_predictor, open_predictor
-from av1part.predictors.scoring import Population, fit_weights, populations_of, score
+from av1part.predictors.scoring import fit_weights, populations_of, record_of, score
 from av1part.report import write_compared_report
-from av1part.runs.compared import FORMAT, write_compared
+from av1part.runs.compared import write_compared
 from av1part.runs.compared_scores import STAGE2, STAGE2_SIZE
 from av1part.system.errors import ConfigError
 from av1part.system.files import atomic_folder, check_below_folders, expanded
@@ -87,27 +82,9 @@ def compare_in(cfg: DictConfig, words: Sequence[str], out: Path) -> str:
     weights = None if weighing is None else fit_weights(predictors, weighing)
     answers = score(predictors, data, populations, weights)
     data.store.check_unchanged()
-    record = {
-        "format": FORMAT,
-        "av1part": __version__,
-        "settings": without_folders(plain(cfg)),
-        "data": data.facts(),
-        "against": against,
-        "predictors": {
-            p.name: {
-                **p.identity,
-                "domain": asdict(p.predictor.domain),
-                "trained_on": [dict(source) for source in p.sources],
-                "seconds": round(answers.seconds[p.name], 6),
-            }
-            for p in predictors
-        },
-        "left_out": _left_out(populations),
-        "floor": LEAST_PROBABILITY,
-        "taus": list(TAUS),
-        "bootstrap": asdict(Bootstrap()),
-        "weights": None if weighing is None else _weights_record(weighing, weights or {}),
-    }
+    record = record_of(predictors, answers, data.facts(), populations, plain(cfg), against)
+    if weighing is not None:
+        record["weights"] = _weights_record(weighing, weights or {})
     with atomic_folder(out) as part:
         write_compared(part, record, answers.table)
         files = write_compared_report(part)
@@ -217,12 +194,4 @@ def _weights_record(data: LabelledData, weights: Mapping[str, ClassWeights]) -> 
             }
             for name, own in weights.items()
         },
-    }
-
-
-def _left_out(populations: Mapping[int, Population]) -> dict[str, Any]:
-    return {
-        str(size): {"nodes": dict(own.left_out), "lacking": list(own.lacking)}
-        for size, own in populations.items()
-        if own.left_out
     }
