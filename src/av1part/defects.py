@@ -24,7 +24,8 @@ CHOSEN_ON_SCORED = "chosen_on_scored"
 DEFECTS: Mapping[str, str] = {
     SCALED_TWICE_EVAL: "reloaded checkpoints and the cascade divide pixels by the peak twice",
     SCALED_TWICE: "training, evaluation and the cascade divide pixels by the peak twice",
-    SCALED_ONCE_EVAL: "a checkpoint trained on pixels divided twice is reloaded with one division",
+    SCALED_ONCE_EVAL: "a checkpoint trained on pixels divided twice is scored by itself with one "
+    "division; the cascade divides twice",
     TINY_NOISE: "of the training blocks three in ten get noise of deviation 0.01 after that",
     LATE_THAW: "the frozen backbone is trained from the ninth epoch on, by a new optimizer without "
     "the adapters",

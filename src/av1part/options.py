@@ -72,6 +72,9 @@ DRAWN = ("by_sequence", "random_blocks")
 META = "meta"
 """The method that learns a start for adapting to single pictures."""
 
+WITH_ADAPTERS = ("adapter", META)
+"""Methods that have adapters."""
+
 COST_SENSITIVE = "cost_sensitive"
 """The loss that weighs nodes by a file of costs."""
 

@@ -136,7 +136,8 @@ def test_one_from_training_to_the_page(
     ran = av1part("pipeline", *given, "name=refused")
     assert ran.code == 2
     assert len(ran.error_lines) == 1
-    assert "stage2" in run.name or "is defective on purpose" in ran.error_lines[0]
+    assert "is defective on purpose (defects=[scaled_twice_eval])" in ran.error_lines[0]
+    assert str(best(run)) in ran.error_lines[0]
     assert not Path("runs/refused").exists()
     ran = av1part("pipeline", *given, "name=marked", "defects=[scaled_twice_eval]")
     assert ran.code == 0, ran.err

@@ -37,6 +37,9 @@ from av1part.metrics.statistics import LEVEL
 CHANCE = 0.8
 """Of finding a true difference, where nothing else is said."""
 
+_ROUNDED = 1 - 1e-9
+"""Of what is equal but for rounding."""
+
 MOST = 100_000
 """Pictures or seeds beyond which it is given up to look for enough."""
 
@@ -165,7 +168,7 @@ def pictures_needed(
         chance: Of finding it.
 
     Returns:
-        The least number; None if even `MOST` would not do, since seeds differ by too much.
+        The least number; None if there is none up to `MOST`, since seeds differ by too much.
 
     Raises:
         ValueError: if there are fewer than two seeds.
@@ -210,10 +213,18 @@ def detectable(
 
 
 def _least(enough: Callable[[int], bool]) -> int | None:
-    """Return the least number of pictures or seeds that is enough, None above `MOST`."""
-    if not enough(MOST):
-        return None
-    return bisect_left(range(MOST), True, lo=2, key=enough)
+    """Return the least number of pictures or seeds that is enough, None if there is none to `MOST`.
+
+    Power may rise and fall again: with many pictures and few seeds all that is left are the seeds,
+    with few degrees of freedom. So numbers are tried from below, and bisected only between the
+    first that is enough and the one tried before it.
+    """
+    below = 1
+    for number in np.unique(np.geomspace(2, MOST, 400).astype(int)).tolist():
+        if enough(number):
+            return bisect_left(range(number), True, lo=below + 1, key=enough)
+        below = number
+    return None
 
 
 def _checked(observed: ArrayLike) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -246,7 +257,7 @@ def _error(squares: tuple[float, float, float], g: int, s: int) -> tuple[float, 
     """
     picture, seed, rest = squares
     total = picture + seed - rest
-    if total >= max(picture, seed):
+    if total >= max(picture, seed) * _ROUNDED:
         parts = picture**2 / (g - 1) + seed**2 / (s - 1) + rest**2 / ((g - 1) * (s - 1))
         freedom = total**2 / parts if parts else float(g + s - 2)
     elif picture >= seed:

@@ -17,9 +17,6 @@ from torch import Tensor
 from av1part.models.layers import LAYERS
 from av1part.options import META
 
-WITH_ADAPTERS = ("adapter", META)
-"""Methods that have adapters."""
-
 Thaw = Mapping[str, int | None]
 """Layer of the backbone to the first epoch in which it is trained; None is never."""
 

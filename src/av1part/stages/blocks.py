@@ -14,9 +14,9 @@ from av1part.data.serve.blocks import Batch
 from av1part.models.adapters import check_adapter_maps
 from av1part.models.classifier import Classifier
 from av1part.models.defective import make_defective
-from av1part.models.freeze import WITH_ADAPTERS, check_layers, thaw_epochs
+from av1part.models.freeze import check_layers, thaw_epochs
 from av1part.models.losses import build_loss
-from av1part.options import META
+from av1part.options import META, WITH_ADAPTERS
 from av1part.partition import taxonomy as taxonomy_of
 from av1part.stages.base import Answers, StageModule
 from av1part.stages.meta import MetaOptions, adapted_logits, outer_gradient

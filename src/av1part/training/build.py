@@ -16,11 +16,11 @@ from av1part.data.serve.episodes import EpisodeDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.defects import BALANCED_TWICE, RANDOM_BLOCKS, banner, listed
 from av1part.models.backbone import ResNet18
-from av1part.models.freeze import WITH_ADAPTERS, frozen_text, state_sha256
+from av1part.models.freeze import frozen_text, state_sha256
 from av1part.models.losses import build_loss
 from av1part.models.summary import count_parameters, count_trainable, summarise
 from av1part.models.weights import load_pretrained
-from av1part.options import COST_SENSITIVE, RESNET_BACKBONE, SUPERBLOCK_BACKBONE
+from av1part.options import COST_SENSITIVE, RESNET_BACKBONE, SUPERBLOCK_BACKBONE, WITH_ADAPTERS
 from av1part.partition import SUPERBLOCK_STAGE, taxonomy
 from av1part.stages.base import StageModule
 from av1part.stages.blocks import BlockStage

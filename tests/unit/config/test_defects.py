@@ -52,7 +52,7 @@ def test_a_normal_run_has_none() -> None:
 
 
 def test_the_key_changes_nothing_of_a_normal_run(tmp_path: Path) -> None:
-    """What was written before there was the key is the same run, to a resume and to a sweep."""
+    """What was written before there was the key has the same settings."""
     now = settings("stage=stage2")
     before = {key: value for key, value in now.items() if key != "defects"}
     assert relevant_settings(now) == relevant_settings(before)

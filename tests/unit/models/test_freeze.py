@@ -11,7 +11,6 @@ from av1part.models.backbone import layer_of
 from av1part.models.classifier import Classifier
 from av1part.models.freeze import (
     METHODS,
-    WITH_ADAPTERS,
     frozen_text,
     layer_rates,
     moved_tensors,
@@ -19,6 +18,7 @@ from av1part.models.freeze import (
     thaw_epochs,
 )
 from av1part.models.layers import LAYERS
+from av1part.options import WITH_ADAPTERS
 
 ADAPTER = {"layers": [1, 2, 3, 4], "bottleneck": 8, "dropout": 0.1, "init_std": 1e-3}
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from av1part.metrics.statistics import LEVEL
+from av1part.options import WITH_ADAPTERS
 from av1part.report.chapters.common import protocol_facts
 from av1part.report.chapters.comparison import differing_settings
 from av1part.report.chapters.sweep import (
@@ -139,7 +140,7 @@ def _variants(sweep: Sweep) -> Table:
     rows = []
     for variant in sweep.variants:
         settings = variant.members[0].run.settings
-        unused = () if settings.get("method.name") in ("adapter", "meta") else _OF_ADAPTERS
+        unused = () if settings.get("method.name") in WITH_ADAPTERS else _OF_ADAPTERS
         own = [
             f"`{k}` {_shown(settings[k])}"
             for k in keys
