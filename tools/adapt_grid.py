@@ -21,7 +21,7 @@ from av1part.data.store.store import Store
 from av1part.metrics.calibration import negative_log_likelihood
 from av1part.partition import SIZES, SUPERBLOCK, Partition
 from av1part.predictors.adapted import NodeHead
-from av1part.predictors.adapting import NodeFeatures, Steps, descend, node_features
+from av1part.predictors.adapting import NodeFeatures, Steps, node_features, preconditioned_steps
 from av1part.predictors.bundle import read_bundle
 from av1part.predictors.clip import ClipPart
 from av1part.predictors.superblock import SuperblockPredictor
@@ -73,7 +73,7 @@ def main() -> None:
             known = [t < Partition.HORZ_4 for t in network.module.classifier.types[size]]
             start = NodeHead.of(network.module.classifier.head[str(size)]).matrix()[known]
             for upper, lower in (own[size] for own in pictures if size in own):
-                head = descend(upper, start, Steps(steps, 1.0, prior))
+                head = preconditioned_steps(upper, start, Steps(steps, 1.0, prior))
                 after, before = (
                     negative_log_likelihood(lower.design @ h.T, lower.labels) for h in (head, start)
                 )

@@ -154,7 +154,7 @@ def _bands(row: NDArray[np.int64]) -> NDArray[np.int64]:
     return bands
 
 
-def descend(nodes: NodeFeatures, start: Matrix, settings: Steps) -> Matrix:
+def preconditioned_steps(nodes: NodeFeatures, start: Matrix, settings: Steps) -> Matrix:
     """Take the steps from a head.
 
     Args:
@@ -195,7 +195,7 @@ def adapt_heads(
     for size, own in nodes.items():
         start = NodeHead.of(network.module.classifier.head[str(size)]).matrix()
         before = network.temperatures.get(size, 1.0)
-        logits = _unseen(own, partial(descend, start=start, settings=settings), start)
+        logits = _unseen(own, partial(preconditioned_steps, start=start, settings=settings), start)
         after = _between(before, fit_temperature(logits, own.labels), own, settings)
         losses = (
             negative_log_likelihood(own.design @ start.T, own.labels, before),
@@ -204,7 +204,7 @@ def adapt_heads(
         kept = own.can_be_judged and losses[1] < losses[0]
         fits[size] = SizeFit(len(own.labels), *losses, kept=kept)
         if kept:
-            heads[size] = NodeHead.of_matrix(descend(own, start, settings))
+            heads[size] = NodeHead.of_matrix(preconditioned_steps(own, start, settings))
             temperatures[size] = after
     adapted = AdaptedSuperblock(
         network.module, temperatures, network.precision, network.pass_side, heads=heads

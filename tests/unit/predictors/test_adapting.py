@@ -26,8 +26,8 @@ from av1part.predictors.adapting import (
     NodeFeatures,
     Steps,
     adapt_heads,
-    descend,
     node_features,
+    preconditioned_steps,
     ridge_heads,
 )
 from av1part.predictors.clip import ClipPart
@@ -62,14 +62,14 @@ def test_a_step_is_the_gradient_of_the_loss_times_the_bound() -> None:
     scale = (x**2).mean() * prior / len(y)
     bound = x.T @ x / len(y) / 2 + scale * torch.eye(x.shape[1], dtype=x.dtype)
     # The first step leaves the start, where there is no pull; the second has both.
-    first = descend(nodes, start, Steps(1, rate, prior))
+    first = preconditioned_steps(nodes, start, Steps(1, rate, prior))
     assert not np.allclose(first, start)
     head = torch.tensor(first, requires_grad=True)
     pull = scale / 2 * ((head - torch.from_numpy(start)) ** 2).sum()
     (torch.nn.functional.cross_entropy(x @ head.T, y) + pull).backward()
     assert head.grad is not None
     expected = first - rate * (head.grad @ torch.linalg.inv(bound)).numpy()
-    second = descend(nodes, start, Steps(2, rate, prior))
+    second = preconditioned_steps(nodes, start, Steps(2, rate, prior))
     np.testing.assert_allclose(second, expected, rtol=1e-8, atol=1e-10)
 
 
@@ -77,7 +77,7 @@ def test_a_step_by_hand() -> None:
     # One feature of 1 at t = 0 would be two columns; here two nodes and two types, head of zeros.
     nodes = NodeFeatures(np.array([[2.0], [2.0]]), np.array([0, 0]), np.zeros(2, np.int64))
     # Slope (1/2 - 1) * 2 = -1 for type 0, +1 for type 1; M = 4, bound 4 / 2 + 4 * 2 / 2 = 6.
-    moved = descend(nodes, np.zeros((2, 1)), Steps(1, 1.0, 2.0))
+    moved = preconditioned_steps(nodes, np.zeros((2, 1)), Steps(1, 1.0, 2.0))
     np.testing.assert_allclose(moved, [[1 / 6], [-1 / 6]])
 
 
@@ -86,7 +86,10 @@ def test_no_step_raises_the_loss_whatever_the_scale(scale: float) -> None:
     nodes = some_nodes()
     nodes = replace(nodes, design=nodes.design * scale)
     start = RNG.normal(size=(3, nodes.design.shape[1])) / scale
-    losses = [loss(nodes, descend(nodes, start, Steps(n, 1.0, 5.0)), start, 5.0) for n in range(12)]
+    losses = [
+        loss(nodes, preconditioned_steps(nodes, start, Steps(n, 1.0, 5.0)), start, 5.0)
+        for n in range(12)
+    ]
     assert all(after < before for before, after in pairwise(losses))
     assert losses[-1] < losses[0] - 0.3
 
@@ -94,8 +97,10 @@ def test_no_step_raises_the_loss_whatever_the_scale(scale: float) -> None:
 def test_a_strong_prior_keeps_the_head_and_no_step_is_the_head() -> None:
     nodes = some_nodes()
     start = RNG.normal(size=(3, nodes.design.shape[1]))
-    np.testing.assert_array_equal(descend(nodes, start, Steps(0)), start)
-    np.testing.assert_allclose(descend(nodes, start, Steps(10, 1.0, 1e12)), start, atol=1e-6)
+    np.testing.assert_array_equal(preconditioned_steps(nodes, start, Steps(0)), start)
+    np.testing.assert_allclose(
+        preconditioned_steps(nodes, start, Steps(10, 1.0, 1e12)), start, atol=1e-6
+    )
 
 
 def test_a_frame_is_predicted_by_heads_that_have_not_seen_it() -> None:
@@ -104,7 +109,9 @@ def test_a_frame_is_predicted_by_heads_that_have_not_seen_it() -> None:
 
     def logits(labels: np.ndarray) -> np.ndarray:
         changed = replace(nodes, labels=labels)
-        return adapting._unseen(changed, lambda seen: descend(seen, start, settings), start)
+        return adapting._unseen(
+            changed, lambda seen: preconditioned_steps(seen, start, settings), start
+        )
 
     before, own = logits(nodes.labels), nodes.fold == 1
     after = logits(np.where(own, 2 - nodes.labels, nodes.labels))
