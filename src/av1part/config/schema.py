@@ -828,7 +828,10 @@ class Adapt:
     frames: int = option(4, "of the first half to label and adapt to", low=1, high=10**6)
     scored: int = option(4, "of the second half to label and score on", low=1, high=10**6)
     gap: int | None = option(
-        None, "frames left out behind the first half; null: a tenth of the clip", low=0, high=10**9
+        None,
+        "frames left out behind the first half; null: a tenth, at least one",
+        low=0,
+        high=10**9,
     )
     steps: int = option(10, "gradient steps of each head", low=1, high=1000)
     rate: float = option(1.0, "length of a step; 1 never raises the loss", low=_TINY, high=2)

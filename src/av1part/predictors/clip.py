@@ -45,16 +45,18 @@ class FrameChoice:
     held_back: tuple[int, ...]
 
     @classmethod
-    def of(cls, total: int, what: str, *, frames: int, scored: int, gap: int | None) -> FrameChoice:
+    def of(
+        cls, numbers: Sequence[int], what: str, *, frames: int, scored: int, gap: int | None
+    ) -> FrameChoice:
         """Spread frames evenly over both halves.
 
         Args:
-            total: Frames of the clip.
+            numbers: Frames of the clip to choose among, ascending.
             what: The clip, for an error.
             frames: Most frames of the first half.
             scored: Most frames of the second half.
-            gap: Frames of the second half that are left out, from its first on; None: a tenth of
-                the clip.
+            gap: Frames of the clip that are left out behind the first half; None: a tenth of those
+                from its first to its last number, but at least one, as far as that leaves a frame.
 
         Returns:
             The frames.
@@ -63,24 +65,28 @@ class FrameChoice:
             StoreError: if there is one frame.
             ConfigError: if the gap leaves none.
         """
-        if total < 2:
+        if len(numbers) < 2:
             raise StoreError(
                 f"{what} has one frame: adapting learns from a clip's first half and is scored on "
                 "its second, so give a clip of two frames or more"
             )
-        half = total // 2
-        first = half + (total // 10 if gap is None else gap)
-        if first >= total:
+        half = len(numbers) // 2
+        first, second = numbers[:half], numbers[half:]
+        most = second[-1] - first[-1] - 1
+        if gap is None:
+            gap = min(max(1, (second[-1] - first[0] + 1) // 10), most)
+        if gap > most:
             raise ConfigError(
-                f"gap={gap} leaves no frame of the second half of {what}, which has {total - half}"
+                f"gap={gap} leaves no frame of the second half of {what}: give {most} or less"
             )
-        return cls(_spread(0, half, frames), _spread(first, total, scored))
+        behind = [number for number in second if number > first[-1] + gap]
+        return cls(_spread(first, frames), _spread(behind, scored))
 
 
-def _spread(first: int, end: int, count: int) -> tuple[int, ...]:
-    """Return at most `count` frames in the middles of as many equal parts of a range."""
-    count = min(count, end - first)
-    return tuple(first + (2 * i + 1) * (end - first) // (2 * count) for i in range(count))
+def _spread(numbers: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return at most `count` numbers in the middles of as many equal parts of a sequence."""
+    count = min(count, len(numbers))
+    return tuple(numbers[(2 * i + 1) * len(numbers) // (2 * count)] for i in range(count))
 
 
 class ClipPart(LabelledNodes):
@@ -244,9 +250,9 @@ def clip_of_dataset(path: Path, sequence: str | None, choose: Mapping[str, Any])
     if name not in store.sequences:
         raise ConfigError(f"sequence={name}: {path} has {', '.join(store.sequences[:20])}")
     frames = sorted(store.nodes.filter(sequence=name)["frame"].unique().to_list())
-    choice = FrameChoice.of(len(frames), f"{name} of {path}", **choose)
+    choice = FrameChoice.of(frames, f"{name} of {path}", **choose)
     labelled, held_back = (
-        ClipPart(store, name, {frames[i]: frames[i] for i in chosen})
+        ClipPart(store, name, {frame: frame for frame in chosen})
         for chosen in (choice.labelled, choice.held_back)
     )
     facts = store.manifest["sequences"][name]
@@ -287,7 +293,7 @@ def label_clip(
         SourceError: if the clip cannot be read.
         EncoderError: if aomenc or inspect is missing or fails.
     """
-    choice = FrameChoice.of(source.reader.frames, str(source.path), **choose)
+    choice = FrameChoice.of(range(source.reader.frames), str(source.path), **choose)
     parts, seconds = [], []
     with tempfile.TemporaryDirectory() as work:
         chosen = (choice.labelled, choice.held_back)
