@@ -25,6 +25,8 @@ Bundled = Literal["cascade", "prior", "variance", "trees"]
 TreeWeights = Literal["none", "balanced"]
 Peers = Literal["none", "trees"]
 Outside = Literal["warn", "refuse"]
+LabelOrigin = Literal["encoded", "resumed", "there"]
+"""Encoded now; partly by an earlier call, which was stopped; or all there before."""
 InputPlane = Literal["level", "detail", "steps"]
 Objective = Literal["macro_f1", "accuracy", "f1_positive"]
 """What a threshold maximises: macro-F1, accuracy, or the F1 of Stage 1's second class."""

@@ -22,6 +22,8 @@ from av1part.data.build.settings import BuildSettings
 from av1part.data.build.sources import Source
 from av1part.data.build.yuv import write_y4m_frame, y4m_header
 from av1part.data.store.store import Store
+from av1part.data.store.writer import partial_folder
+from av1part.options import LabelOrigin
 from av1part.partition import Partition
 from av1part.predictors.interface import Domain
 from av1part.predictors.labelled import LabelledNodes
@@ -195,6 +197,19 @@ class ClipPart(LabelledNodes):
 
 
 @dataclass(frozen=True)
+class Labelling:
+    """How the labels of a part of a clip were come by.
+
+    Attributes:
+        origin: Whether they were encoded now.
+        seconds: Of the full search, wall clock; None unless all of it was now.
+    """
+
+    origin: LabelOrigin
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class LabelledClip:
     """A clip with labels in both halves.
 
@@ -204,7 +219,7 @@ class LabelledClip:
         total: Its frames.
         labelled: To adapt to.
         held_back: To score on.
-        seconds: Of the full search for each of these, wall clock; None of labels that were there.
+        labelling: Of each of these.
     """
 
     file: str
@@ -212,7 +227,7 @@ class LabelledClip:
     total: int
     labelled: ClipPart
     held_back: ClipPart
-    seconds: tuple[float | None, float | None]
+    labelling: tuple[Labelling, Labelling]
 
     def facts(self) -> dict[str, Any]:
         """Return what a bundle records of the clip."""
@@ -262,7 +277,7 @@ def clip_of_dataset(path: Path, sequence: str | None, choose: Mapping[str, Any])
         int(facts["frames"]),
         labelled,
         held_back,
-        (None, None),
+        (Labelling("there"), Labelling("there")),
     )
 
 
@@ -294,18 +309,21 @@ def label_clip(
         EncoderError: if aomenc or inspect is missing or fails.
     """
     choice = FrameChoice.of(range(source.reader.frames), str(source.path), **choose)
-    parts, seconds = [], []
+    parts, labelling = [], []
     with tempfile.TemporaryDirectory() as work:
         chosen = (choice.labelled, choice.held_back)
         clips = [Path(work) / part / f"{source.sequence}.y4m" for part in PARTS]
         _write_frames(source, dict(zip(clips, chosen, strict=True)))
         for part, clip, numbers in zip(PARTS, clips, chosen, strict=True):
-            started = time.perf_counter()
-            store = _there(folder / part, clip, settings)
-            there = store is not None
+            out = folder / part
+            store, found = _there(out, clip, settings), Labelling("there")
             if store is None:
-                store = build_dataset([clip], folder / part, jobs=jobs, **asdict(settings))
-            seconds.append(None if there else time.perf_counter() - started)
+                # What an earlier call encoded is not encoded again, and how long it took is lost.
+                resumed, started = partial_folder(out).exists(), time.perf_counter()
+                store = build_dataset([clip], out, jobs=jobs, **asdict(settings))
+                seconds = time.perf_counter() - started
+                found = Labelling("resumed") if resumed else Labelling("encoded", seconds)
+            labelling.append(found)
             parts.append(ClipPart(store, store.sequences[0], dict(enumerate(numbers))))
             if len(parts) == 1:
                 check(parts[0])
@@ -315,7 +333,7 @@ def label_clip(
         source.reader.frames,
         parts[0],
         parts[1],
-        (seconds[0], seconds[1]),
+        (labelling[0], labelling[1]),
     )
 
 

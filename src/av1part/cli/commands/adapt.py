@@ -250,11 +250,13 @@ def _score(
     held_back.store.check_unchanged()
     record = adapting.predictor.record
     scored = record_of(predictors, answers, held_back.facts(), populations, plain(cfg), BASE)
+    labelling = dict(zip(PARTS, adapting.clip.labelling, strict=True))
     adapting_record = {
         **record,
         "jobs": cfg.jobs,
+        "origin": {part: own.origin for part, own in labelling.items()},
         "seconds": {
-            **dict(zip(PARTS, adapting.clip.seconds, strict=True)),
+            **{part: own.seconds for part, own in labelling.items()},
             "adapting": round(adapting.seconds, 6),
         },
     }

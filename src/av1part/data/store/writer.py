@@ -62,7 +62,7 @@ class StoreWriter:
         self.out = expanded(out)
         if self.out.exists():
             raise StoreError(f"{self.out} exists: choose another out=DIR or remove it")
-        self.partial = self.out.with_name(f"{self.out.name}.partial")
+        self.partial = partial_folder(self.out)
         self._created_parents = [parent for parent in self.partial.parents if not parent.exists()]
         recipe_file = self.partial / _RECIPE
         try:
@@ -182,6 +182,11 @@ class StoreWriter:
 
     def _plane_file(self, sequence: str) -> Path:
         return self._planes / f"{sequence}.npy"
+
+
+def partial_folder(out: Path) -> Path:
+    """Return the folder in which a dataset is built until it is complete."""
+    return out.with_name(f"{out.name}.partial")
 
 
 def _is_leftover(file: Path) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from av1part.report.chapters.compared_tables import decimals, of_size
 from av1part.report.render.document import Facts, Section
 from av1part.report.render.tables import Table, count, percent, table
 from av1part.runs.compared import ADAPTED, BASE, Compared
+from av1part.runs.fields import Fields
 
 _SCORES = ("log_loss", "accuracy", "macro_f1")
 
@@ -48,21 +51,41 @@ def summary_table(compared: Compared) -> Table:
 def seconds_text(compared: Compared) -> str:
     """Say what labels and adapting took, and what only the scores needed."""
     own = compared.record.child("adapting")
-    labels, scored = (own.optional("seconds", key) for key in ("labelled", "held_back"))
     took = f"adapting {own.number('seconds', 'adapting'):.1f} s"
-    if labels is None or scored is None:
+    if all(own.text("origin", part) == "there" for part in ("labelled", "held_back")):
         return f"labels were there already; {took}"
+    labels, scored = _search(own, "labelled"), _search(own, "held_back")
+    return f"{labels}, {took}; for the scores alone, {scored}"
+
+
+def _search(own: Fields, part: str) -> str:
+    """Say what the full search of a part took, as far as that is known."""
+    frames = f"the {part.replace('_', '-')} frames"
+    origin = own.text("origin", part)
+    if origin == "there":
+        return f"labels of {frames} were there already"
+    if origin == "resumed":
+        return f"full search of {frames} took an unknown time (a stopped run was resumed)"
     jobs = own.integer("jobs")
     at_a_time = f"{count(jobs)} encoder{'' if jobs == 1 else 's'} at a time"
+    return f"full search of {frames} {own.number('seconds', part):.1f} s ({at_a_time})"
+
+
+def _gap(labelled: Sequence[float], held_back: Sequence[float]) -> str:
+    """Say how many frames lie between both sets."""
+    between = int(min(held_back) - max(labelled)) - 1
+    if not between:
+        return "no gap: the first held-back frame is the one behind the last labelled frame"
     return (
-        f"full search of the labelled frames {labels:.1f} s ({at_a_time}), {took}; for the scores "
-        f"alone, of the held-back frames {scored:.1f} s"
+        f"{count(between)} frame{'' if between == 1 else 's'} between the last labelled and the "
+        "first held-back frame"
     )
 
 
 def _facts(compared: Compared) -> Facts:
     own = compared.record.child("adapting")
     frames = own.numbers("labels", "frames")
+    held_back = compared.record.numbers("data", "frames")
     kept = [f"{s}x{s}" for s, fit in own.children("sizes").items() if fit.get("kept")]
     return Facts(
         (
@@ -71,10 +94,8 @@ def _facts(compared: Compared) -> Facts:
                 f"`{own.text('clip', 'file')}`, {count(own.integer('clip', 'frames'))} frames",
             ),
             ("labelled frames", ", ".join(f"{frame:.0f}" for frame in frames)),
-            (
-                "held-back frames",
-                ", ".join(f"{frame:.0f}" for frame in compared.record.numbers("data", "frames")),
-            ),
+            ("held-back frames", ", ".join(f"{frame:.0f}" for frame in held_back)),
+            ("gap", _gap(frames, held_back)),
             (
                 "labelled nodes",
                 ", ".join(
