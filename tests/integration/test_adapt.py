@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,11 +16,14 @@ import pytest
 
 from av1part import embedded
 from av1part.cli.commands import adapt
+from av1part.data.build import build
+from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
 from av1part.predictors.adapted import AdaptedSuperblock
 from av1part.predictors.bundle import Bundle, bundle_contents, read_bundle, write_bundle
 from av1part.predictors.fitted import ClassPrior
+from av1part.system.errors import EncoderError
 from av1part.system.files import sha256_file
 
 from ..encoding import corner, write_clip
@@ -25,25 +31,28 @@ from ..unit.predictors.small import small_adapted, small_superblock
 from .conftest import Command
 
 
-def moving(out: Path, *, picture: str = "astronaut", frames: int = 5, side: int = 192) -> Path:
-    """Write a dataset of a clip that moves over a picture by superblocks, with real decisions."""
+def moving(
+    out: Path, *clips: str, picture: str = "astronaut", frames: int = 5, side: int = 192
+) -> Path:
+    """Write a dataset of clips that move over a picture by superblocks, with real decisions."""
     whole, writer = Store.open(embedded.STORE), StoreWriter(out, {"made": "by the tests"})
-    plane, parts = whole.plane(picture)[0], []
-    for frame in range(frames):
+    plane, parts, clips = whole.plane(picture)[0], [], clips or ("clip",)
+    for clip, frame in product(clips, range(frames)):
         at = 64 * frame
         own = whole.nodes.filter(sequence=picture).with_columns(
             pl.col("row") - at,
             pl.col("col") - at,
-            sequence=pl.lit("clip"),
+            sequence=pl.lit(clip),
             frame=pl.lit(frame, dtype=pl.Int32),
         )
         first = pl.min_horizontal("row", "col")
         last = pl.max_horizontal("row", "col") + pl.col("size")
         parts.append(own.filter((first >= 0) & (last <= side)))
     luma = np.stack([plane[64 * f : 64 * f + side, 64 * f : 64 * f + side] for f in range(frames)])
-    writer.add_plane("clip", luma, 8)
+    for clip in clips:
+        writer.add_plane(clip, luma, 8)
     facts = {"bit_depth": 8, "source": "clip.mkv", "source_sha256": "c" * 64}
-    return writer.finish(pl.concat(parts), {"clip": facts}, {}).path
+    return writer.finish(pl.concat(parts), dict.fromkeys(clips, facts), {}).path
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +73,7 @@ def test_a_dataset_as_the_clip(av1part: Command, base: Path, clip: Path) -> None
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine-adapted", "mine.av1part"]
     *_, report, last = ran.out.strip().splitlines()
     assert report == "report: mine-adapted/report.html"
-    assert last.startswith("adapted is better than base on 3 held-back frames: mean log loss")
+    assert last.startswith("adapted is better than base on 2 held-back frames: mean log loss")
     assert "labels were there already; adapting" in ran.out
     # The record: base, clip, frames, settings; the licence goes on.
     sections = bundle_contents("mine.av1part")
@@ -81,11 +90,11 @@ def test_a_dataset_as_the_clip(av1part: Command, base: Path, clip: Path) -> None
     # Scores are those of the file, on frames that it has not seen.
     record = json.loads(Path("mine-adapted/scores.json").read_text())
     assert list(record["predictors"]) == ["base", "adapted", "clip prior", "ridge"]
-    assert record["data"]["frames"] == [2, 3, 4]
+    assert record["data"]["frames"] == [3, 4]
     assert record["predictors"]["adapted"]["sha256"] == sha256_file(Path("mine.av1part"))
     bundle, store = read_bundle("mine.av1part"), Store.open(clip)
     assert isinstance(bundle.predictor, AdaptedSuperblock)
-    own = store.nodes.filter(pl.col("frame") >= 2, size=16)
+    own = store.nodes.filter(pl.col("frame") >= 3, size=16)
     losses = []
     for (frame, qindex), nodes in own.group_by("frame", "qindex"):
         answer = bundle.predict(store.plane("clip")[int(frame)], 8, int(qindex))[16]
@@ -107,6 +116,7 @@ def test_a_dataset_as_the_clip(av1part: Command, base: Path, clip: Path) -> None
     text = Path("mine-adapted/report.md").read_text(encoding="utf-8")
     assert "Pictures are frames of one clip" in text
     assert "sizes with new heads" in text
+    assert "1 frame between the last labelled and the first held-back frame" in text
     # The same again, the same bytes; the page from its folder; the file in other verbs.
     again = av1part("adapt", base, clip, "out=again.av1part", "prior=50")
     assert again.code == 0, again.err
@@ -244,6 +254,61 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     assert not list(Path.cwd().iterdir())
 
 
+def test_clips_that_the_base_was_trained_on_are_refused(av1part: Command) -> None:
+    dataset = moving(Path("three"), "a", "b", "c", frames=2)
+    data = SuperblockDataModule(dataset)
+    data.setup()
+    base = write_bundle("net.av1part", Bundle(small_superblock(dataset)))
+    nodes = data.store.nodes
+    for split in ("train", "val", "test"):
+        (clip,) = nodes[data.readers[split].nodes]["sequence"].unique()
+        ran = av1part("adapt", base, dataset, f"sequence={clip}", f"out={split}.av1part")
+        if split == "train":
+            assert ran.code == 2
+            (error,) = ran.error_lines
+            assert f"net.av1part was trained on {clip} of " in error
+            assert not list(Path.cwd().glob("train*"))
+        else:
+            assert ran.code == 0, ran.err
+            text = Path(f"{split}-adapted/report.md").read_text(encoding="utf-8")
+            assert "no gap: the first held-back frame is the one behind" in text
+
+
+@pytest.mark.libaom
+def test_seconds_are_those_of_a_whole_search(
+    av1part: Command, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(Path("a.y4m"), [corner("coffee", 64, 64, (100, 20 * i)) for i in range(4)])
+    words = ("adapt", base, clip, "cq_levels=[32,50]", "cpu_used=6", "jobs=1", "labels=labels")
+    encode, encodes = build.encode, []
+
+    def stops(*given: Any) -> None:
+        encodes.append(given)
+        if len(encodes) == 4:  # the last one of the held-back frames
+            raise EncoderError("stopped")
+        encode(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "encode", stops)
+        stopped = av1part(*words, "out=mine.av1part")
+    assert (stopped.code, "stopped" in stopped.err, len(encodes)) == (2, True, 4)
+    ran = av1part(*words, "out=mine.av1part")
+    assert ran.code == 0, ran.err
+    assert "labels of the labelled frames were there already, adapting" in ran.out
+    assert "the held-back frames took an unknown time (a stopped run was resumed)" in ran.out
+    record = json.loads(Path("mine-adapted/scores.json").read_text())["adapting"]
+    assert record["origin"] == {"labelled": "there", "held_back": "resumed"}
+    assert [record["seconds"][part] for part in ("labelled", "held_back")] == [None, None]
+    # One half of the labels is there, the other is encoded.
+    shutil.rmtree("labels/held_back")
+    ran = av1part(*words, "out=again.av1part")
+    assert ran.code == 0, ran.err
+    assert "labels of the labelled frames were there already, adapting" in ran.out
+    record = json.loads(Path("again-adapted/scores.json").read_text())["adapting"]
+    seconds = record["seconds"]["held_back"]
+    assert f"full search of the held-back frames {seconds:.1f} s (1 encoder" in ran.out
+
+
 @pytest.mark.libaom
 def test_a_clip_is_labelled_adapted_to_and_scored(av1part: Command, base: Path) -> None:
     frames = [corner("coffee", 72, 136, (100, 20 * i)) for i in range(6)]
@@ -269,6 +334,14 @@ def test_a_clip_is_labelled_adapted_to_and_scored(av1part: Command, base: Path) 
     again = av1part(*words, "labels=labels", "jobs=1", "out=other.av1part", "steps=3")
     assert again.code == 0, again.err
     assert "labels were there already" in again.out
+    # Frames of neither half may be among those that the base was trained on.
+    network = small_superblock()
+    for store in (labelled, held_back):
+        network.module.hparams["data"]["manifest_sha256"] = store.manifest_sha256
+        write_bundle("net.av1part", Bundle(network))
+        trained = av1part("adapt", "net.av1part", *words[2:], "labels=labels", "out=x.av1part")
+        assert trained.code == 2
+        assert f"net.av1part was trained on a part of labels/{store.path.name}" in trained.err
     other = av1part(*words, "labels=labels", "out=x.av1part", "one_to_four=true")
     assert other.code == 2
     assert "labels of other frames or settings" in other.err

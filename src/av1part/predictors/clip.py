@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from av1part.data.store.writer import partial_folder
 from av1part.options import LabelOrigin
 from av1part.partition import Partition
 from av1part.predictors.interface import Domain
-from av1part.predictors.labelled import LabelledNodes
+from av1part.predictors.labelled import LabelledNodes, training_nodes
 from av1part.system.errors import ConfigError, StoreError
 from av1part.system.files import sha256_file
 
@@ -175,6 +175,33 @@ class ClipPart(LabelledNodes):
                 raise StoreError(
                     f"{self.store.path} has nodes of {', '.join(other)}, which {name} does not "
                     "know: label the clip with one_to_four=false"
+                )
+
+    def check_unseen(self, name: str, sources: Iterable[Mapping[str, Any]]) -> None:
+        """Check that a predictor was not trained on these nodes.
+
+        Args:
+            name: Its name, for an error.
+            sources: The datasets that it was trained on, as a bundle names them.
+
+        Raises:
+            StoreError: if it was trained on nodes among them, or on this dataset with a split that
+                cannot be made again.
+        """
+        own = np.concatenate([*self.views.nodes.values()])
+        for source in sources:
+            if source.get("manifest_sha256") != self.store.manifest_sha256:
+                continue
+            trained = training_nodes(self.store.path, source)
+            if trained is None:
+                raise StoreError(
+                    f"{name} was trained on a part of {self.store.path}, and does not say whether "
+                    f"{self.sequence} is in it: give a clip of another dataset"
+                )
+            if np.isin(own, trained).any():
+                raise StoreError(
+                    f"{name} was trained on {self.sequence} of {self.store.path}, which says "
+                    "nothing of clips that it has not seen: give one of these"
                 )
 
     def check_classes(self, sizes: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
 from av1part.evaluation.attach import DataSource
-from av1part.options import ScoredSplit
+from av1part.options import PROTOCOLS, ScoredSplit
 from av1part.predictors.fit import open_splits
 from av1part.system.errors import StoreError
 
@@ -206,13 +206,47 @@ class LabelledData(LabelledNodes):
     @cached_property
     def _split_hashes(self) -> Sequence[str]:
         """Hashes of the split of each size, and of that of all sizes together."""
-        first = next(iter(self._of_size.values()))
-        together = SuperblockDataModule(
-            self.source.path,
-            taxonomy="v6_1to4",
-            protocol=first.protocol,
-            split_seed=self.split_seed,
-            split_list=self.source.split_list,
-        )
-        together.setup()
-        return [*(data.split_sha256 for data in self._of_size.values()), together.split_sha256]
+        return [
+            *(data.split_sha256 for data in self._of_size.values()),
+            _split_sha256_together(next(iter(self._of_size.values()))),
+        ]
+
+
+def training_nodes(
+    path: Path, source: Mapping[str, Any], *, split_seed: int = 42
+) -> NDArray[np.int64] | None:
+    """Find the nodes of a dataset that a superblock network was trained on.
+
+    Args:
+        path: The dataset.
+        source: What its bundle says of it: the hash of the split, and the protocol alone.
+        split_seed: Seed of the split, which a bundle does not say.
+
+    Returns:
+        Numbers of nodes; None if the split is of another seed or a list.
+
+    Raises:
+        StoreError: if the dataset cannot be opened.
+    """
+    if source.get("protocol") not in PROTOCOLS:
+        return None
+    _, of_size = open_splits(DataSource(str(path), source["protocol"]), split_seed)
+    try:
+        nodes = [data.reader("train").nodes for data in of_size.values()]
+        found = _split_sha256_together(next(iter(of_size.values())))
+    except StoreError:  # without the list that it was split by, the protocol does not suit it
+        return None
+    return np.concatenate(nodes) if found == source.get("split_sha256") else None
+
+
+def _split_sha256_together(data: BlockDataModule) -> str:
+    """Return the hash of the split of all sizes together, given the data of one."""
+    together = SuperblockDataModule(
+        data.path,
+        taxonomy="v6_1to4",
+        protocol=data.protocol,
+        split_seed=data.split_seed,
+        split_list=data.split_list,
+    )
+    together.setup()
+    return together.split_sha256

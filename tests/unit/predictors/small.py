@@ -52,8 +52,8 @@ def small_stage(name: str, store: Path, size: int, seed: int) -> StageModule:
     return module
 
 
-def small_superblock() -> SuperblockPredictor:
-    """A network of width 2 that answers differently for each place and qindex."""
+def small_superblock(store: Path | None = None) -> SuperblockPredictor:
+    """A network of width 2 that answers differently for each place and qindex, as of a dataset."""
     torch.manual_seed(5)
     module = SuperblockStage(
         taxonomy="v6",
@@ -61,7 +61,7 @@ def small_superblock() -> SuperblockPredictor:
         loss={"kind": "cross_entropy"},
         optimizer={"lr": {"backbone": 1e-3, "conditioning": 1e-3, "head": 1e-4}},
         scheduler={"kind": "constant"},
-        data=SuperblockDataModule().facts(),
+        data=SuperblockDataModule(store).facts(),
     ).eval()
     for name, weights in module.classifier.named_parameters():
         if "film" in name or "bn2" in name:

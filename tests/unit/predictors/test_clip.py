@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from av1part import embedded
 from av1part.data.build.settings import BuildSettings
 from av1part.data.build.sources import open_source
+from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.data.store.store import Store
 from av1part.data.store.writer import StoreWriter
 from av1part.partition import Partition
 from av1part.predictors import clip
-from av1part.predictors.clip import ClipPart, FrameChoice, clip_of_dataset
+from av1part.predictors.clip import ClipPart, FrameChoice, Labelling, clip_of_dataset
 from av1part.predictors.interface import Domain
 from av1part.system.errors import ConfigError, StoreError
 
@@ -35,14 +36,17 @@ FEW: dict[str, Any] = {"frames": 4, "scored": 4, "gap": None}
     gap=st.none() | st.integers(0, 50),
 )
 def test_no_frame_is_in_both_halves(total: int, frames: int, scored: int, gap: int | None) -> None:
-    half = total // 2
+    half, every = total // 2, range(total)
     if half + (gap or 0) >= total:
         with pytest.raises(ConfigError, match=f"gap={gap} leaves no frame"):
-            FrameChoice.of(total, "clip", frames=frames, scored=scored, gap=gap)
+            FrameChoice.of(every, "clip", frames=frames, scored=scored, gap=gap)
         return
-    choice = FrameChoice.of(total, "clip", frames=frames, scored=scored, gap=gap)
+    choice = FrameChoice.of(every, "clip", frames=frames, scored=scored, gap=gap)
     labelled, held_back = choice.labelled, choice.held_back
-    skipped = total // 10 if gap is None else gap
+    skipped = gap
+    if gap is None:  # a tenth, at least one, of two frames none
+        skipped = 0 if total == 2 else max(1, total // 10)
+    assert skipped is not None
     assert labelled[0] >= 0
     assert labelled[-1] < half <= half + skipped <= held_back[0]
     assert held_back[-1] < total
@@ -53,13 +57,31 @@ def test_no_frame_is_in_both_halves(total: int, frames: int, scored: int, gap: i
 
 
 def test_frames_are_spread_over_both_halves() -> None:
-    choice = FrameChoice.of(80, "clip", frames=4, scored=2, gap=20)
+    choice = FrameChoice.of(range(80), "clip", frames=4, scored=2, gap=20)
     assert choice.labelled == (5, 15, 25, 35)
     assert choice.held_back == (65, 75)
-    # By default a tenth of the clip lies between.
-    assert FrameChoice.of(100, "clip", **{**FEW, "scored": 45}).held_back[0] == 60
+    # By default a tenth of the clip lies between, at least a frame, if one is left to score on.
+    assert FrameChoice.of(range(100), "clip", **{**FEW, "scored": 45}).held_back[0] == 60
+    for total, labelled, held_back in ((9, (0, 1, 2, 3), (5, 6, 7, 8)), (3, (0,), (2,))):
+        choice = FrameChoice.of(range(total), "clip", **FEW)
+        assert (choice.labelled, choice.held_back) == (labelled, held_back)
+    assert FrameChoice.of(range(2), "clip", **FEW) == FrameChoice((0,), (1,))
     with pytest.raises(StoreError, match=r"a\.png has one frame"):
-        FrameChoice.of(1, "a.png", **FEW)
+        FrameChoice.of(range(1), "a.png", **FEW)
+
+
+def test_the_gap_is_counted_in_frames_of_the_clip() -> None:
+    every: dict[str, Any] = {"frames": 9, "scored": 9}
+    # Eight frames have labels; a tenth of 0 to 99 is ten frames, 51 to 60.
+    sparse = [0, 20, 40, 50, 55, 61, 80, 99]
+    choice = FrameChoice.of(sparse, "clip", **every, gap=None)
+    assert (choice.labelled, choice.held_back) == ((0, 20, 40, 50), (61, 80, 99))
+    assert FrameChoice.of(sparse, "clip", **every, gap=4).held_back == (55, 61, 80, 99)
+    assert FrameChoice.of(sparse, "clip", **every, gap=48).held_back == (99,)
+    with pytest.raises(ConfigError, match=r"gap=49 leaves no frame .* give 48 or less"):
+        FrameChoice.of(sparse, "clip", **every, gap=49)
+    # Where a tenth would leave nothing, the last frame is scored on.
+    assert FrameChoice.of([0, 96, 98, 99], "clip", **every, gap=None).held_back == (99,)
 
 
 def clips(out: Path, types: Callable[[pl.DataFrame], pl.DataFrame] = lambda nodes: nodes) -> Path:
@@ -92,11 +114,11 @@ def two_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_sequence_of_a_dataset_is_a_clip(two_clips: Path) -> None:
     found = clip_of_dataset(two_clips, "chelsea", FEW)
     assert (found.file, found.sha256, found.total) == ("chelsea.mkv", "c" * 64, 3)
-    assert found.seconds == (None, None)
-    assert (found.labelled.frames, found.held_back.frames) == ({0: 0}, {1: 1, 2: 2})
+    assert found.labelling == (Labelling("there"), Labelling("there"))
+    assert (found.labelled.frames, found.held_back.frames) == ({0: 0}, {2: 2})
     views = list(found.held_back)
     assert {view.sequence for view in views} == {"chelsea"}
-    assert {view.picture for view in views} == {"frame 1", "frame 2"}
+    assert {view.picture for view in views} == {"frame 2"}
     store = Store.open(two_clips)
     own = store.nodes.filter(sequence="chelsea", frame=0)
     assert found.labelled.table.equals(own)
@@ -107,6 +129,27 @@ def test_a_sequence_of_a_dataset_is_a_clip(two_clips: Path) -> None:
         clip_of_dataset(two_clips, None, FEW)
     with pytest.raises(ConfigError, match=r"sequence=tea: .* has chelsea, coffee"):
         clip_of_dataset(two_clips, "tea", FEW)
+
+
+def test_what_a_network_was_trained_on_is_no_clip(two_clips: Path) -> None:
+    module = SuperblockDataModule(two_clips, protocol="by_segment")
+    module.setup()
+    trained = {
+        "manifest_sha256": module.store.manifest_sha256,
+        "split_sha256": module.split_sha256,
+        "protocol": "by_segment",
+    }
+    # Three frames are cut into bands, of which each frame has one that was trained on.
+    part = clip_of_dataset(two_clips, "chelsea", FEW).labelled
+    with pytest.raises(StoreError, match=r"net was trained on chelsea of .*/two"):
+        part.check_unseen("net", [trained])
+    part.check_unseen("net", [])
+    part.check_unseen("net", [{**trained, "manifest_sha256": "0" * 64}])
+    # Of two sequences none is drawn for each split: they were listed.
+    others = ({"split_sha256": "0" * 64}, {"protocol": "by_sequence"}, {"protocol": "none"})
+    for other in others:
+        with pytest.raises(StoreError, match="does not say whether chelsea is in it"):
+            part.check_unseen("net", [{**trained, **other}])
 
 
 def test_one_class_and_unknown_types_are_refused(tmp_path: Path, one_to_four_store: Path) -> None:

@@ -69,6 +69,7 @@ def run(verb: str, cfg: DictConfig, words: Sequence[str]) -> None:
     network = _network(bundle, words[0])
     with ExitStack() as stack:
         clip = _clip(words[1], words[0], plain(cfg), bundle, stack)
+        clip.held_back.check_unseen(words[0], bundle.sources)
         clip.held_back.check_types(bundle.domain, words[0])
         adapting = _adapt(clip, bundle, network, Steps(cfg.steps, cfg.rate, cfg.prior))
         adapted = replace(
@@ -140,6 +141,7 @@ def _clip(
     choose = {key: settings[key] for key in ("frames", "scored", "gap")}
 
     def check(labelled: ClipPart) -> None:
+        labelled.check_unseen(base, bundle.sources)
         labelled.check_types(domain, base)
         labelled.check_classes(domain.sizes)
 
