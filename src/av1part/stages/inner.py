@@ -173,32 +173,6 @@ def block_loss(module: BlockStage, batch: Batch, picks: Sequence[Tensor] | None 
     return loss
 
 
-@contextmanager
-def adapted(module: BlockStage, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Put adapted values in place inside the context; the stage's own come back after it.
-
-    Args:
-        module: The stage.
-        values: As `adapt` returns them.
-
-    Yields:
-        Nothing.
-    """
-    own = {f"classifier.{name}": p for name, p in module.classifier.named_parameters()}
-    before = {name: own[name].detach().clone() for name in values}
-
-    def put(state: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(value)
-
-    put(values)
-    try:
-        yield
-    finally:
-        put(before)
-
-
 class _Above(nn.Module):
     """A classifier from its cut on, so that `functional_call` reaches its parameters."""
 
@@ -214,6 +188,7 @@ def _cut(classifier: Classifier) -> int:
     """Return the last place before the first adapter, as `Classifier.trunk` counts."""
     if not len(classifier.adapters):  # whatever a method trains below the head is not adapted
         return POOLED
+    # Methods with adapters train no layer, and no trunk's first layer has a block for an adapter.
     assert classifier.cut is not None
     return classifier.cut
 

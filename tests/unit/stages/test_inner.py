@@ -15,11 +15,11 @@ from av1part.stages.blocks import BlockStage, Stage2
 from av1part.stages.inner import (
     adapt,
     adaptable,
-    adapted,
     descend,
     logits_with,
     trunk_features,
 )
+from av1part.system.errors import ConfigError
 
 LAYERS = {"layers": [2, 4], "bottleneck": 8, "dropout": 0.5, "init_std": 0.3}
 ADAPTERS = {
@@ -163,16 +163,34 @@ def test_picks_are_the_blocks_of_each_step() -> None:
     assert not torch.equal(found[name], adapt(module, batch, steps=2, lr=0.2)[name])
 
 
-def test_adapted_values_are_in_place_inside_the_context_alone() -> None:
-    module, batch = stage(ADAPTERS["bottleneck"]).eval(), blocks()
-    before = tensor_hashes(module.state_dict())
-    found = adapt(module, batch, steps=2, lr=0.2)
-    with torch.no_grad():
-        expected = logits_with(module, found, trunk_features(module, batch), batch["qindex"])
-    with adapted(module, found), torch.no_grad():
-        torch.testing.assert_close(module(batch["block"], batch["qindex"]), expected)
-        assert tensor_hashes(module.state_dict()) != before
-    assert tensor_hashes(module.state_dict()) == before
+@pytest.mark.parametrize(("size", "lowest"), [(8, 3), (16, 2), (32, 1), (64, 1)])
+@pytest.mark.parametrize("kind", ["lora", "ssf", "bitfit", "bottleneck"])
+def test_no_adapter_sits_inside_the_first_layer_of_the_superblock_trunk(
+    kind: str, size: int, lowest: int
+) -> None:
+    """Below it there would be no features: layers that have a block have another below them."""
+    placed = {"placement": "block"} if kind == "bottleneck" else {}
+    counts = [5, 20] if size == 8 else [5, 20, 9]
+
+    def on(level: int) -> BlockStage:
+        return stage(
+            {"kind": kind, "layers": [level], **placed},
+            method="meta",
+            backbone={"kind": "superblock", "width": 2},
+            data={"size": size, "context": 0, "bit_depth": 8, "class_counts": counts},
+        )
+
+    for level in range(1, lowest):
+        with pytest.raises(ConfigError, match=r"this backbone has layers|has no residual block"):
+            on(level)
+    batch = {
+        "block": torch.full((4, 1, size, size), 7, dtype=torch.uint8),
+        "qindex": torch.arange(4),
+        "partition": torch.full((4,), Partition.SPLIT),
+    }
+    for level in range(lowest, 5):
+        module = on(level)
+        assert adapt(module, batch, steps=1, lr=0.1).keys() == adaptable(module).keys()
 
 
 def test_blocks_of_another_stage_are_refused() -> None:
