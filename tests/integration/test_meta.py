@@ -16,6 +16,7 @@ from av1part.stages.blocks import BlockStage
 
 from .conftest import Command
 
+CLIP = Path(__file__).parents[1] / "data" / "crops_72x56.y4m"
 RESULTS = ("metrics.json", "history.csv", "confusion.csv", "predictions.parquet")
 
 
@@ -109,7 +110,17 @@ def test_in_a_cascade_its_start_is_used_as_it_is_with_a_warning(
     members = [f"{s}=runs/{s}/checkpoints/best.ckpt" for s in ("stage3_rect", "stage3_ab")]
     ran = av1part("pipeline", f"stage1={stage1}", "stage2=runs/m/checkpoints/best.ckpt", *members)
     assert ran.code == 0, ran.err
-    assert "is of method=meta: its start is used as it is" in ran.out + ran.err
+    raw = ("calibration=none", "out=b")
+    said = "is of method=meta: its start is used as it is"
+    assert said in ran.out + ran.err
+    for verb in (
+        ("calibrate", "runs/m/checkpoints/best.ckpt"),
+        ("bundle", f"stage1={stage1}", "stage2=runs/m/checkpoints/best.ckpt", *members, *raw),
+        ("predict", CLIP, "model=b", "out=o", "qindex=[100]", "frames=1"),
+    ):
+        ran = av1part(*verb)
+        assert ran.code == 0, ran.err
+        assert said in ran.out + ran.err, verb
 
 
 REFUSED = {

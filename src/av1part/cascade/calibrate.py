@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from av1part.cascade.choices import cross_fit_choices, fit_choices, stage_temperature
 from av1part.cascade.fits import cross_fit, fit_threshold
-from av1part.cascade.members import Checkpoints, evaluate_members, load_members
+from av1part.cascade.members import (
+    Checkpoints,
+    evaluate_members,
+    load_members,
+    warn_of_start,
+)
 from av1part.checkpoints.calibration import (
     BeforeAfter,
     Calibration,
@@ -75,6 +80,7 @@ def calibrate_alone(
     module = load_stage(path)
     if isinstance(module, SuperblockStage):
         return _calibrate_superblock(path, sha256, module, source, compute)
+    warn_of_start(str(path), module)
     stage, root = module.stage, module.taxonomy.root
     data = attach_data(module, source, stage=root.name)
     check_pixels(module, data, "val")

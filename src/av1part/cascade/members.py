@@ -19,6 +19,7 @@ from av1part.evaluation.evaluate import Evaluation, evaluate_together
 from av1part.evaluation.nodes import node_columns
 from av1part.models.defective import scale_twice
 from av1part.models.freeze import state_sha256
+from av1part.stages.base import StageModule
 from av1part.stages.blocks import BlockStage
 from av1part.system.errors import CheckpointError
 
@@ -73,12 +74,7 @@ def load_members(
     first = members[tree.root.name][0]
     for stage, modules in members.items():
         for module, path in zip(modules, files[stage], strict=True):
-            if module.meta is not None:
-                log.warning(
-                    "%s is of method=meta: its start is used as it is, without the steps that "
-                    "validate takes on each picture",
-                    path,
-                )
+            warn_of_start(str(path), module)
             ours, theirs = first.hparams["data"], module.hparams["data"]
             differing = [key for key in SHARED_FACTS if ours[key] != theirs[key]]
             if differing:
@@ -89,6 +85,21 @@ def load_members(
                 )
         _refuse_twins(stage, modules, files[stage])
     return {name: members[name] for name in wanted}
+
+
+def warn_of_start(what: str, module: StageModule) -> None:
+    """Warn where a stage of `method=meta` answers without having adapted to a picture.
+
+    Args:
+        what: The stage, as the warning names it.
+        module: The stage.
+    """
+    if isinstance(module, BlockStage) and module.meta is not None:
+        log.warning(
+            "%s is of method=meta: its start is used as it is, without the steps that validate "
+            "takes on each picture",
+            what,
+        )
 
 
 def _refuse_twins(stage: str, modules: Sequence[BlockStage], paths: Sequence[Path]) -> None:

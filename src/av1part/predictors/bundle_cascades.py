@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from av1part.cascade.choices import Choices
+from av1part.cascade.members import warn_of_start
 from av1part.cascade.predictor import CascadePredictor
 from av1part.evaluation.attach import SHARED_FACTS, Compute, device_of
 from av1part.metrics.calibration import TEMPERATURES
@@ -140,6 +141,7 @@ def _unpack_member(
     module = build_member(what, stage, hyper_parameters, values["classes"], arrays)
     if not isinstance(module, BlockStage):
         raise ValueError(f"{stage} is no stage of a cascade")
+    warn_of_start(what, module)
     return module
 
 
