@@ -69,6 +69,23 @@ def test_it_composes(experiment: str) -> None:
     )
 
 
+@pytest.mark.parametrize("experiment", ["exp13b/meta", "exp13b/ordinary"])
+def test_no_start_of_exp_13b_ends_before_another(experiment: str) -> None:
+    register()
+    with initialize_config_dir(str(Path(config_folder())), version_base="1.3"):
+        plan = plan_of(experiment)
+        jobs = expand(plan, [f"experiment={experiment}"], OverridesParser.create())
+        found = [
+            compose("train", overrides=list(job.overrides))
+            for job in jobs
+            if job.variant != "stage1"
+        ]
+    assert len(found) == 6
+    for cfg in found:
+        assert (cfg.scheduler.kind, cfg.callbacks.patience) == ("constant", None)
+        assert cfg.trainer.max_epochs == 40
+
+
 @pytest.mark.parametrize("experiment", [name for name in SWEEPS if "exp09" in name])
 def test_confusion_is_measured_on_the_stage_2_of_the_same_seed(experiment: str) -> None:
     register()
