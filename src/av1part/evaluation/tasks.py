@@ -8,6 +8,7 @@ Shapes: k classes of the stage.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ from av1part.metrics.scores import confusion_matrix, prior_confusion
 from av1part.models.classifier import POOLED
 from av1part.stages.blocks import BlockStage
 from av1part.stages.inner import adapt, adaptable, logits_with, trunk_features
-from av1part.system.errors import ConfigError
+from av1part.system.errors import ConfigError, StoreError
+
+log = logging.getLogger(__name__)
 
 ALL = "all"
 """Stands for all splits of a dataset that nothing was trained on."""
@@ -51,7 +54,8 @@ def open_tasks(
 
     Raises:
         ConfigError: if the stage was trained on what would be scored.
-        StoreError: if the data does not fit the stage, or has no task.
+        StoreError: if the data does not fit the stage, has no task, or has pictures of the train
+            or val split of the stage's own data; where that cannot be told, a warning says so.
     """
     ordinary = attach_data(module, source, stage=module.stage_name)
     facts = module.hparams["data"]
@@ -75,7 +79,47 @@ def open_tasks(
     splits = [name for name in asked if data.tasks[name]] or list(asked[:1])
     for name in splits:
         check_pixels(module, data, name)  # which needs a task
+    if not own:
+        _check_pictures(module, data, splits)
     return data, splits
+
+
+def _check_pictures(module: BlockStage, data: EpisodeDataModule, splits: Sequence[str]) -> None:
+    """Check that no task of another dataset is of a picture that the stage was trained on.
+
+    Warns where the files do not tell.
+
+    Raises:
+        StoreError: if a picture is one of the train or val split of the stage's own data.
+    """
+    try:  # of the root stage, which has every node: the trunk was trained as one
+        trained = attach_data(module, stage=module.taxonomy.root.name)
+    except StoreError as error:
+        log.warning(
+            "cannot check whether %s has pictures that the checkpoint was trained on: %s",
+            data.path,
+            error,
+        )
+        return
+    nodes = np.concatenate([trained.readers[name].nodes for name in ("train", "val")])
+    used = {trained.store.sequences[k] for k in np.unique(trained.store.sequence_codes[nodes])}
+    asked = {task.sequence for name in splits for task in data.tasks[name]}
+    seen = {own: name for name in used for own in trained.store.origins(name)}
+    for name in sorted(asked):
+        for own in data.store.origins(name) & seen.keys():
+            raise StoreError(
+                f"{name} of {data.path} is {seen[own]} of {trained.path}, which the checkpoint "
+                "was trained or chosen on: give a split or a dataset without it"
+            )
+    for store, names in ((trained.store, used), (data.store, asked)):
+        without = sum("source_sha256" not in store.manifest["sequences"][name] for name in names)
+        if without:
+            log.warning(
+                "%s names no source of %d pictures: only equal planes of them are found in what "
+                "the checkpoint was trained on",
+                store.path,
+                without,
+            )
 
 
 def tasks_of(data: EpisodeDataModule, splits: Sequence[str]) -> Iterator[tuple[str, Batch]]:

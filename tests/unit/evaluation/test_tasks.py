@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 import torch
 from sklearn.metrics import f1_score
 
 from av1part import embedded
 from av1part.data.serve.episodes import EpisodeDataModule, Episodes
+from av1part.data.store.store import Store
+from av1part.data.store.writer import StoreWriter
 from av1part.evaluation.attach import RECORDED, DataSource
 from av1part.evaluation.evaluate import evaluate, stage_scores
 from av1part.evaluation.tasks import (
@@ -117,6 +120,74 @@ def test_ridge_does_without_adapters_and_head(module: BlockStage) -> None:
             torch.nn.init.normal_(parameter)
     again = by_ridge(module, batch, {False: [0.1, 1.0], True: [1.0]})
     assert all(np.array_equal(found[key], again[key]) for key in found)
+
+
+def again(small_store: Path, out: Path, side: int, source: str | None = None) -> DataSource:
+    """Write the pictures of `small_store` once more, `side` samples of them, under other names."""
+    old, writer = Store.open(small_store), StoreWriter(out, {"made": "again"})
+    for name in old.sequences:
+        writer.add_plane(f"new_{name}", old.plane(name)[:, :side, :side], 8)
+    nodes = old.nodes.with_columns(polars.format("new_{}", "sequence").alias("sequence"))
+    inside = (polars.col("row") + 16 <= side) & (polars.col("col") + 16 <= side)
+    facts = {
+        f"new_{name}": {"bit_depth": 8} | ({"source_sha256": source + name} if source else {})
+        for name in old.sequences
+    }
+    writer.finish(nodes.filter(inside), facts, {})
+    listed = embedded.SPLIT_LIST.read_text().splitlines()
+    split_list = out.with_suffix(".csv")
+    split_list.write_text("\n".join([listed[0], *("new_" + line for line in listed[1:])]))
+    return DataSource(str(out), "by_sequence", str(split_list))
+
+
+def test_pictures_that_were_trained_on_are_found_under_other_names(
+    module: BlockStage, small_store: Path, tmp_path: Path
+) -> None:
+    source = again(small_store, tmp_path / "again", 128)
+    for split in ("train", "val", "all"):
+        with pytest.raises(StoreError, match=r"new_(\w+) of .*again is \1 of .*small, which the"):
+            open_tasks(module, EPISODES, source, split)
+    # Pictures of the checkpoint's own test split may be scored, whatever they are here.
+    swapped = tmp_path / "swapped.csv"
+    other = {"val": "test", "test": "val"}
+    rows = (line.split(",") for line in embedded.SPLIT_LIST.read_text().splitlines())
+    swapped.write_text("\n".join(f"{name},{other.get(split, split)}" for name, split in rows))
+    data = EpisodeDataModule(small_store, stage="stage2", split_list=swapped, episodes=EPISODES)
+    module.hparams["data"].update(data.facts())
+    assert open_tasks(module, EPISODES, source, "val")[1] == ["val"]
+    with pytest.raises(StoreError, match="which the checkpoint was trained or chosen on"):
+        open_tasks(module, EPISODES, source, "all")
+
+
+def test_pictures_of_the_same_source_are_the_same_pictures(
+    module: BlockStage, small_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cut in another way: their planes differ, and the file that they are of is the same."""
+    cut = again(small_store, tmp_path / "cut", 112)
+    assert open_tasks(module, EPISODES, cut, "all")[1] == ["train", "val"]
+    assert "names no source of" in caplog.text
+    named = again(small_store, tmp_path / "named", 128, "of ")
+    facts = EpisodeDataModule(
+        tmp_path / "named", stage="stage2", split_list=named.split_list, episodes=EPISODES
+    ).facts()
+    module.hparams["data"].update(facts)
+    same = again(small_store, tmp_path / "same", 112, "of ")
+    with pytest.raises(StoreError, match="which the checkpoint was trained or chosen on"):
+        open_tasks(module, EPISODES, same, "all")
+    other = again(small_store, tmp_path / "other", 112, "another ")
+    caplog.clear()
+    assert open_tasks(module, EPISODES, other, "all")[1] == ["train", "val"]
+    assert not caplog.records
+
+
+def test_a_checkpoint_whose_dataset_is_gone_says_that_it_cannot_be_checked(
+    module: BlockStage, small_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module.hparams["data"]["path"] = str(tmp_path / "gone")
+    source = again(small_store, tmp_path / "again", 128)
+    assert open_tasks(module, EPISODES, source, "val")[1] == ["val"]
+    assert "cannot check whether" in caplog.text
+    assert "gone, is not there" in caplog.text
 
 
 def test_all_of_another_dataset_is_scored_and_of_the_own_one_val_or_test(

@@ -109,6 +109,19 @@ class Store:
         facts = self.manifest["sequences"]
         return {name: str(facts[name].get("group", name)) for name in self.sequences}
 
+    def origins(self, sequence: str) -> frozenset[str]:
+        """Return what tells that sequences of two datasets are the same pictures.
+
+        Args:
+            sequence: Its name.
+
+        Returns:
+            SHA-256 of its plane's file, and of its source's if the manifest names one.
+        """
+        facts = self.manifest["sequences"][sequence]
+        source = {str(facts["source_sha256"])} if "source_sha256" in facts else set()
+        return frozenset({str(self.manifest["files"][f"planes/{sequence}.npy"]), *source})
+
     @cached_property
     def manifest_sha256(self) -> str:
         """SHA-256 of manifest.json, which pins every file; the identity of the dataset."""
