@@ -10,8 +10,9 @@ STARTS are `name=CKPT[,CKPT...]`, the checkpoints of one start, a seed each, in 
 every name: `reptile=...` and `fomaml=...` (method=meta), `ordinary=...` (method=adapter). `choose`
 takes, on meta-val (the val split of the checkpoints) alone, the learning rate of each start for
 each number of steps, the number of steps, and the ridge's strength: choice.json, and choice.csv
-with all that was tried. `score` opens meta-test once with these: score.json, score.csv. Compared
-are, on the same queries and with the same labels of the same supports:
+with all that was tried. `score` opens meta-test once with these: score.json, which says so before
+the first look, and score.csv. Compared are, on the same queries and with the same labels of the
+same supports:
 
     <start>@k    a start after k inner steps; @0 is without adaptation
     ridge        ridge regression of the classes on the frozen trunk's pooled features, in closed
@@ -39,7 +40,7 @@ import torch
 
 from av1part.checkpoints.load import load_stage
 from av1part.data.serve.episodes import Episodes
-from av1part.evaluation.attach import RECORDED, DataSource
+from av1part.evaluation.attach import RECORDED, SHARED_FACTS, DataSource
 from av1part.evaluation.tasks import (
     after_steps,
     by_frequencies,
@@ -113,12 +114,13 @@ def load_starts(words: Sequence[str]) -> list[Start]:
             members.append(module)
         hashes = [state_sha256(module.state_dict()) for module in members]
         starts.append(Start(name, members, hashes))
-    for start in starts[1:]:
+    facts = starts[0].members[0].hparams["data"]
+    for start in starts:
         if len(start.members) != len(starts[0].members):
             raise ConfigError(f"{start.name} and {starts[0].name} have other numbers of seeds")
         for ours, theirs in zip(start.members, starts[0].members, strict=True):
-            keys = ("manifest_sha256", "split_sha256", "size", "context", "taxonomy")
-            differing = [k for k in keys if ours.hparams["data"][k] != theirs.hparams["data"][k]]
+            # Of all seeds: tasks are opened once, by the split of the first.
+            differing = [k for k in SHARED_FACTS if ours.hparams["data"][k] != facts[k]]
             trunks = [state_sha256(m.classifier.backbone_state()) for m in (ours, theirs)]
             if trunks[0] != trunks[1]:
                 differing.append("trunk")
@@ -126,8 +128,8 @@ def load_starts(words: Sequence[str]) -> list[Start]:
                 differing.append("stage")
             if differing:
                 raise ConfigError(
-                    f"{start.name} and {starts[0].name} have another {', '.join(differing)}: train "
-                    "both alike, from the same stage1"
+                    f"a checkpoint of {start.name} has another {', '.join(differing)} than that of "
+                    f"{starts[0].name}: train all alike, and of a seed from the same stage1"
                 )
     return starts
 
@@ -205,6 +207,7 @@ def choose(starts: Sequence[Start], episodes: Episodes, rates: Sequence[float], 
     write_csv(out / "choice.csv", rows)
     record = {
         **made_from(starts, episodes),
+        "tried": {"rates": sorted(rates), "strengths": list(STRENGTHS)},
         "chosen": chosen,
         RIDGE: {"balanced": balanced, "strength": strength},
         "tasks": dict(Counter(picture for picture, _ in tasks_of(data, splits))),
@@ -233,10 +236,26 @@ def read_choice(starts: Sequence[Start], episodes: Episodes, out: Path) -> dict[
 def score(
     starts: Sequence[Start], episodes: Episodes, source: DataSource, split: str, out: Path
 ) -> None:
-    """Open meta-test with what was chosen, and write score.json and score.csv."""
+    """Open meta-test with what was chosen, and write score.json and score.csv.
+
+    score.json says that it was opened before the first look, however that ends.
+
+    Raises:
+        ConfigError: if nothing was chosen for these starts, or it was chosen on this split.
+    """
     choice = read_choice(starts, episodes, out)
     module = starts[0].members[0]
     data, splits = open_tasks(module, episodes, source, split)
+    test = {"manifest_sha256": data.store.manifest_sha256, "splits": splits}
+    if test["manifest_sha256"] == choice["manifest_sha256"] and splits != ["test"]:
+        raise ConfigError(
+            f"--split {split} of the checkpoints' own data is what choose chose on: give --split "
+            "test, or --data of another dataset"
+        )
+    before = load_json(out / "score.json") if (out / "score.json").is_file() else {}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    opened = [*before.get("opened", []), {"at": now, **test}]
+    write_json(out / "score.json", {**before, "opened": opened})
     found: dict[str, Resampled] = {}
     headline = {}
     for start in starts:
@@ -255,13 +274,11 @@ def score(
     found |= score_tasks(starts[0].members[:1], data, splits, by_frequencies)
     tasks = Counter(picture for picture, _ in tasks_of(data, splits))
     references = [*headline.values(), RIDGE, *GUESSERS]
-    before = load_json(out / "score.json")["opened"] if (out / "score.json").is_file() else []
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = {
         **made_from(starts, episodes),
-        "choice": {key: choice[key] for key in ("chosen", RIDGE)},
-        "opened": [*before, now],
-        "test": {"manifest_sha256": data.store.manifest_sha256, "splits": splits},
+        "choice": {key: choice[key] for key in ("tried", "chosen", RIDGE)},
+        "opened": opened,
+        "test": test,
         "pictures": len(tasks),
         "tasks": tasks.total(),
         "left_out": {name: dict(data.left_out[name]) for name in splits},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -66,6 +67,9 @@ def test_the_best_on_meta_val_is_chosen(
     driver: ModuleType, out: Path, words: list[str], runs: Path, tmp_path: Path
 ) -> None:
     choice, tried = json.loads((out / "choice.json").read_text()), read(out / "choice.csv")
+    assert choice["tried"] == {"rates": [0.01, 0.03, 0.1], "strengths": [*driver.STRENGTHS]}
+    assert {float(row["rate"]) for row in tried[:24]} == {*choice["tried"]["rates"]}
+    assert {float(row["rate"]) for row in tried[24:]} == {*choice["tried"]["strengths"]}
     assert choice["episodes"] == {"support": 0.5, "gap": 16, "support_nodes": None, "least": 4}
     for name in ("reptile", "ordinary"):
         own = {
@@ -101,6 +105,7 @@ def test_meta_test_is_scored_with_intervals_and_paired_tests(out: Path) -> None:
     names = {f"{start}@{k}" for start in ("reptile", "ordinary") for k in (0, 1, 5, 10)}
     names |= {"ridge", "prior", "majority"}
     assert score["scores"].keys() == names
+    assert score["choice"]["tried"] == json.loads((out / "choice.json").read_text())["tried"]
     assert score["test"]["splits"] == ["train", "val", "test"]
     assert score["pictures"] <= 11
     assert score["tasks"] > score["pictures"]
@@ -135,7 +140,46 @@ def test_meta_test_is_opened_once(
     with pytest.raises(ConfigError, match="was chosen for another episodes"):
         driver.main(["score", *words, "--out", str(out), *TEST, "--reopen", "--nodes", "5"])
     assert not (tmp_path / "new").exists()
-    assert len(json.loads((out / "score.json").read_text())["opened"]) == 1
+    (opened,) = json.loads((out / "score.json").read_text())["opened"]
+    assert opened["splits"] == ["train", "val", "test"]
+
+
+def test_a_score_that_was_stopped_has_opened_meta_test(
+    driver: ModuleType,
+    words: list[str],
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copy(out / "choice.json", tmp_path)
+    asked = ["score", *words, "--out", str(tmp_path)]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(driver, "score_tasks", stop)
+        with pytest.raises(KeyboardInterrupt):
+            driver.main([*asked, *TEST])
+    assert json.loads((tmp_path / "score.json").read_text()).keys() == {"opened"}
+    with pytest.raises(ConfigError, match="has opened meta-test already"):
+        driver.main([*asked, *TEST])
+    driver.main([*asked, *TEST, "--reopen"])
+    both = [json.loads((folder / "score.json").read_text()) for folder in (tmp_path, out)]
+    assert [len(score.pop("opened")) for score in both] == [2, 1]
+    assert both[0] == both[1]
+
+
+def test_what_was_chosen_on_is_not_scored(
+    driver: ModuleType, words: list[str], out: Path, small_store: Path, tmp_path: Path
+) -> None:
+    shutil.copy(out / "choice.json", tmp_path)
+    asked = ["score", *words, "--out", str(tmp_path), "--split", "val"]
+    named = ["--data", str(small_store), "--split-list", str(embedded.SPLIT_LIST)]
+    for data in ([], named):
+        with pytest.raises(ConfigError, match="--split val of the checkpoints' own data is what"):
+            driver.main([*asked, *data])
+    assert not (tmp_path / "score.json").exists()
 
 
 def test_starts_that_cannot_be_compared_are_refused(
