@@ -182,6 +182,30 @@ def test_what_was_chosen_on_is_not_scored(
     assert not (tmp_path / "score.json").exists()
 
 
+def test_a_seed_of_another_split_is_refused(
+    driver: ModuleType,
+    words: list[str],
+    on_small: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its training pictures would be scored, since the first seed says which val is."""
+    monkeypatch.chdir(tmp_path)
+    other = {"val": "train", "train": "val"}
+    rows = (line.split(",") for line in embedded.SPLIT_LIST.read_text().splitlines())
+    swapped = tmp_path / "swapped.csv"
+    swapped.write_text("\n".join(f"{name},{other.get(split, split)}" for name, split in rows))
+    own = [word for word in on_small if not word.startswith("data.split_list")]
+    own += [f"data.split_list={swapped}", "trainer.max_epochs=1"]
+    assert main(["train", "stage=stage1", *own, "name=s1"]) == 0
+    stage1 = "stage1=runs/s1/checkpoints/best.ckpt"
+    assert main(["train", "stage=stage2", "method=frozen", stage1, *own, "name=s2"]) == 0
+    first = words[0].partition(",")[0]
+    start = f"{first},{tmp_path}/runs/s2/checkpoints/best.ckpt"
+    with pytest.raises(ConfigError, match="of reptile has another split_sha256 than that of"):
+        driver.main(["choose", start, "--out", str(tmp_path / "out")])
+
+
 def test_starts_that_cannot_be_compared_are_refused(
     driver: ModuleType, words: list[str], runs: Path, stage1: Path, tmp_path: Path
 ) -> None:
