@@ -23,10 +23,9 @@ from av1part.data.serve.augment import Augmenter
 from av1part.data.serve.datamodule import BlockDataModule
 from av1part.data.serve.superblocks import SuperblockDataModule
 from av1part.encoder.points import check_anchors, read_points
-from av1part.models.freeze import WITH_ADAPTERS
 from av1part.models.losses import LOSSES, build_loss
 from av1part.models.summary import count_parameters, count_trainable
-from av1part.options import COST_SENSITIVE, RENAMED_KEYS
+from av1part.options import COST_SENSITIVE, RENAMED_KEYS, WITH_ADAPTERS
 from av1part.partition import SIZES, SUPERBLOCK_STAGE
 from av1part.stages.base import StageModule
 from av1part.stages.choice import stage_class
