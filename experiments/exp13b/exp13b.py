@@ -67,6 +67,9 @@ RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 GUESSERS = ("prior", "majority")
 RIDGE = "ridge"
+CHOSEN = ("tried", "chosen", RIDGE)
+"""What score.json repeats of choice.json."""
+
 HERE = Path(__file__).parent
 
 
@@ -220,7 +223,7 @@ def read_choice(starts: Sequence[Start], episodes: Episodes, out: Path) -> dict[
     """Return what `choose` chose for these starts.
 
     Raises:
-        ConfigError: if it has not, or for others.
+        ConfigError: if it has not, or for others, or the file is not whole.
     """
     file = out / "choice.json"
     if not file.is_file():
@@ -230,6 +233,9 @@ def read_choice(starts: Sequence[Start], episodes: Episodes, out: Path) -> dict[
     differing = [key for key, value in made.items() if choice.get(key) != value]
     if differing:
         raise ConfigError(f"{file} was chosen for another {', '.join(differing)}: choose again")
+    lacking = [key for key in CHOSEN if key not in choice]
+    if lacking:
+        raise ConfigError(f"{file} lacks {', '.join(lacking)}: choose again")
     return choice
 
 
@@ -276,7 +282,7 @@ def score(
     references = [*headline.values(), RIDGE, *GUESSERS]
     record = {
         **made_from(starts, episodes),
-        "choice": {key: choice[key] for key in ("tried", "chosen", RIDGE)},
+        "choice": {key: choice[key] for key in CHOSEN},
         "opened": opened,
         "test": test,
         "pictures": len(tasks),

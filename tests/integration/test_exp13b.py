@@ -140,6 +140,12 @@ def test_meta_test_is_opened_once(
     with pytest.raises(ConfigError, match="was chosen for another episodes"):
         driver.main(["score", *words, "--out", str(out), *TEST, "--reopen", "--nodes", "5"])
     assert not (tmp_path / "new").exists()
+    choice = json.loads((out / "choice.json").read_text())
+    del choice["tried"]
+    (tmp_path / "choice.json").write_text(json.dumps(choice))
+    with pytest.raises(ConfigError, match="lacks tried: choose again"):
+        driver.main(["score", *words, "--out", str(tmp_path), *TEST])
+    assert not (tmp_path / "score.json").exists()
     (opened,) = json.loads((out / "score.json").read_text())["opened"]
     assert opened["splits"] == ["train", "val", "test"]
 
