@@ -246,6 +246,13 @@ def score(
 
     score.json says that it was opened before the first look, however that ends.
 
+    Args:
+        starts: The starts.
+        episodes: How pictures are cut.
+        source: The dataset of meta-test.
+        split: Its split, or `all`.
+        out: Folder of the results.
+
     Raises:
         ConfigError: if nothing was chosen for these starts, or it was chosen on this split.
     """
