@@ -7,9 +7,9 @@ A difference of two methods is observed once for each picture and each seed of t
 Pictures and seeds are both samples: another draw of either gives another mean. A test over
 pictures alone takes the networks as they are, one over seeds alone the pictures. That of
 `crossed_test` allows for both: its standard error is made of the mean squares of the two-way
-analysis of variance, its degrees of freedom are Satterthwaite's. By simulation its level of 5 % is
-5.7 % at most with five seeds and 13 or 41 pictures, and up to 7.5 % with three, where seeds differ
-as much as pictures do. The same components, estimated in a pilot, say how many of each a difference
+analysis of variance, its degrees of freedom are Satterthwaite's. Where seeds differ as much as
+pictures do, its level of 5 % is some 6 % with five seeds and 7 to 8 % with three, by simulation.
+The same components, estimated in a pilot, say how many of each a difference
 of a given size needs.
 
 For a score that is no mean over pictures, such as macro-F1, what is observed are the jackknife's
