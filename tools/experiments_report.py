@@ -21,6 +21,8 @@ A `ties.csv` of tools/near_ties.py gets `ties/near-ties`, and of each predictor
 A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
 table of means and paired tests against its first variant by its first figure.
 
+Pages of docs/ that quote results are filled likewise; each mark names the experiment.
+
 `make experiments-report` runs this; it changes no tracked file where nothing has changed.
 With `--no-pages`, as `make docs` runs it, the pages are left out.
 """
@@ -32,7 +34,7 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -62,6 +64,8 @@ from av1part.system.files import slug, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")
+CHAPTERS = [ROOT / "docs/conclusions.md"]
+"""Pages of docs/ that quote results."""
 
 _SAID = r"<!-- (?P<said>table [\w./-]+|[\w.-]+/[\w./-]+ [^\n]+?) -->"
 _MARK = re.compile(_SAID + r"(?P<old>(?:(?!<!--).)*)<!-- end -->", re.DOTALL)
@@ -225,12 +229,13 @@ def cell(told: Table, row: str, column: str, where: str) -> str:
     return re.sub(r"-(?=\d)", "−", found[0][columns[0]])
 
 
-def report(root: Path, pages: Path | None) -> None:
+def report(root: Path, pages: Path | None, chapters: Sequence[Path] = ()) -> None:
     """Write all of it.
 
     Args:
         root: The folder of the experiments.
         pages: Folder for their pages, which hold pictures and are not kept; None makes none.
+        chapters: Pages elsewhere that quote results.
     """
     tables: dict[str, Table] = {}
     for place, sweep in published_sweeps(root).items():
@@ -254,21 +259,26 @@ def report(root: Path, pages: Path | None) -> None:
         if file.parent.name != "tables":
             place = file.parent.relative_to(root).as_posix()
             tables[f"{place}/scores"] = write_scores(file)
-    for readme in sorted(root.rglob("README.md")):
-        own = readme.parent.relative_to(root).as_posix()
-        near = {
-            name.removeprefix(f"{own}/"): each
-            for name, each in tables.items()
-            if name.startswith(f"{own}/")
-        }
-        text = readme.read_text(encoding="utf-8")
-        if readme.parent != root and (new := fill(text, {**tables, **near}, str(readme))) != text:
-            write_text(readme, new)
+    fill_pages(root, chapters, tables)
+
+
+def fill_pages(root: Path, chapters: Sequence[Path], tables: Mapping[str, Table]) -> None:
+    """Put tables and cells into the experiments' own pages, and into the chapters."""
+    pages = [page for page in sorted(root.rglob("README.md")) if page.parent != root]
+    for page in (*chapters, *pages):
+        known = dict(tables)
+        if page not in chapters:
+            own = f"{page.parent.relative_to(root).as_posix()}/"
+            near = {name for name in tables if name.startswith(own)}
+            known |= {name.removeprefix(own): tables[name] for name in near}
+        text = page.read_text(encoding="utf-8")
+        if (new := fill(text, known, str(page))) != text:
+            write_text(page, new)
 
 
 if __name__ == "__main__":
     try:
-        report(ROOT / "experiments", None if "--no-pages" in sys.argv[1:] else PAGES)
+        report(ROOT / "experiments", None if "--no-pages" in sys.argv[1:] else PAGES, CHAPTERS)
     except (Av1partError, OSError) as error:
         print(f"experiments-report: {error}", file=sys.stderr)
         sys.exit(2)

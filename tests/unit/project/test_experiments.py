@@ -82,6 +82,13 @@ def test_each_result_says_what_made_it(folder: Path) -> None:
         assert not re.search(r'"/(?!/)', json.dumps(line)), "a path of the machine"
 
 
+def quoted_by(page: Path) -> set[Path]:
+    """Folders of the results that a page quotes: they are in its marks."""
+    places = re.findall(r"<!-- (?:table )?([\w/-]+/[\w-]+)", page.read_text())
+    folders = {ROOT / place.rpartition("/")[0] for place in places}
+    return {folder for folder in folders if folder.is_dir()}
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -97,13 +104,8 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
     copy = tmp_path / "experiments"
     results = shutil.ignore_patterns("tables", "figures")  # built, perhaps long ago
     shutil.copytree(page.parent, copy / name(page.parent), ignore=results)
-    # A page may quote other experiments: their folder is in the mark.
-    quoted = {
-        ROOT / table.rpartition("/")[0]
-        for table in re.findall(r"<!-- (?:table )?([\w/-]+/[\w-]+)", page.read_text())
-    }
-    for folder in quoted:
-        if folder.is_dir() and not folder.is_relative_to(page.parent):
+    for folder in quoted_by(page):
+        if not folder.is_relative_to(page.parent):
             shutil.copytree(folder, copy / name(folder), ignore=results)
     experiments_tool.report(copy, None)
     again = copy / name(page.parent)
@@ -116,6 +118,33 @@ def test_a_page_is_what_the_tool_makes_of_the_results(
             assert (page.parent / shown).read_bytes() == (again / shown).read_bytes(), shown
     if any(folder.is_relative_to(page.parent) for folder in PUBLISHED):
         assert "<!-- table " in page.read_text(), "a page shows a table of its results"
+
+
+@pytest.mark.slow
+def test_a_chapter_quotes_what_the_results_say(
+    experiments_tool: ModuleType, tmp_path: Path
+) -> None:
+    for page in experiments_tool.CHAPTERS:
+        results = shutil.ignore_patterns("tables", "figures")
+        for folder in quoted_by(page):
+            shutil.copytree(folder, tmp_path / "experiments" / name(folder), ignore=results)
+        again = shutil.copy(page, tmp_path)
+        experiments_tool.report(tmp_path / "experiments", None, [again])
+        assert again.read_text() == page.read_text(), "make experiments-report"
+
+
+def test_a_chapter_is_filled_from_any_experiment(
+    experiments_tool: ModuleType, tmp_path: Path
+) -> None:
+    folder = tmp_path / "experiments/x"
+    folder.mkdir(parents=True)
+    (folder / "scores.csv").write_text(
+        "variant,member,macro_f1\na,x,0.4\na,y,0.4\nb,x,0.43\nb,y,0.43\n"
+    )
+    page = tmp_path / "page.md"
+    page.write_text("<!-- x/scores b macro F1 --><!-- end -->")
+    experiments_tool.report(tmp_path / "experiments", None, [page])
+    assert page.read_text() == "<!-- x/scores b macro F1 -->43.00 ± 0.00<!-- end -->"
 
 
 def test_a_page_that_says_something_else_is_put_right(experiments_tool: ModuleType) -> None:
