@@ -67,28 +67,26 @@ class Check:
     passed: bool
 
 
-def train(ways: Sequence[str], words: Sequence[str]) -> tuple[list[Check], Path | None]:
-    """Train in each way, in the present folder.
+def train(way: str, words: Sequence[str], first: float | None) -> tuple[Check, Path, float | None]:
+    """Train in one way, in the present folder.
 
     Args:
-        ways: Keys of `WAYS`.
+        way: A key of `WAYS`.
         words: Of every training.
+        first: Crops a second of the first way, if there was one.
 
     Returns:
-        A line a way with its steps a second as a ratio; the best checkpoint of the first.
+        A line with its crops a second as a ratio; the place of its best checkpoint; the crops a
+        second of the first way, None if none has trained yet.
     """
-    checks, best, first = [], None, None
-    for number, way in enumerate(ways):
-        name = f"way-{number}"
-        if av1part(["train", *words, *WAYS[way], f"name={name}"]):
-            checks.append(Check(way, "did not train, see above", passed=False))
-            continue
-        timing = json.loads(Path(f"runs/{name}/timing.json").read_text())
-        speed = float(timing["blocks_per_second"])
-        first = first or speed
-        best = best or Path(f"runs/{name}/checkpoints/best.ckpt").resolve()
-        checks.append(Check(way, f"trained, {speed / first:.2f} x the crops a second", passed=True))
-    return checks, best
+    run = Path(f"runs/way-{list(WAYS).index(way)}")
+    if av1part(["train", *words, *WAYS[way], f"name={run.name}"]):
+        return Check(way, "did not train, see above", passed=False), run, first
+    timing = json.loads((run / "timing.json").read_text())
+    speed = float(timing["blocks_per_second"])
+    first = first or speed
+    check = Check(way, f"trained, {speed / first:.2f} x the crops a second", passed=True)
+    return check, (run / "checkpoints/best.ckpt").resolve(), first
 
 
 def compare_crops(data: SuperblockDataModule, device: torch.device) -> Check:
@@ -152,22 +150,23 @@ def main(words: Sequence[str]) -> int:
     own += [f"data.path={options.data.resolve()}"] if options.data else []
     # Compiling needs a C++ compiler on the CPU, which is no part of the check.
     ways = [way for way in WAYS if trainer == "gpu" or "compiled" not in way]
+    device, speed, failed, made = torch.device(options.device), None, 0, 0
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        checks, best = train(ways, own)
-        device = torch.device(options.device)
-        data = SuperblockDataModule(store.path, taxonomy=types)
-        checks.append(compare_crops(data, device))
-        for precision in TOLERANCES if best is not None else ():
-            checks += compare_answers(best, device, precision)
-    return report(checks)
-
-
-def report(checks: Sequence[Check]) -> int:
-    """Print the checks; return 0 if all passed, else 1."""
-    for check in checks:
-        print(f"gpu-check: {'ok    ' if check.passed else 'FAILED'} {check.what}: {check.found}")
-    failed = sum(not check.passed for check in checks)
-    print(f"gpu-check: {len(checks)} checks, {failed} failed")
+        for way in ways:
+            check, best, speed = train(way, own, speed)
+            checks = [check]
+            if way == ways[0]:  # before the ways that may take minutes to begin
+                checks.append(
+                    compare_crops(SuperblockDataModule(store.path, taxonomy=types), device)
+                )
+                for precision in TOLERANCES if check.passed else ():
+                    checks += compare_answers(best, device, precision)
+            for each in checks:
+                word = "ok    " if each.passed else "FAILED"
+                print(f"gpu-check: {word} {each.what}: {each.found}", flush=True)
+            failed += sum(not each.passed for each in checks)
+            made += len(checks)
+    print(f"gpu-check: {made} checks, {failed} failed")
     return int(failed > 0)
 
 
