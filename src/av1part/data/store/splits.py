@@ -33,6 +33,9 @@ OUTSIDE = -1
 _MOST_SHOWN = 80
 """Characters of a wrong line that an error shows."""
 
+_MOST_NAMED = 5
+"""Sequences that an error names."""
+
 SHARES = (0.70, 0.15, 0.15)
 
 FEWEST_FRAMES = 5
@@ -219,10 +222,15 @@ def _draw_sequences(groups: Mapping[str, str], seed: int) -> dict[str, str]:
 def _check_list(listed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
     missing, extra = sorted(shapes.keys() - listed.keys()), sorted(listed.keys() - shapes.keys())
     if missing or extra:
-        raise StoreError(
-            f"the split list does not fit the dataset: it lacks {missing}, and names {extra} "
-            "which the dataset has not"
-        )
+        wrong = [f"it lacks {_some(missing)} of the dataset"] if missing else []
+        wrong += [f"it names {_some(extra)}, which the dataset has not"] if extra else []
+        raise StoreError(f"the split list does not fit the dataset: {'; '.join(wrong)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _check_groups(listed: Mapping[str, str], groups: Mapping[str, str]) -> None:

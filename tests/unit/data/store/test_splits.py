@@ -90,10 +90,14 @@ def test_a_list_is_followed_and_must_fit() -> None:
     split = Division(shapes, protocol="by_sequence", listed=listed).assign(nodes)
     got = dict(zip(nodes["sequence"], split, strict=True))
     assert {s: SPLITS[i] for s, i in got.items()} == listed
-    with pytest.raises(StoreError, match=r"lacks \['s2'\]"):
+    with pytest.raises(StoreError, match=r"dataset: it lacks 's2' of the dataset$"):
         Division(shapes, protocol="by_sequence", listed={"s0": "val", "s1": "train"}).assign(nodes)
-    with pytest.raises(StoreError, match=r"names \['s9'\]"):
+    names = r"dataset: it names 's9', which the dataset has not$"
+    with pytest.raises(StoreError, match=names):
         Division(shapes, protocol="given", listed={**listed, "s9": "val"}).assign(nodes)
+    many = {f"t{i}": "val" for i in range(8)}
+    with pytest.raises(StoreError, match="'t0', 't1', 't2', 't3', 't4' and 3 more, which"):
+        Division(shapes, protocol="given", listed={**listed, **many}).assign(nodes)
     with pytest.raises(StoreError, match="brings no split"):
         Division(shapes, protocol="given").assign(nodes)
 
