@@ -21,6 +21,9 @@ A `ties.csv` of tools/near_ties.py gets `ties/near-ties`, and of each predictor
 A `scores.csv` (variant, member, figures as fractions, hashes), for what is no training, gets a
 table of means and paired tests against its first variant by its first figure.
 
+A `score.json` of experiments/exp13b/exp13b.py gets `study/queries`, and of each of its references
+the differences to it, `study/queries-over-ridge`.
+
 Pages of docs/ that quote results are filled likewise; each mark names the experiment.
 
 `make experiments-report` runs this; it changes no tracked file where nothing has changed.
@@ -34,8 +37,9 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -53,17 +57,18 @@ from av1part.report.published import RUNS
 from av1part.report.render.csv import table_csv
 from av1part.report.render.latex import table_latex
 from av1part.report.render.markdown import table_markdown
-from av1part.report.render.tables import Table, percent, table
+from av1part.report.render.tables import Table, count, p_text, percent, points, table
 from av1part.report.savings import compare
 from av1part.report.sweep import Sweep, load_sweep
 from av1part.runs.compared import PICTURES_FILE, read_compared
 from av1part.runs.encodes import PLAN_FILE, read_encodes
 from av1part.runs.ties import TIES_FILE, read_ties
 from av1part.system.errors import Av1partError, ReportError
-from av1part.system.files import slug, write_text
+from av1part.system.files import load_json, slug, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")
+ADAPTED = ("macro_f1", "accuracy")
 CHAPTERS = [ROOT / "docs/conclusions.md"]
 """Pages of docs/ that quote results."""
 
@@ -176,6 +181,53 @@ def write_scores(file: Path) -> Table:
     return shown
 
 
+def write_adapted(file: Path) -> dict[str, Table]:
+    """Tabulate a score.json of Exp 13B below its folder.
+
+    Returns:
+        The tables by name.
+    """
+    said = load_json(file)
+    chosen = ", ".join(
+        f"`{name}` {own['rates'][str(own['steps'])]:g} for {own['steps']} steps"
+        for name, own in said["choice"]["chosen"].items()
+    )
+    rows = [
+        [name, *(cell for metric in ADAPTED for cell in _with_interval(own[metric], percent))]
+        for name, own in said["scores"].items()
+    ]
+    caption = (
+        f"Queries of {said['tasks']} pictures at a qindex ({said['pictures']} pictures, "
+        f"{count(said['queries'])} blocks, {count(said['labels'])} labels in the "
+        "supports), in percent, means over seeds, with 95% intervals from a bootstrap over the "
+        f"pictures. `@k`: after k steps. Rates chosen on val: {chosen}."
+    )
+    columns = ("<Predictor", "Macro-F1", "95% interval", "Accuracy", "95% interval")
+    made = {"queries": table(caption, columns, rows, 0)}
+    for reference, others in said["differences"].items():
+        rows = [
+            [
+                name,
+                *_with_interval(own["macro_f1"], points),
+                p_text(own["macro_f1"]["p"]),
+                p_text(own["macro_f1"]["p_holm"]),
+            ]
+            for name, own in others.items()
+        ]
+        caption = (
+            f"Macro-F1 of each less that of `{reference}` on the same queries, in points, with 95% "
+            "intervals from a bootstrap over the pictures; p of a test that is paired by picture, "
+            "and by Holm's correction for all rows."
+        )
+        columns = ("<Predictor", "Difference", "95% interval", "p", "p (Holm)")
+        made[f"queries-over-{slug(reference)}"] = table(caption, columns, rows)
+    return write_tables(file.parent, made)
+
+
+def _with_interval(of: Mapping[str, Any], show: Callable[[float | None], str]) -> list[str]:
+    return [show(of["estimate"]), f"[{show(of['low'])}, {show(of['high'])}]"]
+
+
 def write_table(told: Table, out: Path, name: str, label: str) -> None:
     """Write a table as Markdown, CSV and LaTeX."""
     write_text(out / "tables" / f"{name}.md", table_markdown(told) + "\n")
@@ -255,6 +307,9 @@ def report(root: Path, pages: Path | None, chapters: Sequence[Path] = ()) -> Non
             place = file.parent.relative_to(root).as_posix()
             made = write_tables(file.parent, ties_tables(read_ties(file)))
             tables |= {f"{place}/{name}": result for name, result in made.items()}
+    for file in sorted(root.rglob("score.json")):
+        place = file.parent.relative_to(root).as_posix()
+        tables |= {f"{place}/{name}": made for name, made in write_adapted(file).items()}
     for file in sorted(root.rglob("scores.csv")):
         if file.parent.name != "tables":
             place = file.parent.relative_to(root).as_posix()

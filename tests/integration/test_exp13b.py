@@ -127,6 +127,26 @@ def test_meta_test_is_scored_with_intervals_and_paired_tests(out: Path) -> None:
     assert rows.keys() == {(name, metric) for name in names for metric in ("accuracy", "macro_f1")}
 
 
+def test_its_page_shows_what_was_scored(
+    out: Path, experiments_tool: ModuleType, tmp_path: Path
+) -> None:
+    score = json.loads((out / "score.json").read_text())
+    shutil.copy(out / "score.json", tmp_path)
+    tables = experiments_tool.write_adapted(tmp_path / "score.json")
+    rows = {row[0]: row for row in tables["queries"].rows}
+    assert rows.keys() == score["scores"].keys()
+    for name, row in rows.items():
+        assert float(row[1]) == pytest.approx(
+            100 * score["scores"][name]["macro_f1"]["estimate"], abs=0.0051
+        )
+    assert {name for name in tables if name != "queries"} == {
+        f"queries-over-{name.replace('@', '-')}" for name in score["differences"]
+    }
+    over = {row[0]: row for row in tables["queries-over-ridge"].rows}
+    assert over.keys() == rows.keys() - {"ridge"}
+    assert (tmp_path / "tables/queries.csv").is_file()
+
+
 def test_meta_test_is_opened_once(
     driver: ModuleType, words: list[str], out: Path, tmp_path: Path
 ) -> None:

@@ -57,7 +57,19 @@ def told(folder: Path) -> dict[str, str]:
 def test_every_table_is_that_of_the_runs(sweep: Path, published: Path) -> None:
     assert told(published) == told(sweep)
     expected = {"comparison", "criteria", "pictures", "course", "classes", "cost"}
-    assert expected | {"pictures-seeds"} <= set(told(sweep))
+    assert expected | {"pictures-seeds", "fewer"} <= set(told(sweep))
+
+
+def test_fewer_pictures_find_less(sweep: Path) -> None:
+    (row,) = csv.DictReader(told(sweep)["pictures-seeds"].splitlines())
+    (fewer,) = csv.DictReader(told(sweep)["fewer"].splitlines())
+    assert fewer["As it is"] == row["Detectable"]
+    assert (fewer["Pictures"], fewer["Seeds"]) == (row["Pictures"], row["Seeds"])
+    half, quarter = float(fewer["Half the pictures"]), float(fewer["A quarter of them"])
+    assert float(fewer["As it is"]) <= half <= quarter
+    if int(fewer["Pictures"]) >= 8:
+        assert half < quarter
+    assert float(fewer["Twice the seeds"]) < float(fewer["Two seeds"])
 
 
 def test_the_difference_over_pictures_and_seeds_is_that_of_the_predictions(sweep: Path) -> None:

@@ -55,6 +55,7 @@ def sweep_tables(sweep: Sweep) -> dict[str, Table]:
         "pictures-log-loss": losses.by_picture(sweep),
         "pictures": findings.by_picture(sweep),
         "pictures-seeds": findings.over_both(sweep),
+        "fewer": findings.with_fewer(sweep),
         "course-log-loss": losses.course(sweep),
         "course": tables.course(sweep),
         "early": findings.early(sweep),
@@ -141,7 +142,7 @@ def sweep_chapter(sweep: Sweep, anchor: str, prefix: str) -> Chapter:
             *_section(
                 "Other pictures",
                 tables_by_name,
-                *("pictures-log-loss", "pictures", "pictures-seeds"),
+                *("pictures-log-loss", "pictures", "pictures-seeds", "fewer"),
             ),
             *_side_by_side(sweep, f"{prefix}explorer"),
             Section("Training", (*courses, drawn["curves"], drawn["best-epochs"])),

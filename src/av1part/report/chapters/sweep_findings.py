@@ -290,6 +290,30 @@ def over_both(sweep: Sweep) -> Table | None:
     )
 
 
+def with_fewer(sweep: Sweep) -> Table | None:
+    """Tabulate what fewer pictures or seeds would have found; None if there are no differences."""
+    found = {} if sweep.by_log_loss else sweep.over_both
+    if not found:
+        return None
+    rows = []
+    for name, result in found.items():
+        g, s = result.pictures, result.seeds
+        shapes = ((g, s), (max(2, g // 2), s), (max(2, g // 4), s), (g, 2), (g, 2 * s))
+        least = [detectable(result.components, pictures=p, seeds=n) for p, n in shapes]
+        rows.append([name, count(g), count(s), *(percent(each) for each in least)])
+    return table(
+        f"The least true difference to `{sweep.baseline}`, in points, that a test over pictures "
+        f"and seeds finds with a chance of {CHANCE:.0%}, by the variances of this sweep: with its "
+        "pictures and seeds, and with fewer pictures (at least two), with two seeds, and with "
+        "twice as many seeds.",
+        (
+            *("<Variant", "Pictures", "Seeds", "As it is", "Half the pictures"),
+            *("A quarter of them", "Two seeds", "Twice the seeds"),
+        ),
+        rows,
+    )
+
+
 def middle_member(variant: Variant) -> Member:
     """Return the run with the median of what chose them, of two middle ones the lower."""
     ranked = sorted(variant.members, key=lambda m: (m.score, m.name))
