@@ -186,8 +186,13 @@ def write_adapted(file: Path) -> dict[str, Table]:
 
     Returns:
         The tables by name.
+
+    Raises:
+        ReportError: if it has no scores, since scoring did not come to its end.
     """
     said = load_json(file)
+    if "scores" not in said:
+        raise ReportError(f"{file} says that meta-test was opened, and has no scores: score again")
     chosen = ", ".join(
         f"`{name}` {own['rates'][str(own['steps'])]:g} for {own['steps']} steps"
         for name, own in said["choice"]["chosen"].items()

@@ -67,7 +67,9 @@ class Check:
     passed: bool
 
 
-def train(way: str, words: Sequence[str], first: float | None) -> tuple[Check, Path, float | None]:
+def train(
+    way: str, words: Sequence[str], first: float | None
+) -> tuple[Check, Path | None, float | None]:
     """Train in one way, in the present folder.
 
     Args:
@@ -76,12 +78,12 @@ def train(way: str, words: Sequence[str], first: float | None) -> tuple[Check, P
         first: Crops a second of the first way, if there was one.
 
     Returns:
-        A line with its crops a second as a ratio; the place of its best checkpoint; the crops a
-        second of the first way, None if none has trained yet.
+        A line with its crops a second as a ratio; its best checkpoint, None if it did not train;
+        the crops a second of the first way, None if none has trained yet.
     """
     run = Path(f"runs/way-{list(WAYS).index(way)}")
     if av1part(["train", *words, *WAYS[way], f"name={run.name}"]):
-        return Check(way, "did not train, see above", passed=False), run, first
+        return Check(way, "did not train, see above", passed=False), None, first
     timing = json.loads((run / "timing.json").read_text())
     speed = float(timing["blocks_per_second"])
     first = first or speed
@@ -151,16 +153,17 @@ def main(words: Sequence[str]) -> int:
     # Compiling needs a C++ compiler on the CPU, which is no part of the check.
     ways = [way for way in WAYS if trainer == "gpu" or "compiled" not in way]
     device, speed, failed, made = torch.device(options.device), None, 0, 0
+    compared = False
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         for way in ways:
             check, best, speed = train(way, own, speed)
             checks = [check]
-            if way == ways[0]:  # before the ways that may take minutes to begin
-                checks.append(
-                    compare_crops(SuperblockDataModule(store.path, taxonomy=types), device)
-                )
-                for precision in TOLERANCES if check.passed else ():
+            if best is not None and not compared:  # before ways that may take minutes to begin
+                data = SuperblockDataModule(store.path, taxonomy=types)
+                checks.append(compare_crops(data, device))
+                for precision in TOLERANCES:
                     checks += compare_answers(best, device, precision)
+                compared = True
             for each in checks:
                 word = "ok    " if each.passed else "FAILED"
                 print(f"gpu-check: {word} {each.what}: {each.found}", flush=True)
