@@ -128,7 +128,7 @@ def test_a_chapter_quotes_what_the_results_say(
         results = shutil.ignore_patterns("tables", "figures")
         for folder in quoted_by(page):
             shutil.copytree(folder, tmp_path / "experiments" / name(folder), ignore=results)
-        again = shutil.copy(page, tmp_path)
+        again = Path(shutil.copy(page, tmp_path))
         experiments_tool.report(tmp_path / "experiments", None, [again])
         assert again.read_text() == page.read_text(), "make experiments-report"
 
