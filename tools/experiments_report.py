@@ -69,6 +69,7 @@ from av1part.system.files import load_json, slug, write_text
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("runs/experiments-report")
 ADAPTED = ("macro_f1", "accuracy")
+"""Scores of Exp 13B that are shown, by their key in score.json."""
 CHAPTERS = [ROOT / "docs/conclusions.md"]
 """Pages of docs/ that quote results."""
 

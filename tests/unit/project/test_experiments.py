@@ -147,6 +147,16 @@ def test_a_chapter_is_filled_from_any_experiment(
     assert page.read_text() == "<!-- x/scores b macro F1 -->43.00 ± 0.00<!-- end -->"
 
 
+def test_a_meta_test_that_was_opened_and_not_scored_is_one_line(
+    experiments_tool: ModuleType, tmp_path: Path
+) -> None:
+    file = tmp_path / "score.json"
+    file.write_text(json.dumps({"opened": [{"at": "2026-11-29T20:25:39+00:00"}]}))
+    with pytest.raises(ReportError, match="opened, and has no scores: score again"):
+        experiments_tool.write_adapted(file)
+    assert [each.name for each in tmp_path.iterdir()] == ["score.json"]
+
+
 def test_a_page_that_says_something_else_is_put_right(experiments_tool: ModuleType) -> None:
     of = table("Scores.", ("<Variant", "n", "F1", "n"), [("a", "1", "50.00", "−2"), ("b", *"345")])
     page = "x <!-- all/t a F1 -->49.00<!-- end --> y <!-- all/t a n 2 --><!-- end -->\n"
